@@ -1,0 +1,53 @@
+// The formulas of batch normalisation (Ioffe & Szegedy 2015), for one element, and of the statistics they rest on.
+#pragma once
+
+#include <cstdint>
+
+// Without a name for the reason given in update_rules.hpp.
+namespace {
+
+// The mean is in two parts, so that x - mean keeps its digits where |mean| is large beside the deviation.
+template <class T> T centred(T x, T mean, T mean_rest) {
+    return (x - mean) - mean_rest;
+}
+
+// y = gamma (x - mean) inv_std + beta, with scale = gamma inv_std.
+template <class T> struct Normalize {
+    static constexpr int coefficients = 4;
+    T mean, mean_rest, scale, shift;
+
+    static Normalize load(const T* c, std::int64_t n) { return {c[0], c[n], c[2 * n], c[3 * n]}; }
+
+    T operator()(T x) const { return centred(x, mean, mean_rest) * scale + shift; }
+};
+
+// dx = gamma inv_std (dout - mean(dout) - xhat mean(dout xhat)), with offset = mean(dout) and
+// slope = inv_std mean(dout xhat).
+template <class T> struct Gradient {
+    static constexpr int coefficients = 5;
+    T mean, mean_rest, scale, offset, slope;
+
+    static Gradient load(const T* c, std::int64_t n) { return {c[0], c[n], c[2 * n], c[3 * n], c[4 * n]}; }
+
+    T operator()(T x, T dout) const { return scale * ((dout - offset) - centred(x, mean, mean_rest) * slope); }
+};
+
+// Count, mean and sum of squared deviations of a set of numbers; merged as by Chan, Golub & LeVeque 1979.
+struct Moments {
+    double count, mean, m2;
+
+    void merge(const Moments& other) {
+        const double total = count + other.count, difference = other.mean - mean;
+        mean += difference * (other.count / total);
+        m2 += other.m2 + difference * difference * (count * (other.count / total));
+        count = total;
+    }
+};
+
+// The moments of `count` numbers of which only the sums of x - pivot and (x - pivot)^2 are known.
+inline Moments moments_about(double pivot, double count, double sum, double square_sum) {
+    const double offset = sum / count;
+    return {count, pivot + offset, square_sum - sum * offset};
+}
+
+}  // namespace

@@ -1,0 +1,217 @@
+#include "batch_norm_driver.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "batch_norm.hpp"
+#include "dispatch.hpp"
+#include "float_mode.hpp"
+#include "parallel.hpp"
+
+namespace fusedstep {
+namespace {
+
+// Segments are the unit of the statistics and so part of what fixes the bits: their length depends on the shape alone.
+constexpr std::int64_t kSegmentElements = 65536, kSegmentRows = 1024, kMaxSegments = 64;
+// A group of channels up to this size is read a second time from the cache, so statistics and result are one task.
+constexpr std::int64_t kCacheBytes = 4 << 20;
+constexpr std::int64_t kWorthAThread = 32768;  // elements
+
+template <class T> const BatchNormTable<T>& kernels_of(const KernelTable& table) {
+    if constexpr (sizeof(T) == sizeof(float))
+        return table.batch_norm_float32;
+    else
+        return table.batch_norm_float64;
+}
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) {
+    return (a + b - 1) / b;
+}
+
+// Groups of channels (one channel, or a panel of columns where channels are innermost), each cut into segments.
+template <class T> class Tiling {
+  public:
+    explicit Tiling(Layout layout)
+        : layout_(layout.channels == 1 ? Layout{1, 1, layout.size()} : layout),
+          panels_(layout_.inner == 1),
+          kernels(panels_ ? kernels_of<T>(table()).panel : kernels_of<T>(table()).channel) {
+        groups_ = panels_ ? divide_up(layout_.channels, kPanelColumns) : layout_.channels;
+        const std::int64_t shortest = panels_ ? kSegmentRows : kSegmentElements;
+        segment_ = shortest * divide_up(divide_up(layout_.count(), kMaxSegments), shortest);
+        segments_ = segment_ == 0 ? 0 : divide_up(layout_.count(), segment_);
+    }
+
+    std::int64_t segments() const { return segments_; }
+    std::int64_t first_channel(std::int64_t group) const { return panels_ ? group * kPanelColumns : group; }
+    std::int64_t first_element(std::int64_t group) const { return first_channel(group) * layout_.inner; }
+
+    Tile tile(std::int64_t group, std::int64_t segment) const {
+        const std::int64_t begin = segment * segment_;
+        return {layout_.channels * layout_.inner, layout_.inner, begin, std::min(begin + segment_, layout_.count()),
+                panels_ ? std::min(kPanelColumns, layout_.channels - first_channel(group)) : 1};
+    }
+
+    template <class F> void for_each_tile(const F& f) const {
+        parallel_for(groups_ * segments_, grain(groups_ * segments_), [&](std::int64_t task) {
+            const FloatMode mode;
+            f(task / segments_, task % segments_);
+        });
+    }
+
+    // Calls first(group, segment) for all segments of a group, then between(group), then second(group, segment) for all
+    // segments again. Whether that makes one parallel region or three changes no bit.
+    template <class First, class Between, class Second>
+    void run(int arrays, const First& first, const Between& between, const Second& second) const {
+        const auto all_of = [this](const auto& f, std::int64_t group) {
+            for (std::int64_t segment = 0; segment < segments_; ++segment) f(group, segment);
+        };
+        const std::int64_t group_bytes = layout_.count() * tile(0, 0).channels * arrays * std::int64_t{sizeof(T)};
+        if (segments_ <= 1 || (group_bytes <= kCacheBytes && groups_ >= 2 * num_threads())) {
+            parallel_for(groups_, grain(groups_), [&](std::int64_t group) {
+                const FloatMode mode;
+                all_of(first, group);
+                between(group);
+                all_of(second, group);
+            });
+        } else {
+            for_each_tile(first);
+            for (std::int64_t group = 0; group < groups_; ++group) between(group);
+            for_each_tile(second);
+        }
+    }
+
+  private:
+    std::int64_t grain(std::int64_t tasks) const {
+        return std::max<std::int64_t>(1, kWorthAThread * tasks / std::max<std::int64_t>(1, layout_.size()));
+    }
+
+    Layout layout_;
+    bool panels_;
+    std::int64_t groups_, segment_, segments_;
+
+  public:
+    const BatchNormKernels<T>& kernels;
+};
+
+// Rows of coefficients for the formulas of batch_norm.hpp, as many as Formula has, one element a channel.
+template <class T, template <class> class Formula> class Coefficients {
+  public:
+    explicit Coefficients(const Layout& layout)
+        : pitch(layout.channels), values_(static_cast<std::size_t>(pitch * Formula<T>::coefficients)) {}
+
+    const T* of(std::int64_t channel) const { return values_.data() + channel; }
+
+    template <class... Rest> void set(std::int64_t channel, double mean, Rest... rest) {
+        const T head = static_cast<T>(mean);
+        const T row[] = {head, static_cast<T>(mean - head), static_cast<T>(rest)...};
+        for (std::size_t i = 0; i < sizeof row / sizeof row[0]; ++i) values_[i * pitch + channel] = row[i];
+    }
+
+    const std::int64_t pitch;
+
+  private:
+    std::vector<T> values_;
+};
+
+}  // namespace
+
+template <class T> void batch_norm_training(const Layout& layout, const T* x, T* y, const double* gamma,
+                                            const double* beta, double eps, double* mean, double* var,
+                                            double* inv_std) {
+    const Tiling<T> tiling(layout);
+    const std::int64_t channels = layout.channels;
+    const double count = static_cast<double>(layout.count());
+    std::vector<double> means(tiling.segments() * channels), m2s(tiling.segments() * channels);
+    Coefficients<T, Normalize> coefficients(layout);
+    tiling.run(
+        1,
+        [&](std::int64_t group, std::int64_t segment) {
+            const std::int64_t at = segment * channels + tiling.first_channel(group);
+            tiling.kernels.moments(x + tiling.first_element(group), tiling.tile(group, segment), &means[at], &m2s[at]);
+        },
+        [&](std::int64_t group) {
+            const std::int64_t first = tiling.first_channel(group), end = first + tiling.tile(group, 0).channels;
+            for (std::int64_t c = first; c < end; ++c) {
+                Moments all{0, 0, 0};
+                for (std::int64_t segment = 0; segment < tiling.segments(); ++segment) {
+                    const Tile tile = tiling.tile(group, segment);
+                    const std::int64_t at = segment * channels + c;
+                    all.merge({static_cast<double>(tile.end - tile.begin), means[at], m2s[at]});
+                }
+                mean[c] = all.mean;
+                var[c] = all.m2 < 0 ? 0 : all.m2 / count;
+                inv_std[c] = 1 / std::sqrt(var[c] + eps);
+                coefficients.set(c, mean[c], gamma[c] * inv_std[c], beta[c]);
+            }
+        },
+        [&](std::int64_t group, std::int64_t segment) {
+            const std::int64_t element = tiling.first_element(group);
+            tiling.kernels.normalize(x + element, y + element, tiling.tile(group, segment),
+                                     coefficients.of(tiling.first_channel(group)), coefficients.pitch);
+        });
+}
+
+template <class T> void batch_norm_inference(const Layout& layout, const T* x, T* y, const double* gamma,
+                                             const double* beta, const double* mean, const double* var, double eps) {
+    const Tiling<T> tiling(layout);
+    Coefficients<T, Normalize> coefficients(layout);
+    for (std::int64_t c = 0; c < layout.channels; ++c)
+        coefficients.set(c, mean[c], gamma[c] / std::sqrt(var[c] + eps), beta[c]);
+    tiling.for_each_tile([&](std::int64_t group, std::int64_t segment) {
+        const std::int64_t element = tiling.first_element(group);
+        tiling.kernels.normalize(x + element, y + element, tiling.tile(group, segment),
+                                 coefficients.of(tiling.first_channel(group)), coefficients.pitch);
+    });
+}
+
+template <class T> void batch_norm_backward(const Layout& layout, const T* x, const T* dout, T* dx, const double* gamma,
+                                            const double* mean, const double* inv_std, double* dgamma, double* dbeta) {
+    const Tiling<T> tiling(layout);
+    const std::int64_t channels = layout.channels;
+    const double count = static_cast<double>(layout.count());
+    std::vector<double> sums(tiling.segments() * channels), dots(tiling.segments() * channels);
+    Coefficients<T, Gradient> coefficients(layout);
+    for (std::int64_t c = 0; c < channels; ++c) coefficients.set(c, mean[c]);
+    tiling.run(
+        2,
+        [&](std::int64_t group, std::int64_t segment) {
+            const std::int64_t element = tiling.first_element(group), first = tiling.first_channel(group);
+            const std::int64_t at = segment * channels + first;
+            tiling.kernels.sums(x + element, dout + element, tiling.tile(group, segment), coefficients.of(first),
+                                coefficients.pitch, &sums[at], &dots[at]);
+        },
+        [&](std::int64_t group) {
+            const std::int64_t first = tiling.first_channel(group), end = first + tiling.tile(group, 0).channels;
+            for (std::int64_t c = first; c < end; ++c) {
+                double sum = 0, dot = 0;
+                for (std::int64_t at = c; at < tiling.segments() * channels; at += channels) {
+                    sum += sums[at];
+                    dot += dots[at];
+                }
+                dbeta[c] = sum;
+                dgamma[c] = dot * inv_std[c];
+                coefficients.set(c, mean[c], gamma[c] * inv_std[c], sum / count, dgamma[c] * inv_std[c] / count);
+            }
+        },
+        [&](std::int64_t group, std::int64_t segment) {
+            const std::int64_t element = tiling.first_element(group);
+            tiling.kernels.gradient(x + element, dout + element, dx + element, tiling.tile(group, segment),
+                                    coefficients.of(tiling.first_channel(group)), coefficients.pitch);
+        });
+}
+
+template void batch_norm_training(const Layout&, const float*, float*, const double*, const double*, double, double*,
+                                  double*, double*);
+template void batch_norm_training(const Layout&, const double*, double*, const double*, const double*, double, double*,
+                                  double*, double*);
+template void batch_norm_inference(const Layout&, const float*, float*, const double*, const double*, const double*,
+                                   const double*, double);
+template void batch_norm_inference(const Layout&, const double*, double*, const double*, const double*, const double*,
+                                   const double*, double);
+template void batch_norm_backward(const Layout&, const float*, const float*, float*, const double*, const double*,
+                                  const double*, double*, double*);
+template void batch_norm_backward(const Layout&, const double*, const double*, double*, const double*, const double*,
+                                  const double*, double*, double*);
+
+}  // namespace fusedstep

@@ -1,0 +1,221 @@
+// The loops of batch normalisation. Included by kernels.cpp alone, and so compiled once per instruction set.
+//
+// Sums have the same order of additions whatever the vector width: within a channel, element i of a run adds to lane
+// i mod kLanes; across a panel of channels each column has its own sums, to which rows are added in groups of kGroup.
+// Both restart in each block, and the blocks' sums are merged in double. A block's moments are taken about the mean of
+// the blocks before it (the first block's about its own mean), so that no large number cancels: with that pivot the
+// sum of all squares is at most twice the sum of squared deviations.
+//
+// ivdep: no iteration depends on another, also where the output is one of the inputs. Without it GCC would test for
+// overlap and take a scalar loop then; other compilers ignore it and do.
+#pragma once
+
+#include "batch_norm.hpp"
+#include "kernels.hpp"
+
+namespace {
+
+using fusedstep::kPanelColumns;
+using fusedstep::Tile;
+using std::int64_t;
+
+template <class T> constexpr int kLanes = 128 / sizeof(T);
+constexpr int64_t kBlock = 2048;  // elements of a channel
+constexpr int64_t kBlockRows = 64;
+constexpr int kGroup = 8;
+
+inline int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+// Calls f(offset, length) for each contiguous run of a part of a channel.
+template <class F> void over_runs(const Tile& tile, F f) {
+    int64_t inside = tile.begin % tile.run, offset = tile.begin / tile.run * tile.stride;
+    for (int64_t left = tile.end - tile.begin; left > 0; inside = 0, offset += tile.stride) {
+        const int64_t length = smaller(tile.run - inside, left);
+        f(offset + inside, length);
+        left -= length;
+    }
+}
+
+// Calls f(block) for each block of `length` elements or rows of a tile.
+template <class F> void over_blocks(const Tile& tile, int64_t length, F f) {
+    for (int64_t begin = tile.begin; begin < tile.end; begin += length)
+        f(Tile{tile.stride, tile.run, begin, smaller(begin + length, tile.end), tile.channels});
+}
+
+// Two sums over the elements of a block, in lanes.
+template <class T> struct LaneSums {
+    T first[kLanes<T>] = {}, second[kLanes<T>] = {};
+
+    // terms(i, first, second) adds what element i contributes.
+    template <class Terms> void add(int64_t n, Terms terms) {
+        int64_t i = 0;
+        for (; i + kLanes<T> <= n; i += kLanes<T>)
+            for (int lane = 0; lane < kLanes<T>; ++lane) terms(i + lane, first[lane], second[lane]);
+        for (int lane = 0; i + lane < n; ++lane) terms(i + lane, first[lane], second[lane]);
+    }
+
+    static double total(const T* lanes) {
+        double sum[kLanes<T>];
+        for (int lane = 0; lane < kLanes<T>; ++lane) sum[lane] = lanes[lane];
+        for (int half = kLanes<T> / 2; half > 0; half /= 2)
+            for (int lane = 0; lane < half; ++lane) sum[lane] += sum[lane + half];
+        return sum[0];
+    }
+};
+
+template <class T> Moments block_moments(const T* x, const Tile& block, T pivot) {
+    LaneSums<T> sums;
+    over_runs(block, [&](int64_t offset, int64_t n) {
+        const T* run = x + offset;
+        sums.add(n, [=](int64_t i, T& sum, T& squares) {
+            const T d = run[i] - pivot;
+            sum += d;
+            squares += d * d;
+        });
+    });
+    const double count = static_cast<double>(block.end - block.begin);
+    return moments_about(pivot, count, sums.total(sums.first), sums.total(sums.second));
+}
+
+template <class T> void channel_moments(const T* x, const Tile& tile, double* mean, double* m2) {
+    Moments all{0, 0, 0};
+    over_blocks(tile, kBlock, [&](const Tile& block) {
+        if (all.count == 0) {
+            const T first = x[block.begin / block.run * block.stride + block.begin % block.run];
+            all.mean = block_moments(x, block, first).mean;
+        }
+        all.merge(block_moments(x, block, static_cast<T>(all.mean)));
+    });
+    *mean = all.mean;
+    *m2 = all.m2;
+}
+
+template <class T> void channel_sums(const T* x, const T* dout, const Tile& tile, const T* coefficients, int64_t pitch,
+                                     double* sum, double* dot) {
+    const T mean = coefficients[0], rest = coefficients[pitch];
+    *sum = *dot = 0;
+    over_blocks(tile, kBlock, [&](const Tile& block) {
+        LaneSums<T> sums;
+        over_runs(block, [&](int64_t offset, int64_t n) {
+            const T *x_run = x + offset, *dout_run = dout + offset;
+            sums.add(n, [=](int64_t i, T& first, T& second) {
+                first += dout_run[i];
+                second += dout_run[i] * centred(x_run[i], mean, rest);
+            });
+        });
+        *sum += sums.total(sums.first);
+        *dot += sums.total(sums.second);
+    });
+}
+
+template <class T> void channel_normalize(const T* x, T* y, const Tile& tile, const T* coefficients, int64_t pitch) {
+    const auto normalize = Normalize<T>::load(coefficients, pitch);
+    over_runs(tile, [=](int64_t offset, int64_t n) {
+#pragma GCC ivdep
+        for (int64_t i = offset; i < offset + n; ++i) y[i] = normalize(x[i]);
+    });
+}
+
+template <class T>
+void channel_gradient(const T* x, const T* dout, T* dx, const Tile& tile, const T* coefficients, int64_t pitch) {
+    const auto gradient = Gradient<T>::load(coefficients, pitch);
+    over_runs(tile, [=](int64_t offset, int64_t n) {
+#pragma GCC ivdep
+        for (int64_t i = offset; i < offset + n; ++i) dx[i] = gradient(x[i], dout[i]);
+    });
+}
+
+// Two sums for each column of a block of rows.
+template <class T> struct ColumnSums {
+    T first[kPanelColumns], second[kPanelColumns];
+
+    // terms(i, j, first, second) adds what element i, which is in column j, contributes.
+    template <class Terms> void set(const Tile& block, Terms terms) {
+        for (int64_t j = 0; j < block.channels; ++j) first[j] = second[j] = 0;
+        int64_t row = block.begin;
+        for (; row + kGroup <= block.end; row += kGroup) add<kGroup>(row * block.stride, block, terms);
+        for (; row < block.end; ++row) add<1>(row * block.stride, block, terms);
+    }
+
+  private:
+    template <int Rows, class Terms> void add(int64_t offset, const Tile& block, Terms terms) {
+#pragma GCC ivdep
+        for (int64_t j = 0; j < block.channels; ++j) {
+            T one = 0, other = 0;
+            for (int row = 0; row < Rows; ++row) terms(offset + row * block.stride + j, j, one, other);
+            first[j] += one;
+            second[j] += other;
+        }
+    }
+};
+
+template <class T> void panel_moments(const T* x, const Tile& tile, double* mean, double* m2) {
+    T pivot[kPanelColumns];
+    ColumnSums<T> sums;
+    double count = 0;
+    over_blocks(tile, kBlockRows, [&](const Tile& block) {
+        const auto squares_about_pivot = [&](int64_t i, int64_t j, T& sum, T& squares) {
+            const T d = x[i] - pivot[j];
+            sum += d;
+            squares += d * d;
+        };
+        const double n = static_cast<double>(block.end - block.begin);
+        if (count == 0) {
+            for (int64_t j = 0; j < block.channels; ++j) pivot[j] = x[block.begin * block.stride + j];
+            sums.set(block, squares_about_pivot);
+            for (int64_t j = 0; j < block.channels; ++j) {
+                mean[j] = moments_about(pivot[j], n, sums.first[j], sums.second[j]).mean;
+                m2[j] = 0;
+            }
+        }
+        for (int64_t j = 0; j < block.channels; ++j) pivot[j] = static_cast<T>(mean[j]);
+        sums.set(block, squares_about_pivot);
+        for (int64_t j = 0; j < block.channels; ++j) {
+            Moments all{count, mean[j], m2[j]};
+            all.merge(moments_about(pivot[j], n, sums.first[j], sums.second[j]));
+            mean[j] = all.mean;
+            m2[j] = all.m2;
+        }
+        count += n;
+    });
+}
+
+template <class T> void panel_sums(const T* x, const T* dout, const Tile& tile, const T* coefficients, int64_t pitch,
+                                   double* sum, double* dot) {
+    const T *mean = coefficients, *rest = coefficients + pitch;
+    ColumnSums<T> sums;
+    for (int64_t j = 0; j < tile.channels; ++j) sum[j] = dot[j] = 0;
+    over_blocks(tile, kBlockRows, [&](const Tile& block) {
+        sums.set(block, [=](int64_t i, int64_t j, T& first, T& second) {
+            first += dout[i];
+            second += dout[i] * centred(x[i], mean[j], rest[j]);
+        });
+        for (int64_t j = 0; j < block.channels; ++j) {
+            sum[j] += sums.first[j];
+            dot[j] += sums.second[j];
+        }
+    });
+}
+
+template <class T> void panel_normalize(const T* x, T* y, const Tile& tile, const T* coefficients, int64_t pitch) {
+    for (int64_t row = tile.begin; row < tile.end; ++row) {
+        const int64_t offset = row * tile.stride;
+#pragma GCC ivdep
+        for (int64_t j = 0; j < tile.channels; ++j)
+            y[offset + j] = Normalize<T>::load(coefficients + j, pitch)(x[offset + j]);
+    }
+}
+
+template <class T>
+void panel_gradient(const T* x, const T* dout, T* dx, const Tile& tile, const T* coefficients, int64_t pitch) {
+    for (int64_t row = tile.begin; row < tile.end; ++row) {
+        const int64_t offset = row * tile.stride;
+#pragma GCC ivdep
+        for (int64_t j = 0; j < tile.channels; ++j)
+            dx[offset + j] = Gradient<T>::load(coefficients + j, pitch)(x[offset + j], dout[offset + j]);
+    }
+}
+
+}  // namespace

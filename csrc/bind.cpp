@@ -1,0 +1,110 @@
+// The Python module.
+#include "bind.hpp"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "dispatch.hpp"
+#include "float_mode.hpp"
+#include "kernels.hpp"
+#include "parallel.hpp"
+
+namespace fusedstep {
+
+std::string Name::text() const {
+    std::string result = container;
+    for (const py::handle part : {key, letter})
+        if (part) result += "[" + fusedstep::text(py::repr(part)) + "]";
+    return result;
+}
+
+int native_type(const py::array& a) {
+    const py::dtype type = a.dtype();
+    const char order = type.byteorder();
+    if (order == '<' || order == '>') return kNotNative;
+    return type.num() == py::detail::npy_api::NPY_FLOAT_    ? int{kFloat32}
+           : type.num() == py::detail::npy_api::NPY_DOUBLE_ ? int{kFloat64}
+                                                            : kNotNative;
+}
+
+static bool is_aligned(const py::array& a) {
+    return (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
+}
+
+bool is_plain(const py::array& a) {
+    return (a.flags() & py::array::c_style) != 0 && is_aligned(a);
+}
+
+char* address(const py::array& a) {
+    return static_cast<char*>(const_cast<void*>(a.data()));
+}
+
+View view_of(const py::array& a) {
+    return {address(a),
+            native_type(a),
+            a.itemsize(),
+            a.size(),
+            is_aligned(a),
+            Extents(a.shape(), a.shape() + a.ndim()),
+            Extents(a.strides(), a.strides() + a.ndim())};
+}
+
+std::string text(py::handle object) {
+    return py::str(object);
+}
+
+std::string type_name(py::handle object) {
+    return Py_TYPE(object.ptr())->tp_name;
+}
+
+py::module_ numpy() {
+    return py::module_::import("numpy");
+}
+
+void require_native(const Name& name, const py::array& a) {
+    if (native_type(a) == kNotNative)
+        throw py::type_error(name.text() + " has dtype " + text(a.dtype()) + ", expected float32 or float64");
+}
+
+void require_writeable(const Name& name, const py::array& a) {
+    if (!a.writeable()) throw py::value_error(name.text() + " is read-only");
+}
+
+void require_same_shape(const Name& name, const py::array& a, const Name& other_name, const py::array& other) {
+    if (a.ndim() != other.ndim() || !std::equal(a.shape(), a.shape() + a.ndim(), other.shape()))
+        throw py::value_error(name.text() + " has shape " + text(a.attr("shape")) + ", " + other_name.text() + " has " +
+                              text(other.attr("shape")));
+}
+
+void require_same_type(const Name& name, const py::array& a, const Name& other_name, const py::array& other) {
+    if (native_type(a) != native_type(other))
+        throw py::value_error(name.text() + " has dtype " + text(a.dtype()) + ", " + other_name.text() + " has " +
+                              text(other.dtype()));
+}
+
+}  // namespace fusedstep
+
+PYBIND11_MODULE(_native, module) {
+    namespace py = pybind11;
+    using namespace pybind11::literals;
+    using namespace fusedstep;
+
+    module.attr("version") = FUSEDSTEP_VERSION;
+    module.attr("compiler") = FUSEDSTEP_COMPILER;
+    bind_update(module);
+    bind_batch_norm(module);
+
+    module.def("isas", [] {
+        py::list names;
+        for (const KernelTable* usable : usable_tables()) names.append(usable->isa);
+        return py::tuple(names);
+    });
+    module.def("isa", [] { return table().isa; });
+    module.def("use_isa", &use_table, "name"_a);
+    module.def("set_num_threads", &set_num_threads, "n"_a);
+    module.def("get_num_threads", &num_threads);
+    module.def("parallel_regions", &parallel_regions);
+    module.def("set_flush_subnormals", [](bool flag) { flush_subnormals.store(flag); }, "flag"_a);
+    module.def("get_flush_subnormals", [] { return flush_subnormals.load(); });
+}

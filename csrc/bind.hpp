@@ -1,0 +1,47 @@
+// What the bindings share: arrays as they come from Python, and what can be wrong with them. Only bind*.cpp see Python.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "views.hpp"
+
+namespace fusedstep {
+
+namespace py = pybind11;
+
+// Adds the functions of one part of the library to the module.
+void bind_update(py::module_& module);
+void bind_batch_norm(py::module_& module);
+
+// How an error names an array: params['W1'], state['W1']['m'], x. Put together only when an error is raised.
+struct Name {
+    const char* container;
+    py::handle key = {}, letter = {};
+
+    std::string text() const;
+};
+
+constexpr int kNotNative = -1;
+
+// kFloat32, kFloat64 or kNotNative.
+int native_type(const py::array& a);
+
+// Row-major, without gaps, aligned.
+bool is_plain(const py::array& a);
+
+char* address(const py::array& a);
+View view_of(const py::array& a);
+
+std::string text(py::handle object);
+std::string type_name(py::handle object);
+py::module_ numpy();
+
+void require_native(const Name& name, const py::array& a);
+void require_writeable(const Name& name, const py::array& a);
+void require_same_shape(const Name& name, const py::array& a, const Name& other_name, const py::array& other);
+void require_same_type(const Name& name, const py::array& a, const Name& other_name, const py::array& other);
+
+}  // namespace fusedstep

@@ -1,0 +1,252 @@
+// Batch normalisation: finds the order of the axes in memory, makes what does not fit it fit.
+#include <utility>
+#include <vector>
+
+#include "batch_norm_driver.hpp"
+#include "bind.hpp"
+#include "kernels.hpp"
+
+namespace fusedstep {
+namespace {
+
+using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
+
+// The input, and how it divides by channel; a copy of the input if it has gaps.
+struct Input {
+    py::array x;
+    Layout layout;
+
+    Input(const char* name, const py::object& given, py::ssize_t channel_axis) : x(as_array(name, given)) {
+        const py::ssize_t axis = channel_axis < 0 ? channel_axis + x.ndim() : channel_axis;
+        if (axis < 0 || axis >= x.ndim())
+            throw py::value_error("channel_axis is " + std::to_string(channel_axis) + ", " + name + " has shape " +
+                                  text(x.attr("shape")));
+        std::vector<int> order;
+        if (!is_plain(x)) {
+            const View view = view_of(x);
+            order = memory_order(view);
+            if (!view.aligned ||
+                !is_dense(permuted(view.shape, order), permuted(view.strides, order), view.item_size)) {
+                x = numpy().attr("array")(x, py::arg("order") = "C");
+                order.clear();
+            }
+        }
+        layout = {1, x.shape(axis), 1};
+        bool before = true;
+        for (py::ssize_t d = 0; d < x.ndim(); ++d) {
+            const py::ssize_t at = order.empty() ? d : order[d];
+            if (at == axis)
+                before = false;
+            else
+                (before ? layout.outer : layout.inner) *= x.shape(at);
+        }
+    }
+
+    static py::array as_array(const char* name, const py::object& given) {
+        if (!py::isinstance<py::array>(given))
+            throw py::type_error(std::string(name) + " is a " + type_name(given) + ", expected an array");
+        require_native({name}, given);
+        return given;
+    }
+
+    void require_elements() const {
+        if (layout.count() == 0 && layout.channels != 0)
+            throw py::value_error("x has shape " + text(x.attr("shape")) +
+                                  ", which leaves no elements to take the mean of");
+    }
+
+    // An uninitialised array with its elements where x has them.
+    py::array like() const { return numpy().attr("empty_like")(x, py::arg("subok") = false); }
+
+    bool same_order(const py::array& other) const {
+        if (native_type(other) != native_type(x)) return false;
+        if (is_plain(x) && is_plain(other)) return true;
+        const View a = view_of(x), b = view_of(other);
+        for (std::size_t d = 0; d < a.shape.size(); ++d)
+            if (a.shape[d] > 1 && a.strides[d] != b.strides[d]) return false;
+        return b.aligned;
+    }
+};
+
+// Where a result goes: to the array the caller gave if its elements lie as those of x, else there by a copy.
+class Output {
+  public:
+    Output(const Input& input, const py::object& given, std::initializer_list<const py::array*> read) : given_(given) {
+        if (given.is_none()) {
+            array_ = input.like();
+            return;
+        }
+        array_ = Input::as_array("out", given);
+        require_same_shape({"out"}, array_, {"x"}, input.x);
+        require_same_type({"out"}, array_, {"x"}, input.x);
+        require_writeable({"out"}, array_);
+        if (!fits(input, read)) array_ = input.like();
+    }
+
+    template <class T> T* data() { return reinterpret_cast<T*>(address(array_)); }
+
+    py::object finish() {
+        if (given_.is_none()) return array_;
+        if (!array_.is(given_)) numpy().attr("copyto")(given_, array_);
+        return given_;
+    }
+
+  private:
+    // Also where it is one of the arrays that are read, but not where it lies across one.
+    bool fits(const Input& input, std::initializer_list<const py::array*> read) const {
+        if (!input.same_order(array_)) return false;
+        const Span out = span_of(view_of(array_), true);
+        for (const py::array* other : read) {
+            const Span in = span_of(view_of(*other), false);
+            if (out.meets(in) && out.low != in.low) return false;
+        }
+        return true;
+    }
+
+    py::object given_;
+    py::array array_;
+};
+
+// One number for each channel, as doubles.
+class PerChannel {
+  public:
+    PerChannel(const char* name, const py::object& given, const Layout& layout) : values_(Doubles::ensure(given)) {
+        if (!values_) {
+            PyErr_Clear();
+            throw py::type_error(std::string(name) + " is a " + type_name(given) + ", expected an array of floats");
+        }
+        if (values_.ndim() != 1 || values_.shape(0) != layout.channels)
+            throw py::value_error(std::string(name) + " has shape " + text(values_.attr("shape")) + ", x has " +
+                                  std::to_string(layout.channels) + " channels");
+    }
+
+    const double* data() const { return values_.data(); }
+
+  private:
+    Doubles values_;
+};
+
+// running = decay running + (1 - decay) now
+class Running {
+  public:
+    Running(const char* name, const py::object& given, const Layout& layout) {
+        if (given.is_none()) return;
+        array_ = Input::as_array(name, given);
+        require_writeable({name}, array_);
+        if (array_.ndim() != 1 || array_.shape(0) != layout.channels)
+            throw py::value_error(std::string(name) + " has shape " + text(array_.attr("shape")) + ", x has " +
+                                  std::to_string(layout.channels) + " channels");
+    }
+
+    void update(const double* now, double factor, double decay) {
+        if (!array_) return;
+        if (native_type(array_) == kFloat32)
+            update_as<float>(now, factor, decay);
+        else
+            update_as<double>(now, factor, decay);
+    }
+
+  private:
+    template <class T> void update_as(const double* now, double factor, double decay) {
+        for (py::ssize_t c = 0; c < array_.shape(0); ++c) {
+            T& running = *static_cast<T*>(array_.mutable_data(c));
+            running = static_cast<T>(decay * running + (1 - decay) * (now[c] * factor));
+        }
+    }
+
+    py::array array_ = py::reinterpret_steal<py::array>(nullptr);
+};
+
+// Calls f(T()) with the type of an array, without the GIL.
+template <class F> void with_type(const py::array& a, F f) {
+    const int type = native_type(a);
+    const py::gil_scoped_release released;
+    if (type == kFloat32)
+        f(float());
+    else
+        f(double());
+}
+
+template <class T> const T* elements(const py::array& a) {
+    return reinterpret_cast<const T*>(address(a));
+}
+
+py::tuple training(const py::object& given, const py::object& gamma_given, const py::object& beta_given, double eps,
+                   py::ssize_t channel_axis, const py::object& out, const py::object& running_mean,
+                   const py::object& running_var, double decay, bool unbiased) {
+    const Input input("x", given, channel_axis);
+    input.require_elements();
+    const Layout& layout = input.layout;
+    const PerChannel gamma("gamma", gamma_given, layout), beta("beta", beta_given, layout);
+    Running mean_so_far("running_mean", running_mean, layout), var_so_far("running_var", running_var, layout);
+    Output y(input, out, {&input.x});
+    Doubles mean(layout.channels), inv_std(layout.channels);
+    std::vector<double> var(static_cast<std::size_t>(layout.channels));
+    double *mean_data = mean.mutable_data(), *inv_std_data = inv_std.mutable_data();
+    with_type(input.x, [&](auto zero) {
+        using T = decltype(zero);
+        batch_norm_training(layout, elements<T>(input.x), y.data<T>(), gamma.data(), beta.data(), eps, mean_data,
+                            var.data(), inv_std_data);
+    });
+    const double count = static_cast<double>(layout.count());
+    mean_so_far.update(mean_data, 1, decay);
+    var_so_far.update(var.data(), unbiased && count > 1 ? count / (count - 1) : 1, decay);
+    return py::make_tuple(y.finish(), mean, inv_std);
+}
+
+py::object inference(const py::object& given, const py::object& gamma_given, const py::object& beta_given,
+                     const py::object& mean_given, const py::object& var_given, double eps, py::ssize_t channel_axis,
+                     const py::object& out) {
+    const Input input("x", given, channel_axis);
+    const PerChannel gamma("gamma", gamma_given, input.layout), beta("beta", beta_given, input.layout),
+        mean("mean", mean_given, input.layout), var("var", var_given, input.layout);
+    Output y(input, out, {&input.x});
+    with_type(input.x, [&](auto zero) {
+        using T = decltype(zero);
+        batch_norm_inference(input.layout, elements<T>(input.x), y.data<T>(), gamma.data(), beta.data(), mean.data(),
+                             var.data(), eps);
+    });
+    return y.finish();
+}
+
+py::tuple backward(const py::object& dout_given, const py::object& given, const py::object& gamma_given,
+                   const py::object& mean_given, const py::object& inv_std_given, py::ssize_t channel_axis,
+                   const py::object& out) {
+    const Input input("x", given, channel_axis);
+    input.require_elements();
+    const Layout& layout = input.layout;
+    py::array dout = Input::as_array("dout", dout_given);
+    require_same_shape({"dout"}, dout, {"x"}, input.x);
+    const PerChannel gamma("gamma", gamma_given, layout), mean("mean", mean_given, layout),
+        inv_std("inv_std", inv_std_given, layout);
+    if (!input.same_order(dout)) {
+        const py::array copy = input.like();
+        numpy().attr("copyto")(copy, dout);
+        dout = copy;
+    }
+    Output dx(input, out, {&input.x, &dout});
+    std::vector<double> dgamma(static_cast<std::size_t>(layout.channels)), dbeta(dgamma.size());
+    with_type(input.x, [&](auto zero) {
+        using T = decltype(zero);
+        batch_norm_backward(layout, elements<T>(input.x), elements<T>(dout), dx.data<T>(), gamma.data(), mean.data(),
+                            inv_std.data(), dgamma.data(), dbeta.data());
+    });
+    const auto rounded = [&](const std::vector<double>& values) {
+        return Doubles(layout.channels, values.data()).attr("astype")(input.x.dtype());
+    };
+    return py::make_tuple(dx.finish(), rounded(dgamma), rounded(dbeta));
+}
+
+}  // namespace
+
+void bind_batch_norm(py::module_& module) {
+    using namespace pybind11::literals;
+    module.def("batch_norm", &training, "x"_a, "gamma"_a, "beta"_a, "eps"_a, "channel_axis"_a, "out"_a,
+               "running_mean"_a, "running_var"_a, "decay"_a, "unbiased"_a);
+    module.def("batch_norm_inference", &inference, "x"_a, "gamma"_a, "beta"_a, "mean"_a, "var"_a, "eps"_a,
+               "channel_axis"_a, "out"_a);
+    module.def("batch_norm_backward", &backward, "dout"_a, "x"_a, "gamma"_a, "mean"_a, "inv_std"_a, "channel_axis"_a,
+               "out"_a);
+}
+
+}  // namespace fusedstep

@@ -1,0 +1,271 @@
+// Updates: takes the arrays out of the containers, checks all of them before the first is written.
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "bind.hpp"
+#include "dispatch.hpp"
+#include "update.hpp"
+
+namespace fusedstep {
+namespace {
+
+// A parameter that has a gradient.
+struct Entry {
+    py::object key;
+    py::array parameter, gradient;
+    py::object number;  // the number that `parameter` was made of, if the parameter is one
+    py::array state[kMaxStates];
+};
+
+class Update {
+  public:
+    Update(const UpdateRule& rule, py::object params, py::object grads, py::dict state, py::tuple letters)
+        : rule_(rule),
+          params_(std::move(params)),
+          grads_(std::move(grads)),
+          state_(std::move(state)),
+          letters_(std::move(letters)) {
+        collect();
+        for (Entry& entry : entries_) check(entry);
+        for (const Entry& entry : entries_) plan(entry);
+        in_order_ = any_meet(spans_);
+    }
+
+    // From here on nothing can fail but memory.
+    void run(bool l2, const double* coefficients) {
+        for (const auto& [key, arrays] : new_state_) state_[key] = arrays;
+        {
+            const py::gil_scoped_release released;
+            update(rule_, l2, coefficients, items_, in_order_);
+        }
+        for (const Entry& entry : entries_)
+            if (entry.number) params_[entry.key] = updated_number(entry);
+    }
+
+  private:
+    void collect() {
+        if (py::isinstance<py::array>(params_)) {
+            single_ = true;
+            add(py::int_(0), params_, grads_);
+        } else if (py::isinstance<py::dict>(params_)) {
+            collect_from_dict();
+        } else if (is_list(params_)) {
+            collect_from_list();
+        } else {
+            throw py::type_error("params is a " + type_name(params_) +
+                                 ", expected a dict, list or tuple of arrays, or one array");
+        }
+    }
+
+    void collect_from_dict() {
+        if (!py::isinstance<py::dict>(grads_))
+            throw py::type_error("params is a " + type_name(params_) + ", grads is a " + type_name(grads_));
+        std::vector<std::pair<py::object, py::object>> pairs;  // because a key's __eq__ could change the dict
+        for (const auto& [key, value] : py::reinterpret_borrow<py::dict>(params_))
+            pairs.emplace_back(py::reinterpret_borrow<py::object>(key), py::reinterpret_borrow<py::object>(value));
+        entries_.reserve(pairs.size());
+        for (const auto& [key, value] : pairs) {
+            const py::object gradient = find(grads_, key);
+            if (!gradient) throw py::key_error("grads lacks " + text(py::repr(key)) + ", which params has");
+            add(key, value, gradient);
+        }
+    }
+
+    void collect_from_list() {
+        if (!is_list(grads_))
+            throw py::type_error("params is a " + type_name(params_) + ", grads is a " + type_name(grads_));
+        const py::sequence values = params_, gradients = grads_;
+        if (gradients.size() < values.size())
+            throw py::key_error("grads has length " + std::to_string(gradients.size()) + ", params has " +
+                                std::to_string(values.size()));
+        entries_.reserve(values.size());
+        for (std::size_t i = 0; i < values.size(); ++i) add(py::int_(i), values[i], gradients[i]);
+    }
+
+    static bool is_list(py::handle object) {
+        return py::isinstance<py::list>(object) || py::isinstance<py::tuple>(object);
+    }
+
+    // The value of a key, or a null object.
+    static py::object find(const py::object& dict, const py::object& key) {
+        const auto value = py::reinterpret_borrow<py::object>(PyDict_GetItemWithError(dict.ptr(), key.ptr()));
+        if (!value && PyErr_Occurred()) throw py::error_already_set();
+        return value;
+    }
+
+    void add(py::object key, const py::object& parameter, const py::object& gradient) {
+        if (gradient.is_none()) return;
+        Entry entry;
+        entry.key = std::move(key);
+        entry.parameter = as_array(name("params", entry), parameter);
+        entry.gradient = as_array(name("grads", entry), gradient);
+        if (!py::isinstance<py::array>(parameter)) {
+            if (py::isinstance<py::tuple>(params_))
+                throw py::type_error(name("params", entry).text() + " is a " + type_name(parameter) +
+                                     ", which can't be replaced in a tuple");
+            entry.number = parameter;
+        }
+        entries_.push_back(std::move(entry));
+    }
+
+    // An array as it is, a number as a new array without dimensions.
+    static py::array as_array(const Name& name, const py::object& value) {
+        if (py::isinstance<py::array>(value)) return value;
+        if (!py::isinstance<py::float_>(value) && !py::isinstance<py::int_>(value) &&
+            !py::isinstance(value, numpy().attr("generic")))
+            throw py::type_error(name.text() + " is a " + type_name(value) + ", expected an array of floats");
+        return numpy().attr("array")(value);
+    }
+
+    static py::object updated_number(const Entry& entry) {
+        const py::object value = entry.parameter[py::tuple()];
+        return PyFloat_CheckExact(entry.number.ptr()) ? py::object(py::float_(value)) : value;
+    }
+
+    Name name(const char* container, const Entry& entry) const {
+        return {container, single_ ? py::handle() : py::handle(entry.key)};
+    }
+
+    void check(Entry& entry) {
+        const Name parameter_name = name("params", entry), gradient_name = name("grads", entry);
+        require_native(parameter_name, entry.parameter);
+        require_writeable(parameter_name, entry.parameter);
+        if (!is_plain(entry.parameter) && overlaps_itself(view_of(entry.parameter)))
+            throw py::value_error(parameter_name.text() + " has elements that share memory: shape " +
+                                  text(entry.parameter.attr("shape")) + ", strides " +
+                                  text(entry.parameter.attr("strides")));
+        require_same_shape(gradient_name, entry.gradient, parameter_name, entry.parameter);
+        if (native_type(entry.gradient) == kNotNative) {
+            if (entry.gradient.dtype().kind() != 'f')
+                throw py::type_error(gradient_name.text() + " has dtype " + text(entry.gradient.dtype()) +
+                                     ", expected a floating-point type");
+            entry.gradient = entry.gradient.attr("astype")(entry.parameter.dtype());
+        }
+        if (rule_.states == 0) return;
+        if (const py::object arrays = find(state_, entry.key))
+            check_state(entry, arrays);
+        else
+            make_state(entry);
+    }
+
+    void make_state(Entry& entry) {
+        py::dict arrays;
+        for (int i = 0; i < rule_.states; ++i) {
+            entry.state[i] = numpy().attr("zeros_like")(entry.parameter, py::arg("subok") = false);
+            arrays[letters_[i]] = entry.state[i];
+        }
+        new_state_.emplace_back(entry.key, std::move(arrays));
+    }
+
+    void check_state(Entry& entry, const py::object& arrays) const {
+        const Name parameter_name = name("params", entry);
+        for (int i = 0; i < rule_.states; ++i) {
+            const py::object value = arrays[letters_[i]], letter = letters_[i];
+            const Name state_name{"state", entry.key, letter};
+            if (!py::isinstance<py::array>(value))
+                throw py::type_error(state_name.text() + " is a " + type_name(value) + ", expected an array");
+            entry.state[i] = value;
+            require_same_shape(state_name, entry.state[i], parameter_name, entry.parameter);
+            require_same_type(state_name, entry.state[i], parameter_name, entry.parameter);
+            require_writeable(state_name, entry.state[i]);
+            if (!is_plain(entry.state[i]) && overlaps_itself(view_of(entry.state[i])))
+                throw py::value_error(state_name.text() + " has elements that share memory");
+        }
+    }
+
+    void plan(const Entry& entry) {
+        const int count = 2 + rule_.states, type = native_type(entry.parameter);
+        const py::array* arrays[2 + kMaxStates] = {&entry.parameter, &entry.gradient};
+        for (int i = 0; i < rule_.states; ++i) arrays[kState + i] = &entry.state[i];
+
+        Span spans[2 + kMaxStates];
+        if (std::all_of(arrays, arrays + count,
+                        [=](const py::array* a) { return is_plain(*a) && native_type(*a) == type; })) {
+            UpdateItem item{entry.parameter.size(), type, {}, {}};
+            for (int i = 0; i < count; ++i) {
+                char* const data = address(*arrays[i]);
+                item.arrays[i] = {data, type, {}};
+                spans[i] = {data, data + arrays[i]->nbytes(), i != kGradient};
+            }
+            items_.push_back(std::move(item));
+        } else {
+            std::vector<View> views;
+            for (int i = 0; i < count; ++i) {
+                views.push_back(view_of(*arrays[i]));
+                spans[i] = span_of(views.back(), i != kGradient);
+            }
+            items_.push_back(update_item(views));
+        }
+        spans_.insert(spans_.end(), spans, spans + count);
+        check_spans(entry, spans, count);
+    }
+
+    // Copies a gradient that what is written here would change on the way; nothing else of an item may overlap.
+    void check_spans(const Entry& entry, const Span* spans, int count) {
+        for (int i = 0; i < count; ++i) {
+            for (int j = 0; j < i; ++j) {
+                if (!spans[i].meets(spans[j])) continue;
+                if (i == kGradient || j == kGradient) {
+                    copy_gradient(items_.back());
+                } else {
+                    const py::object letter = letters_[i - kState];
+                    const Name other = j == kParameter ? name("params", entry) : name("state", entry);
+                    throw py::value_error(Name{"state", entry.key, letter}.text() + " shares memory with " +
+                                          other.text());
+                }
+            }
+        }
+    }
+
+    void copy_gradient(UpdateItem& item) {
+        if (item.gradient_copy) return;
+        const auto bytes =
+            static_cast<std::size_t>(item.size) * (item.type == kFloat32 ? sizeof(float) : sizeof(double));
+        copies_.emplace_back(new char[bytes]);
+        item.gradient_copy = copies_.back().get();
+    }
+
+    const UpdateRule& rule_;
+    const py::object params_, grads_;
+    py::dict state_;
+    const py::tuple letters_;
+    bool single_ = false, in_order_ = false;
+    std::vector<Entry> entries_;
+    std::vector<std::pair<py::object, py::dict>> new_state_;
+    std::vector<UpdateItem> items_;
+    std::vector<Span> spans_;
+    std::vector<std::unique_ptr<char[]>> copies_;
+};
+
+const UpdateRule& find_rule(const char* name) {
+    const KernelTable& kernels = table();
+    for (int i = 0; i < kernels.rule_count; ++i)
+        if (std::strcmp(kernels.rules[i].name, name) == 0) return kernels.rules[i];
+    throw py::value_error(std::string("there is no update rule '") + name + "'");
+}
+
+void update_all(const char* rule_name, const py::tuple& coefficients, double weight_decay, const py::object& params,
+                const py::object& grads, const py::dict& state, const py::tuple& letters) {
+    const UpdateRule& rule = find_rule(rule_name);
+    if (coefficients.size() != static_cast<std::size_t>(rule.coefficients) ||
+        letters.size() != static_cast<std::size_t>(rule.states))
+        throw py::value_error(std::string("'") + rule_name + "' takes " + std::to_string(rule.coefficients) +
+                              " coefficients and " + std::to_string(rule.states) + " states, not " +
+                              std::to_string(coefficients.size()) + " and " + std::to_string(letters.size()));
+    double values[kMaxCoefficients];
+    for (std::size_t i = 0; i < coefficients.size(); ++i) values[i] = coefficients[i].cast<double>();
+    values[coefficients.size()] = weight_decay;
+    Update(rule, params, grads, state, letters).run(weight_decay != 0, values);
+}
+
+}  // namespace
+
+void bind_update(py::module_& module) {
+    module.def("update", &update_all, py::arg("rule"), py::arg("coefficients"), py::arg("weight_decay"),
+               py::arg("params"), py::arg("grads"), py::arg("state"), py::arg("letters"));
+}
+
+}  // namespace fusedstep

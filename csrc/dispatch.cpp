@@ -1,0 +1,40 @@
+#include "dispatch.hpp"
+
+#include <atomic>
+
+namespace fusedstep {
+
+// To add an instruction set: its line in CMakeLists.txt, its declaration and its line in usable_tables.
+extern const KernelTable table_baseline;
+#ifdef __x86_64__
+extern const KernelTable table_x86_64_v3;
+#endif
+
+std::vector<const KernelTable*> usable_tables() {
+    std::vector<const KernelTable*> tables{&table_baseline};
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("x86-64-v3")) tables.push_back(&table_x86_64_v3);
+#endif
+    return tables;
+}
+
+static std::atomic<const KernelTable*>& current() {
+    static std::atomic<const KernelTable*> table{usable_tables().back()};
+    return table;
+}
+
+const KernelTable& table() {
+    return *current().load();
+}
+
+bool use_table(const std::string& isa) {
+    for (const KernelTable* usable : usable_tables()) {
+        if (usable->isa == isa) {
+            current().store(usable);
+            return true;
+        }
+    }
+    return false;
+}
+
+}  // namespace fusedstep

@@ -1,0 +1,40 @@
+"""Fused optimizer updates and batch normalisation for NumPy arrays, bit for bit what the plain formulas give."""
+
+from fusedstep import reference
+from fusedstep._native import version as __version__
+from fusedstep.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
+from fusedstep.config import (
+    get_num_threads,
+    isa,
+    isas,
+    set_flush_subnormals,
+    set_num_threads,
+    show_config,
+    use_isa,
+)
+from fusedstep.optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSProp, RMSprop
+
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "BatchNorm",
+    "Momentum",
+    "Nesterov",
+    "Optimizer",
+    "RMSProp",
+    "RMSprop",
+    "__version__",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_inference",
+    "get_num_threads",
+    "isa",
+    "isas",
+    "reference",
+    "set_flush_subnormals",
+    "set_num_threads",
+    "show_config",
+    "use_isa",
+]

@@ -1,0 +1,150 @@
+"""The dialect of *Deep Learning from Scratch*: its names, signatures, attributes and numbers.
+
+    from fusedstep.book import *
+
+in place of the book's `from common.optimizer import *` (and of `BatchNormalization` from `common.layers`) gives the same
+parameters to the bit in float64, with two exceptions. Batch normalisation sums in another order than NumPy and agrees to
+rounding. And where a parameter is a Python float instead of an array, the book's Adam squares the gradient with `**`,
+which for about one number in a thousand rounds the last bit otherwise.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fusedstep import _native, optimizers
+
+__all__ = ["SGD", "AdaGrad", "Adam", "BatchNormalization", "Momentum", "Nesterov", "RMSprop", "np"]
+
+_EPS = 1e-7
+
+
+def _state(letter: str) -> Any:
+    def arrays(self: optimizers.Optimizer) -> dict[Any, Any] | None:
+        return {key: state[letter] for key, state in self.state.items()} if self.iterations else None
+
+    return property(arrays, doc=f"The arrays {letter} by the parameter's key; None before the first update.")
+
+
+class SGD(optimizers.SGD):
+    """Stochastic gradient descent: w = w - lr g."""
+
+    def __init__(self, lr: float = 0.01) -> None:
+        super().__init__(lr)
+
+
+class Momentum(optimizers.Momentum):
+    """Momentum: v = momentum v - lr g, w = w + v."""
+
+    v = _state("v")
+
+    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+        super().__init__(lr, momentum)
+
+
+class Nesterov(optimizers.Nesterov):
+    """Nesterov's accelerated gradient in the order of the book's current edition; see `fusedstep.Nesterov`."""
+
+    v = _state("v")
+
+    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+        super().__init__(lr, momentum)
+
+
+class AdaGrad(optimizers.AdaGrad):
+    """AdaGrad: h = h + g^2, w = w - lr g / (sqrt(h) + 1e-7)."""
+
+    h = _state("h")
+
+    def __init__(self, lr: float = 0.01) -> None:
+        super().__init__(lr, _EPS)
+
+
+class RMSprop(optimizers.RMSProp):
+    """RMSprop: h = decay_rate h + (1 - decay_rate) g^2, w = w - lr g / (sqrt(h) + 1e-7)."""
+
+    h = _state("h")
+
+    def __init__(self, lr: float = 0.01, decay_rate: float = 0.99) -> None:
+        super().__init__(lr, decay_rate, _EPS)
+
+
+class Adam(optimizers.Adam):
+    """Adam with an epsilon of 1e-7 that the bias correction leaves alone; see `fusedstep.Adam` for the paper's.
+
+        lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t)
+        w = w - lr_t m / (sqrt(v) + 1e-7)
+    """
+
+    m = _state("m")
+    v = _state("v")
+
+    def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
+        super().__init__(lr, beta1, beta2, _EPS)
+
+    @property
+    def iter(self) -> int:
+        """The number of updates made."""
+        return self.iterations
+
+    def _coefficients(self, lr: float) -> tuple[float, ...]:
+        t = self.iterations + 1
+        step = lr * math.sqrt(1.0 - self.beta2**t) / (1.0 - self.beta1**t)
+        return (step, 1 - self.beta1, 1 - self.beta2, 0.0, self.eps)
+
+
+class BatchNormalization:
+    """Batch normalisation over the first axis, with a mean and variance for every other position.
+
+    A 4-D input is normalised for each (C, H, W) position; for one mean a channel use `fusedstep.BatchNorm`. epsilon is
+    1e-6; the running averages start at 0 and hold the biased variance; momentum weighs the old value. A batch of one is
+    allowed.
+
+    Arguments:
+        gamma: The factors, one for each position.
+        beta: The summands, one for each position.
+        momentum: The weight of the old value in the running averages.
+        running_mean: Where the running mean starts.
+        running_var: Where the running variance starts.
+    """
+
+    def __init__(
+        self, gamma: Any, beta: Any, momentum: float = 0.9, running_mean: Any = None, running_var: Any = None
+    ) -> None:
+        self.gamma = gamma
+        self.beta = beta
+        self.momentum = momentum
+        self.input_shape: tuple[int, ...] | None = None
+        self.running_mean = running_mean
+        self.running_var = running_var
+        self.batch_size: int | None = None
+        self.dgamma: Any = None
+        self.dbeta: Any = None
+        self._saved: Any = None
+
+    def forward(self, x: Any, train_flg: bool = True) -> Any:
+        """Normalises x, with the batch's statistics in training and the running ones otherwise."""
+        self.input_shape = x.shape
+        x = np.asarray(x, dtype=np.result_type(x, self.gamma, self.beta)).reshape(len(x), -1)
+        width = x.shape[1]
+        gamma, beta = np.broadcast_to(self.gamma, (width,)), np.broadcast_to(self.beta, (width,))
+        if self.running_mean is None:
+            self.running_mean, self.running_var = np.zeros(width), np.zeros(width)
+        if train_flg:
+            running = np.array(self.running_mean, dtype=np.float64), np.array(self.running_var, dtype=np.float64)
+            y, mean, inv_std = _native.batch_norm(x, gamma, beta, 1e-6, 1, None, *running, self.momentum, False)
+            self.running_mean, self.running_var = running
+            self.batch_size = len(x)
+            self._saved = x, mean, inv_std
+        else:
+            y = _native.batch_norm_inference(x, gamma, beta, self.running_mean, self.running_var, 1e-6, 1, None)
+        return y.reshape(self.input_shape)
+
+    def backward(self, dout: Any) -> Any:
+        """The gradient of the last forward pass in training; sets dgamma and dbeta."""
+        x, mean, inv_std = self._saved
+        gamma = np.broadcast_to(self.gamma, mean.shape)
+        dout = dout.reshape(len(dout), -1)
+        dx, self.dgamma, self.dbeta = _native.batch_norm_backward(dout, x, gamma, mean, inv_std, 1, None)
+        return dx.reshape(self.input_shape)

@@ -1,0 +1,96 @@
+"""Threads, instruction sets, subnormal numbers: the settings of the process, and a summary of them."""
+
+import os
+import platform
+import sys
+
+import numpy as np
+
+from fusedstep import _native
+
+_MAX_THREADS = 1024
+
+
+def set_num_threads(n: int) -> None:
+    """Sets how many threads a step may use, the calling one included.
+
+    It starts as FUSEDSTEP_NUM_THREADS, else OMP_NUM_THREADS, else the number of processors that the process may run on.
+    Small steps run on the calling thread alone. Results don't depend on it.
+
+    Raises:
+        ValueError: n is not from 1 to 1024.
+    """
+    if not 1 <= n <= _MAX_THREADS:
+        raise ValueError(f"the number of threads is {n!r}, expected 1 to {_MAX_THREADS}")
+    _native.set_num_threads(n)
+
+
+def get_num_threads() -> int:
+    """How many threads a step may use, the calling one included."""
+    return _native.get_num_threads()
+
+
+def isas() -> tuple[str, ...]:
+    """The instruction sets that this processor has kernels for, from the plainest to the newest."""
+    return _native.isas()
+
+
+def isa() -> str:
+    """The instruction set whose kernels are in use: FUSEDSTEP_ISA, else the newest."""
+    return _native.isa()
+
+
+def use_isa(name: str) -> None:
+    """Uses the kernels of one of `isas()` from now on. Results don't depend on it.
+
+    Raises:
+        ValueError: This processor has no kernels of that name.
+    """
+    if not _native.use_isa(name):
+        raise ValueError(f"the instruction set is {name!r}, expected one of {', '.join(isas())}")
+
+
+def set_flush_subnormals(flag: bool) -> None:
+    """Sets whether kernels flush subnormal numbers to zero, as they do at first.
+
+    Moments of gradients that have died decay into subnormal numbers, on which processors are 20 to 30 times slower. With
+    False, results have the bits of `fusedstep.reference` below the smallest normal number too. The caller's own
+    floating-point mode is never touched.
+    """
+    _native.set_flush_subnormals(flag)
+
+
+def show_config() -> None:
+    """Prints what a bug report needs: versions, compiler, instruction sets, threads."""
+    print(
+        f"fusedstep {_native.version}, built with {_native.compiler}\n"
+        f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.platform()}\n"
+        f"instruction sets: {', '.join(f'[{name}]' if name == isa() else name for name in isas())}\n"
+        f"threads: {get_num_threads()}\n"
+        f"subnormal numbers: {'flushed to zero' if _native.get_flush_subnormals() else 'kept'}"
+    )
+
+
+def _default_threads() -> int:
+    if own := os.environ.get("FUSEDSTEP_NUM_THREADS"):
+        if not own.isdecimal() or not 1 <= int(own) <= _MAX_THREADS:
+            raise ValueError(f"FUSEDSTEP_NUM_THREADS is {own!r}, expected 1 to {_MAX_THREADS}")
+        return int(own)
+    shared = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if shared.isdecimal() and int(shared) > 0:
+        return min(int(shared), _MAX_THREADS)
+    if sys.platform == "linux":
+        return min(len(os.sched_getaffinity(0)), _MAX_THREADS)
+    return min(os.cpu_count() or 1, _MAX_THREADS)
+
+
+def _apply_environment() -> None:
+    set_num_threads(_default_threads())
+    if name := os.environ.get("FUSEDSTEP_ISA"):
+        try:
+            use_isa(name)
+        except ValueError as error:
+            raise ValueError(f"FUSEDSTEP_ISA: {error}") from None
+
+
+_apply_environment()

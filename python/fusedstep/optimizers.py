@@ -1,0 +1,387 @@
+"""The optimizers: hyper-parameters, state and documentation. The arithmetic is in the extension module."""
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusedstep import _native
+
+Arrays: TypeAlias = dict[Any, Any] | list[Any] | tuple[Any, ...] | NDArray[np.floating[Any]]
+LearningRate: TypeAlias = float | Callable[[int], float]
+
+# For each hyper-parameter that is a number: its largest value, and whether that is allowed. None is below 0.
+_LIMITS = {
+    "lr": (math.inf, False),
+    "momentum": (1.0, True),
+    "decay_rate": (1.0, False),
+    "beta1": (1.0, False),
+    "beta2": (1.0, False),
+    "eps": (math.inf, False),
+    "weight_decay": (math.inf, False),
+}
+
+
+def _checked(name: str, value: Any, limit: tuple[float, bool]) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}, expected a number") from None
+    largest, allowed = limit
+    if 0 <= number < largest or (allowed and number == largest):
+        return number
+    bound = "a finite number >= 0" if largest == math.inf else f"0 <= {name} {'<=' if allowed else '<'} {largest:g}"
+    raise ValueError(f"{name} is {value!r}, expected {bound}")
+
+
+class Optimizer:
+    """What all optimizers share; see the subclasses for the rules.
+
+    Attributes:
+        lr: The learning rate: a float, or a schedule, which is a callable that gets the number of updates made so far
+            (0 at the first) and returns a float.
+        weight_decay: L2 weight decay: `g + weight_decay * w` takes the place of `g`. `AdamW` has its own kind.
+        iterations: The number of updates made.
+        state: The state arrays of each parameter by key, and in it by the paper's letters: `state["W1"]["m"]`. In a
+            list or tuple the key is the index; a single array has key 0. SGD's state is empty.
+
+    The hyper-parameters may be changed between updates. A value out of range raises ValueError where it is set.
+    """
+
+    _rule: str
+    _letters: ClassVar[tuple[str, ...]] = ()
+
+    lr: LearningRate
+    weight_decay: float
+
+    def __init__(self, lr: LearningRate, *, weight_decay: float = 0.0) -> None:
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.iterations = 0
+        self.state: dict[Any, dict[str, NDArray[Any]]] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        limit = _LIMITS.get(name)
+        if limit is not None and not (name == "lr" and callable(value)):
+            value = _checked(name, value, limit)
+        object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self._hyperparameters().items())
+        return f"{type(self).__name__}({values})"
+
+    def update(self, params: Arrays, grads: Arrays) -> None:
+        """Makes one step: updates every parameter in place.
+
+        Arguments:
+            params: A dict, list or tuple of float32 or float64 arrays of any shape, or one such array. A float in a dict
+                or list is replaced by its new value. An array that is not contiguous works too, more slowly.
+            grads: The gradients, with the same keys and shapes; keys that params lacks are ignored, and a parameter
+                whose gradient is None is left alone. They may be strided, read-only or of another floating-point type,
+                from which they are rounded to the parameter's; they are never written.
+
+        If two parameters share memory, they are updated one after the other. A gradient that shares memory with its
+        parameter is copied first. The GIL is released.
+
+        Raises:
+            KeyError: grads lacks a key.
+            ValueError: A shape differs between a gradient and its parameter or between a parameter and its state, or a
+                parameter is read-only, or the schedule returned a number out of range.
+            TypeError: Something is not of a floating-point type.
+
+        All arguments are checked before anything is written, so after an error nothing has changed.
+        """
+        lr = self.lr
+        if callable(lr):
+            lr = _checked(f"lr({self.iterations})", lr(self.iterations), _LIMITS["lr"])
+        _native.update(self._rule, self._coefficients(lr), self._l2(), params, grads, self.state, self._letters)
+        self.iterations += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """A snapshot as a plain dict of arrays (copies) and numbers. A learning-rate schedule is not in it."""
+        return {
+            "iterations": self.iterations,
+            "hyperparameters": {k: v for k, v in self._hyperparameters().items() if not callable(v)},
+            "state": {key: {k: a.copy() for k, a in arrays.items()} for key, arrays in self.state.items()},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over a snapshot made by `state_dict`, with copies of its arrays.
+
+        The next update is then the one that the other optimizer would have made. A learning-rate schedule on either side
+        stays as it is.
+
+        Raises:
+            ValueError: The snapshot is of another rule, or is damaged. Nothing has changed.
+        """
+        if missing := {"iterations", "hyperparameters", "state"} - set(state_dict):
+            raise ValueError(f"the state dict lacks {', '.join(sorted(missing))}")
+        hyperparameters = {**self._hyperparameters(), **state_dict["hyperparameters"]}
+        if unknown := set(hyperparameters) - set(self._hyperparameters()):
+            raise ValueError(f"the state dict has {', '.join(sorted(unknown))}, which {type(self).__name__} has not")
+        if missing := set(self._hyperparameters()) - set(state_dict["hyperparameters"]) - {"lr"}:
+            raise ValueError(f"the state dict lacks {', '.join(sorted(missing))}, which {type(self).__name__} has")
+        if callable(self.lr):
+            hyperparameters["lr"] = self.lr
+        for key, arrays in state_dict["state"].items():
+            if set(arrays) != set(self._letters):
+                raise ValueError(
+                    f"state[{key!r}] has {', '.join(sorted(arrays))}, "
+                    f"{type(self).__name__} has {', '.join(self._letters) or 'no state'}"
+                )
+        state = {key: {k: np.array(a) for k, a in arrays.items()} for key, arrays in state_dict["state"].items()}
+        checked = {k: _checked(k, v, _LIMITS[k]) for k, v in hyperparameters.items() if k in _LIMITS and not callable(v)}
+        iterations = int(state_dict["iterations"])
+        self.__dict__.update(hyperparameters | checked)
+        self.state = state
+        self.iterations = iterations
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k not in ("iterations", "state")}
+
+    def _coefficients(self, lr: float) -> tuple[float, ...]:
+        """What the rule's struct in update_rules.hpp holds, in its order."""
+        raise NotImplementedError
+
+    def _l2(self) -> float:
+        return self.weight_decay
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent (Robbins & Monro 1951).
+
+        w = w - lr g
+
+    Arguments:
+        lr: The learning rate, or a schedule.
+        weight_decay: L2 weight decay.
+    """
+
+    _rule = "sgd"
+
+    def __init__(self, lr: LearningRate = 0.01, *, weight_decay: float = 0.0) -> None:
+        super().__init__(lr, weight_decay=weight_decay)
+
+    def _coefficients(self, lr: float) -> tuple[float, ...]:
+        return (lr,)
+
+
+class Momentum(Optimizer):
+    """Gradient descent with momentum (Polyak 1964, the heavy ball), v being 0 at first.
+
+    With the learning rate in the velocity, as in the book and in Keras:
+
+        v = a v - lr g
+        w = w + v
+
+    Without, as on the slides and in PyTorch (dampening 0):
+
+        v = a v + g
+        w = w - lr v
+
+    The two differ only where lr changes: the first lets an old step decay at the lr that it was made with.
+
+    Arguments:
+        lr: The learning rate, or a schedule.
+        momentum: a, from 0 to 1.
+        lr_in_velocity: Which of the two.
+        weight_decay: L2 weight decay.
+    """
+
+    _letters = ("v",)
+
+    def __init__(
+        self, lr: LearningRate = 0.01, momentum: float = 0.9, lr_in_velocity: bool = True, *, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay)
+        self.momentum = momentum
+        self.lr_in_velocity = lr_in_velocity
+
+    @property
+    def _rule(self) -> str:  # type: ignore[override]
+        return "momentum" if self.lr_in_velocity else "momentum_plain_velocity"
+
+    def _coefficients(self, lr: float) -> tuple[float, ...]:
+        return (lr, self.momentum)
+
+
+class Nesterov(Optimizer):
+    """Nesterov's accelerated gradient in the form of Bengio et al. 2013 (arXiv:1212.0901), v being 0 at first.
+
+        w = w + a^2 v
+        w = w - (1 + a) lr g
+        v = a v - lr g
+
+    w is the point looked ahead to, at which the gradient is taken, so no second evaluation is needed. This is the form of
+    the book's first volume and, at a constant lr, of PyTorch's `SGD(nesterov=True)`.
+
+    Arguments:
+        lr: The learning rate, or a schedule.
+        momentum: a, from 0 to 1.
+        weight_decay: L2 weight decay.
+    """
+
+    _rule = "nesterov"
+    _letters = ("v",)
+
+    def __init__(self, lr: LearningRate = 0.01, momentum: float = 0.9, *, weight_decay: float = 0.0) -> None:
+        super().__init__(lr, weight_decay=weight_decay)
+        self.momentum = momentum
+
+    def _coefficients(self, lr: float) -> tuple[float, ...]:
+        a = self.momentum
+        return (lr, a, a * a, (1 + a) * lr)
+
+
+class AdaGrad(Optimizer):
+    """AdaGrad (Duchi, Hazan & Singer 2011, the diagonal form), h being 0 at first.
+
+        h = h + g^2
+        w = w - lr g / (sqrt(h) + eps)
+
+    Arguments:
+        lr: The learning rate, or a schedule.
+        eps: Keeps the quotient finite.
+        weight_decay: L2 weight decay.
+        eps_inside_root: sqrt(h + eps) takes the place of sqrt(h) + eps, as in Keras.
+    """
+
+    _rule = "adagrad"
+    _letters = ("h",)
+
+    def __init__(
+        self, lr: LearningRate = 0.01, eps: float = 1e-7, *, weight_decay: float = 0.0, eps_inside_root: bool = False
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay)
+        self.eps = eps
+        self.eps_inside_root = eps_inside_root
+
+    def _coefficients(self, lr: float) -> tuple[float, ...]:
+        return (lr, self.eps, 0.0) if self.eps_inside_root else (lr, 0.0, self.eps)
+
+
+class RMSProp(Optimizer):
+    """RMSProp (Tieleman & Hinton 2012, lecture 6.5 of their course), h being 0 at first.
+
+        h = decay_rate h + (1 - decay_rate) g^2
+        w = w - lr g / (sqrt(h) + eps)
+
+    Arguments:
+        lr: The learning rate, or a schedule.
+        decay_rate: The weight of the old mean square, from 0 to below 1.
+        eps: Keeps the quotient finite.
+        weight_decay: L2 weight decay.
+        eps_inside_root: sqrt(h + eps) takes the place of sqrt(h) + eps, as in Keras.
+    """
+
+    _rule = "rmsprop"
+    _letters = ("h",)
+
+    def __init__(
+        self,
+        lr: LearningRate = 0.01,
+        decay_rate: float = 0.99,
+        eps: float = 1e-7,
+        *,
+        weight_decay: float = 0.0,
+        eps_inside_root: bool = False,
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay)
+        self.decay_rate = decay_rate
+        self.eps = eps
+        self.eps_inside_root = eps_inside_root
+
+    def _coefficients(self, lr: float) -> tuple[float, ...]:
+        inside, outside = (self.eps, 0.0) if self.eps_inside_root else (0.0, self.eps)
+        return (lr, self.decay_rate, 1 - self.decay_rate, inside, outside)
+
+
+RMSprop = RMSProp
+
+
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1), m and v being 0 at first, t counting updates from 1.
+
+        m = m + (1 - beta1) (g - m)
+        v = v + (1 - beta2) (g^2 - v)
+        mhat = m / (1 - beta1^t),  vhat = v / (1 - beta2^t)
+        w = w - lr mhat / (sqrt(vhat) + eps)
+
+    computed with the bias corrections folded into the step and eps. The book, Keras and scikit-learn leave the correction
+    of eps out; `fusedstep.book.Adam` does as they do.
+
+    Arguments:
+        lr: The learning rate, or a schedule.
+        beta1: The decay of the first moment, from 0 to below 1.
+        beta2: The decay of the second moment, from 0 to below 1.
+        eps: Keeps the quotient finite.
+        weight_decay: L2 weight decay, which goes through the moments. For the decoupled kind use `AdamW`.
+        eps_inside_root: sqrt(vhat + eps) takes the place of sqrt(vhat) + eps.
+    """
+
+    _rule = "adam"
+    _letters = ("m", "v")
+
+    def __init__(
+        self,
+        lr: LearningRate = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        *,
+        weight_decay: float = 0.0,
+        eps_inside_root: bool = False,
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay)
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.eps = eps
+        self.eps_inside_root = eps_inside_root
+
+    def _coefficients(self, lr: float) -> tuple[float, ...]:
+        t = self.iterations + 1
+        correction = 1 - self.beta2**t
+        root = math.sqrt(correction)
+        step = lr * root / (1 - self.beta1**t)
+        inside, outside = (self.eps * correction, 0.0) if self.eps_inside_root else (0.0, self.eps * root)
+        return (step, 1 - self.beta1, 1 - self.beta2, inside, outside)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101, with lr as the decay's factor).
+
+        w = w (1 - lr weight_decay)
+        then the step of Adam
+
+    as in PyTorch, where the decay comes first and is scaled by lr.
+
+    Arguments:
+        lr: The learning rate, or a schedule.
+        beta1: The decay of the first moment, from 0 to below 1.
+        beta2: The decay of the second moment, from 0 to below 1.
+        eps: Keeps the quotient finite.
+        weight_decay: The part of w that is taken off in an update is lr times this.
+        eps_inside_root: sqrt(vhat + eps) takes the place of sqrt(vhat) + eps.
+    """
+
+    _rule = "adamw"
+
+    def __init__(
+        self,
+        lr: LearningRate = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        *,
+        eps_inside_root: bool = False,
+    ) -> None:
+        super().__init__(lr, beta1, beta2, eps, weight_decay=weight_decay, eps_inside_root=eps_inside_root)
+
+    def _coefficients(self, lr: float) -> tuple[float, ...]:
+        return (*super()._coefficients(lr), 1 - lr * self.weight_decay)
+
+    def _l2(self) -> float:
+        return 0.0
