@@ -1,20 +1,14 @@
 """Batch normalisation: the layer and its functions. The arithmetic is in the extension module."""
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fusedstep import _native
+from fusedstep._limits import checked
 
 Array = NDArray[Any]
-
-
-def _checked_eps(eps: float) -> float:
-    if not 0 <= eps < math.inf:
-        raise ValueError(f"eps is {eps!r}, expected a finite number >= 0")
-    return float(eps)
 
 
 def batch_norm(
@@ -42,7 +36,7 @@ def batch_norm(
         ValueError: A shape or the type of out doesn't fit that of x, or x has no elements.
         TypeError: x or out is not a float32 or float64 array.
     """
-    return _native.batch_norm(x, gamma, beta, _checked_eps(eps), channel_axis, out, None, None, 0.0, False)
+    return _native.batch_norm(x, gamma, beta, checked("eps", eps), channel_axis, out, None, None, 0.0, False)
 
 
 def batch_norm_inference(
@@ -61,7 +55,7 @@ def batch_norm_inference(
 
     Arguments, result and errors are those of `batch_norm`; x may be empty.
     """
-    return _native.batch_norm_inference(x, gamma, beta, mean, var, _checked_eps(eps), channel_axis, out)
+    return _native.batch_norm_inference(x, gamma, beta, mean, var, checked("eps", eps), channel_axis, out)
 
 
 def batch_norm_backward(
@@ -135,13 +129,11 @@ class BatchNorm:
         *,
         unbiased_running_var: bool = False,
     ) -> None:
-        if not 0 <= decay <= 1:
-            raise ValueError(f"decay is {decay!r}, expected 0 <= decay <= 1")
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise TypeError(f"dtype is {np.dtype(dtype)}, expected float32 or float64")
         self.num_features = num_features
-        self.eps = _checked_eps(eps)
-        self.decay = float(decay)
+        self.eps = checked("eps", eps)
+        self.decay = checked("decay", decay)
         self.channel_axis = channel_axis
         self.unbiased_running_var = unbiased_running_var
         self.gamma: Array = np.ones(num_features, dtype)
@@ -168,12 +160,12 @@ class BatchNorm:
             x,
             self.gamma,
             self.beta,
-            self.eps,
+            checked("eps", self.eps),
             self.channel_axis,
             out,
             self.running_mean,
             self.running_var,
-            self.decay,
+            checked("decay", self.decay),
             self.unbiased_running_var,
         )
         self._saved = x, mean, inv_std

@@ -8,32 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedstep import _native
+from fusedstep._limits import LIMITS, checked
 
 Arrays: TypeAlias = dict[Any, Any] | list[Any] | tuple[Any, ...] | NDArray[np.floating[Any]]
 LearningRate: TypeAlias = float | Callable[[int], float]
-
-# For each hyper-parameter that is a number: its largest value, and whether that is allowed. None is below 0.
-_LIMITS = {
-    "lr": (math.inf, False),
-    "momentum": (1.0, True),
-    "decay_rate": (1.0, False),
-    "beta1": (1.0, False),
-    "beta2": (1.0, False),
-    "eps": (math.inf, False),
-    "weight_decay": (math.inf, False),
-}
-
-
-def _checked(name: str, value: Any, limit: tuple[float, bool]) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} is {value!r}, expected a number") from None
-    largest, allowed = limit
-    if 0 <= number < largest or (allowed and number == largest):
-        return number
-    bound = "a finite number >= 0" if largest == math.inf else f"0 <= {name} {'<=' if allowed else '<'} {largest:g}"
-    raise ValueError(f"{name} is {value!r}, expected {bound}")
 
 
 class Optimizer:
@@ -63,9 +41,8 @@ class Optimizer:
         self.state: dict[Any, dict[str, NDArray[Any]]] = {}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        limit = _LIMITS.get(name)
-        if limit is not None and not (name == "lr" and callable(value)):
-            value = _checked(name, value, limit)
+        if name in LIMITS and not (name == "lr" and callable(value)):
+            value = checked(name, value)
         object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
@@ -95,7 +72,7 @@ class Optimizer:
         """
         lr = self.lr
         if callable(lr):
-            lr = _checked(f"lr({self.iterations})", lr(self.iterations), _LIMITS["lr"])
+            lr = checked("lr", lr(self.iterations), f"lr({self.iterations})")
         _native.update(self._rule, self._coefficients(lr), self._l2(), params, grads, self.state, self._letters)
         self.iterations += 1
 
@@ -132,9 +109,11 @@ class Optimizer:
                     f"{type(self).__name__} has {', '.join(self._letters) or 'no state'}"
                 )
         state = {key: {k: np.array(a) for k, a in arrays.items()} for key, arrays in state_dict["state"].items()}
-        checked = {k: _checked(k, v, _LIMITS[k]) for k, v in hyperparameters.items() if k in _LIMITS and not callable(v)}
+        for name, value in hyperparameters.items():
+            if name in LIMITS and not callable(value):
+                hyperparameters[name] = checked(name, value)
         iterations = int(state_dict["iterations"])
-        self.__dict__.update(hyperparameters | checked)
+        self.__dict__.update(hyperparameters)
         self.state = state
         self.iterations = iterations
 

@@ -1,0 +1,42 @@
+"""The axes that tests run over, and settings that go back to what they were."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedstep as fs
+
+THREADS = (1, 2, 3, 7)
+
+
+@pytest.fixture(autouse=True)
+def _restore_settings() -> Iterator[None]:
+    isa, threads = fs.isa(), fs.get_num_threads()
+    yield
+    fs.use_isa(isa)
+    fs.set_num_threads(threads)
+    fs.set_flush_subnormals(True)
+
+
+@pytest.fixture(params=fs.isas())
+def isa(request: pytest.FixtureRequest) -> str:
+    fs.use_isa(request.param)
+    return str(request.param)
+
+
+@pytest.fixture(params=THREADS, ids=lambda n: f"{n}threads")
+def threads(request: pytest.FixtureRequest) -> int:
+    fs.set_num_threads(request.param)
+    return int(request.param)
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=lambda t: t.__name__)
+def dtype(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20150428)
