@@ -122,11 +122,15 @@ class Update {
 
     static py::object updated_number(const Entry& entry) {
         const py::object value = entry.parameter[py::tuple()];
-        return PyFloat_CheckExact(entry.number.ptr()) ? py::object(py::float_(value)) : value;
+        return PyFloat_CheckExact(entry.number.ptr()) ? py::object(py::float_(value.cast<double>())) : value;
     }
 
     Name name(const char* container, const Entry& entry) const {
         return {container, single_ ? py::handle() : py::handle(entry.key)};
+    }
+
+    Name state_name(const Entry& entry, int i) const {
+        return {"state", entry.key, PyTuple_GET_ITEM(letters_.ptr(), i)};
     }
 
     void check(Entry& entry) {
@@ -163,16 +167,16 @@ class Update {
     void check_state(Entry& entry, const py::object& arrays) const {
         const Name parameter_name = name("params", entry);
         for (int i = 0; i < rule_.states; ++i) {
-            const py::object value = arrays[letters_[i]], letter = letters_[i];
-            const Name state_name{"state", entry.key, letter};
+            const py::object value = arrays[letters_[i]];
+            const Name own_name = state_name(entry, i);
             if (!py::isinstance<py::array>(value))
-                throw py::type_error(state_name.text() + " is a " + type_name(value) + ", expected an array");
+                throw py::type_error(own_name.text() + " is a " + type_name(value) + ", expected an array");
             entry.state[i] = value;
-            require_same_shape(state_name, entry.state[i], parameter_name, entry.parameter);
-            require_same_type(state_name, entry.state[i], parameter_name, entry.parameter);
-            require_writeable(state_name, entry.state[i]);
+            require_same_shape(own_name, entry.state[i], parameter_name, entry.parameter);
+            require_same_type(own_name, entry.state[i], parameter_name, entry.parameter);
+            require_writeable(own_name, entry.state[i]);
             if (!is_plain(entry.state[i]) && overlaps_itself(view_of(entry.state[i])))
-                throw py::value_error(state_name.text() + " has elements that share memory");
+                throw py::value_error(own_name.text() + " has elements that share memory");
         }
     }
 
@@ -211,10 +215,8 @@ class Update {
                 if (i == kGradient || j == kGradient) {
                     copy_gradient(items_.back());
                 } else {
-                    const py::object letter = letters_[i - kState];
-                    const Name other = j == kParameter ? name("params", entry) : name("state", entry);
-                    throw py::value_error(Name{"state", entry.key, letter}.text() + " shares memory with " +
-                                          other.text());
+                    const Name other = j == kParameter ? name("params", entry) : state_name(entry, j - kState);
+                    throw py::value_error(state_name(entry, i - kState).text() + " shares memory with " + other.text());
                 }
             }
         }

@@ -1,6 +1,7 @@
 #include "update.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 #include "float_mode.hpp"
 #include "parallel.hpp"
@@ -11,6 +12,10 @@ namespace {
 constexpr std::int64_t kChunk = 16384;   // elements of a task: enough to hide what handing it out costs
 constexpr std::int64_t kGrain = 2;       // chunks that are worth another thread
 constexpr std::int64_t kScratch = 1024;  // elements gathered at once: four arrays of doubles take 32 KiB of stack
+
+std::int64_t size_of(int type) {
+    return type == kFloat32 ? sizeof(float) : sizeof(double);
+}
 
 class Step {
   public:
@@ -49,11 +54,10 @@ class Step {
     }
 
     void call(const UpdateItem& item, std::int64_t begin, std::int64_t n, double (*scratch)[kScratch]) const {
-        const std::int64_t item_size = item.type == kFloat32 ? sizeof(float) : sizeof(double);
         void* pointers[2 + kMaxStates];
         for (int i = 0; i < arrays_; ++i) {
             if (item.arrays[i].strides.empty()) {
-                pointers[i] = item.arrays[i].data + begin * item_size;
+                pointers[i] = item.arrays[i].data + begin * size_of(item.type);
             } else {
                 pointers[i] = scratch[i];
                 gather(item.shape, item.arrays[i], begin, n, item.type, scratch[i]);
@@ -74,7 +78,10 @@ class Step {
 void copy_gradient(UpdateItem& item) {
     if (!item.gradient_copy) return;
     StridedArray& gradient = item.arrays[kGradient];
-    gather(item.shape, gradient, 0, item.size, item.type, item.gradient_copy);
+    if (gradient.strides.empty())
+        std::memcpy(item.gradient_copy, gradient.data, static_cast<std::size_t>(item.size * size_of(item.type)));
+    else
+        gather(item.shape, gradient, 0, item.size, item.type, item.gradient_copy);
     gradient = {static_cast<char*>(item.gradient_copy), item.type, {}};
 }
 
