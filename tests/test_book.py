@@ -1,0 +1,229 @@
+"""The dialect of the book, against its formulas as one would write them from its pages."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedstep.book
+from fusedstep import book
+
+Arrays = dict[str, Any]
+
+
+class Formula:
+    """Keeps a dict of arrays for each letter, as the book's classes do."""
+
+    def __init__(self, **hyperparameters: float) -> None:
+        self.__dict__.update(hyperparameters)
+        self.t = 0
+        self.arrays: dict[str, Arrays] = {}
+
+    def of(self, letter: str, w: Any, key: str) -> Any:
+        return self.arrays.setdefault(letter, {}).setdefault(key, np.zeros_like(w))
+
+
+class Sgd(Formula):
+    lr: float
+
+    def update(self, params: Arrays, grads: Arrays) -> None:
+        for key in params:
+            params[key] -= self.lr * grads[key]
+
+
+class Momentum(Formula):
+    lr: float
+    momentum: float
+
+    def update(self, params: Arrays, grads: Arrays) -> None:
+        for key in params:
+            v = self.of("v", params[key], key)
+            v[...] = self.momentum * v - self.lr * grads[key]
+            params[key] += v
+
+
+class Nesterov(Momentum):
+    def update(self, params: Arrays, grads: Arrays) -> None:
+        for key in params:
+            v = self.of("v", params[key], key)
+            params[key] += self.momentum * self.momentum * v
+            params[key] -= (1 + self.momentum) * self.lr * grads[key]
+            v *= self.momentum
+            v -= self.lr * grads[key]
+
+
+class AdaGrad(Formula):
+    lr: float
+
+    def update(self, params: Arrays, grads: Arrays) -> None:
+        for key in params:
+            h = self.of("h", params[key], key)
+            h += grads[key] * grads[key]
+            params[key] -= self.lr * grads[key] / (np.sqrt(h) + 1e-7)
+
+
+class RmsProp(Formula):
+    lr: float
+    decay_rate: float
+
+    def update(self, params: Arrays, grads: Arrays) -> None:
+        for key in params:
+            h = self.of("h", params[key], key)
+            h *= self.decay_rate
+            h += (1 - self.decay_rate) * grads[key] * grads[key]
+            params[key] -= self.lr * grads[key] / (np.sqrt(h) + 1e-7)
+
+
+class Adam(Formula):
+    lr: float
+    beta1: float
+    beta2: float
+
+    def update(self, params: Arrays, grads: Arrays) -> None:
+        self.t += 1
+        lr_t = self.lr * np.sqrt(1.0 - self.beta2**self.t) / (1.0 - self.beta1**self.t)
+        for key in params:
+            m, v = self.of("m", params[key], key), self.of("v", params[key], key)
+            m += (1 - self.beta1) * (grads[key] - m)
+            v += (1 - self.beta2) * (grads[key] ** 2 - v)
+            params[key] -= lr_t * m / (np.sqrt(v) + 1e-7)
+
+
+PAIRS = (
+    (book.SGD, Sgd, {"lr": 0.01}),
+    (book.Momentum, Momentum, {"lr": 0.01, "momentum": 0.9}),
+    (book.Nesterov, Nesterov, {"lr": 0.01, "momentum": 0.9}),
+    (book.AdaGrad, AdaGrad, {"lr": 0.01}),
+    (book.RMSprop, RmsProp, {"lr": 0.01, "decay_rate": 0.99}),
+    (book.Adam, Adam, {"lr": 0.001, "beta1": 0.9, "beta2": 0.999}),
+)
+OPTIMIZERS = pytest.mark.parametrize(("ours", "formula", "defaults"), PAIRS, ids=lambda x: getattr(x, "__name__", ""))
+
+
+def test_every_optimizer_of_the_book_has_a_formula() -> None:
+    assert {ours.__name__ for ours, _, _ in PAIRS} | {"BatchNormalization", "np"} == set(book.__all__)
+
+
+def test_star_import_gives_the_names_and_np() -> None:
+    names: dict[str, Any] = {}
+    exec("from fusedstep.book import *", names)
+    assert set(names) - {"__builtins__"} == {
+        "SGD",
+        "Momentum",
+        "Nesterov",
+        "AdaGrad",
+        "RMSprop",
+        "Adam",
+        "BatchNormalization",
+        "np",
+    }
+    assert names["np"] is np
+
+
+@OPTIMIZERS
+def test_bits(ours: Any, formula: Any, defaults: dict[str, float], isa: str, threads: int, rng: Any) -> None:
+    for arguments in ({}, {"lr": 0.1}, {"lr": 0.3, list(defaults)[-1]: 0.5}):
+        optimizer, expected_optimizer = ours(**arguments), formula(**{**defaults, **arguments})
+        params = {f"W{n}": rng.standard_normal((n, 7)) for n in (1, 50, 9001)}
+        expected = {key: w.copy() for key, w in params.items()}
+        for _ in range(5):
+            grads = {key: rng.standard_normal(w.shape) for key, w in params.items()}
+            optimizer.update(params, grads)
+            expected_optimizer.update(expected, grads)
+        for key in params:
+            np.testing.assert_array_equal(params[key], expected[key])
+            for letter, arrays in expected_optimizer.arrays.items():
+                np.testing.assert_array_equal(getattr(optimizer, letter)[key], arrays[key])
+
+
+@OPTIMIZERS
+def test_positional_arguments_and_attributes(ours: Any, formula: Any, defaults: dict[str, float]) -> None:
+    optimizer = ours(*(0.5 for _ in defaults))
+    assert {name: getattr(optimizer, name) for name in defaults} == dict.fromkeys(defaults, 0.5)
+    assert {name: getattr(ours(), name) for name in defaults} == defaults
+    letters = [letter for letter in "vhm" if hasattr(optimizer, letter)]
+    assert all(getattr(optimizer, letter) is None for letter in letters)
+    if ours is book.Adam:
+        assert optimizer.iter == 0
+    optimizer.update({"W": np.ones(3)}, {"W": np.ones(3)})
+    assert all(getattr(optimizer, letter).keys() == {"W"} for letter in letters)
+    if ours is book.Adam:
+        assert optimizer.iter == 1
+
+
+# A gradient whose square ** and * round alike, which they do but for about one number in a thousand.
+@OPTIMIZERS
+def test_the_naive_comparison_keeps_its_history(ours: Any, formula: Any, defaults: dict[str, float]) -> None:
+    results = []
+    for optimizer in (ours(**{**defaults, "lr": 0.1}), formula(**{**defaults, "lr": 0.1})):
+        params, history = {"x": -7.0, "y": 2.0}, []
+        for _ in range(10):
+            history.append((params["x"], params["y"]))
+            optimizer.update(params, {"x": params["x"] / 10.0, "y": 2.0 * params["y"]})
+        results.append(history)
+    assert results[0] == results[1]
+    assert len(set(results[0])) == 10
+
+
+def batch_normalization(x: Any, gamma: Any, beta: Any, dout: Any) -> Any:
+    """Forward and backward over the first axis with epsilon 1e-6: y, mean, var, dx, dgamma, dbeta."""
+    mean, var = x.mean(axis=0), x.var(axis=0)
+    xhat = (x - mean) / np.sqrt(var + 1e-6)
+    dbeta, dgamma = dout.sum(axis=0), (dout * xhat).sum(axis=0)
+    dx = gamma / np.sqrt(var + 1e-6) * (dout - (dbeta + xhat * dgamma) / len(x))
+    return gamma * xhat + beta, mean, var, dx, dgamma, dbeta
+
+
+@pytest.mark.parametrize("shape", [(100, 50), (1, 5), (12, 3, 4, 5)], ids=str)
+def test_batch_normalization(shape: tuple[int, ...], rng: np.random.Generator) -> None:
+    width = int(np.prod(shape[1:]))
+    gamma, beta = rng.standard_normal(width), rng.standard_normal(width)
+    layer = book.BatchNormalization(gamma, beta)
+    assert (layer.momentum, layer.running_mean, layer.running_var) == (0.9, None, None)
+    mean, var = np.zeros(width), np.zeros(width)
+    # Sums of at most 100 numbers of size 1 to 10 in two orders, then divisions by deviations of about 1.
+    close = {"rtol": 1e-11, "atol": 1e-11 * (1e3 if shape[0] == 1 else 1)}
+    for _ in range(3):
+        x, dout = rng.standard_normal(shape) + 2, rng.standard_normal(shape)
+        y, m, v, dx, dgamma, dbeta = batch_normalization(x.reshape(len(x), -1), gamma, beta, dout.reshape(len(x), -1))
+        mean, var = 0.9 * mean + (1 - 0.9) * m, 0.9 * var + (1 - 0.9) * v
+        got = layer.forward(x)
+        assert got.shape == x.shape
+        np.testing.assert_allclose(got.reshape(y.shape), y, **close)
+        np.testing.assert_allclose(layer.backward(dout).reshape(dx.shape), dx, **close)
+        np.testing.assert_allclose(layer.dgamma, dgamma, **close)
+        np.testing.assert_allclose(layer.dbeta, dbeta, **close)
+        np.testing.assert_allclose(layer.running_mean, mean, **close)
+        np.testing.assert_allclose(layer.running_var, var, **close)
+    x = rng.standard_normal(shape)
+    expected = gamma * (x.reshape(len(x), -1) - mean) / np.sqrt(var + 1e-6) + beta
+    np.testing.assert_allclose(layer.forward(x, train_flg=False).reshape(expected.shape), expected, **close)
+
+
+def test_batch_normalization_keeps_the_running_averages_it_was_given(rng: np.random.Generator) -> None:
+    mean, var = np.full(4, 3.0), np.full(4, 2.0)
+    layer = book.BatchNormalization(np.ones(4), np.zeros(4), 0.5, mean, var)
+    x = rng.standard_normal((6, 4))
+    layer.forward(x, False)
+    assert layer.running_mean is mean
+    layer.forward(x)
+    np.testing.assert_array_equal(mean, 3.0)
+    np.testing.assert_allclose(layer.running_mean, 1.5 + 0.5 * x.mean(axis=0), rtol=1e-14)
+    np.testing.assert_allclose(layer.running_var, 1.0 + 0.5 * x.var(axis=0), rtol=1e-14)
+
+
+def test_batch_normalization_follows_parameters_updated_in_place(rng: np.random.Generator) -> None:
+    params = {"gamma": np.ones(4), "beta": np.zeros(4)}
+    layer = book.BatchNormalization(params["gamma"], params["beta"])
+    x = rng.standard_normal((6, 4))
+    first = layer.forward(x)
+    layer.backward(np.ones_like(x))
+    book.SGD(1.0).update(params, {"gamma": np.full(4, -1.0), "beta": np.full(4, -3.0)})
+    np.testing.assert_allclose(layer.forward(x), 2 * first + 3, rtol=1e-14, atol=1e-14)
+
+
+def test_float32_data_and_float64_parameters(rng: np.random.Generator) -> None:
+    layer = book.BatchNormalization(np.ones(4), np.zeros(4))
+    x = rng.standard_normal((6, 4)).astype(np.float32)
+    assert layer.forward(x).dtype == np.float64
+    assert fusedstep.book.BatchNormalization(np.ones(4, np.float32), np.zeros(4, np.float32)).forward(x).dtype == np.float32

@@ -1,0 +1,120 @@
+"""State: what it is called, and how it is saved, copied and restored."""
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import ALL_ROWS, Row, assert_same_state, schedule
+
+import fusedstep as fs
+
+
+def advance(optimizer: Any, w: Any, rng: np.random.Generator, steps: int = 2) -> None:
+    for _ in range(steps):
+        optimizer.update({"W": w}, {"W": rng.standard_normal(w.shape)})
+
+
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda optimizer: pickle.loads(pickle.dumps(optimizer)),
+    "state_dict": lambda optimizer: loaded(optimizer),
+}
+
+
+def loaded(optimizer: Any) -> Any:
+    other = type(optimizer)(lr=0.9)
+    other.update(np.ones(2), np.ones(2))
+    other.load_state_dict(optimizer.state_dict())
+    return other
+
+
+@pytest.mark.parametrize("row", ALL_ROWS)
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_goes_on_as_the_original(row: Row, how: str, rng: np.random.Generator) -> None:
+    original = row.optimizer(lr=0.05, weight_decay=0.01)
+    w = rng.standard_normal(30)
+    advance(original, w, rng)
+    other, other_w, other_rng = COPIES[how](original), w.copy(), copy.deepcopy(rng)
+    assert other.iterations == 2
+    assert repr(other) == repr(original)
+    advance(original, w, rng)
+    advance(other, other_w, other_rng)
+    np.testing.assert_array_equal(other_w, w)
+    np.testing.assert_equal(other.state, original.state)
+
+
+@pytest.mark.parametrize("row", ALL_ROWS)
+def test_state_dict_is_a_snapshot(row: Row, rng: np.random.Generator) -> None:
+    optimizer = row.optimizer(lr=schedule)
+    w = rng.standard_normal(30)
+    advance(optimizer, w, rng)
+    saved = optimizer.state_dict()
+    before = copy.deepcopy(saved)
+    assert type(saved) is dict
+    assert "lr" not in saved["hyperparameters"]
+    advance(optimizer, w, rng)
+    np.testing.assert_equal(saved, before)
+    optimizer.load_state_dict(saved)
+    assert optimizer.lr is schedule
+    advance(optimizer, w, rng)
+    np.testing.assert_equal(saved, before)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "letters"),
+    [
+        (fs.SGD(), set()),
+        (fs.Momentum(), {"v"}),
+        (fs.Nesterov(), {"v"}),
+        (fs.AdaGrad(), {"h"}),
+        (fs.RMSProp(), {"h"}),
+        (fs.Adam(), {"m", "v"}),
+        (fs.AdamW(), {"m", "v"}),
+    ],
+    ids=repr,
+)
+def test_letters(optimizer: fs.Optimizer, letters: set[str]) -> None:
+    assert optimizer.state == {}
+    optimizer.update([np.ones(2), np.ones((3, 4), np.float32)], [np.ones(2), np.ones((3, 4))])
+    assert {key: set(arrays) for key, arrays in optimizer.state.items()} == ({0: letters, 1: letters} if letters else {})
+    for array in optimizer.state.get(1, {}).values():
+        assert array.shape == (3, 4)
+        assert array.dtype == np.float32
+
+
+def test_damaged_snapshots_change_nothing() -> None:
+    optimizer = fs.Adam()
+    optimizer.update(np.ones(3), np.ones(3))
+    good = optimizer.state_dict()
+    momentum = fs.Momentum()
+    momentum.update(np.ones(3), np.ones(3))
+
+    def damaged(**changes: Any) -> dict[str, Any]:
+        return {**copy.deepcopy(good), **changes}
+
+    bad: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"iterations": 1}, ValueError, "the state dict lacks hyperparameters, state"),
+        (momentum.state_dict(), ValueError, "the state dict has lr_in_velocity, momentum, which Adam has not"),
+        (damaged(hyperparameters={"lr": 0.1}), ValueError, "the state dict lacks beta1, beta2, eps, eps_inside_root, w"),
+        (damaged(state={"W": {"m": np.ones(3)}}), ValueError, r"state\['W'\] has m, Adam has m, v"),
+        (damaged(hyperparameters={**good["hyperparameters"], "beta1": 2}), ValueError, "beta1 is 2, expected a number"),
+        (damaged(iterations=None), TypeError, "int"),
+    ]
+    for state_dict, error, message in bad:
+        with pytest.raises(error, match=message):
+            optimizer.load_state_dict(state_dict)
+        np.testing.assert_equal(optimizer.state_dict(), good)
+
+
+def test_float32_state_stays_float32_after_loading() -> None:
+    ours, theirs = fs.Adam(), fs.reference.Adam()
+    w = np.linspace(-1, 1, 9, dtype=np.float32)
+    expected = w.copy()
+    for _ in range(3):
+        ours.update(w, w)
+        theirs.update(expected, expected)
+        ours.load_state_dict(ours.state_dict())
+    np.testing.assert_array_equal(w, expected)
+    assert_same_state(ours, theirs)
