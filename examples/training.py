@@ -145,18 +145,27 @@ def compare(
         after_step: Called after each pair of steps.
     """
     sizes = [images.x_train.shape[1], *[hidden] * HIDDEN_LAYERS, CLASSES]
-    runs = [
+    plain, fused = (
         _Run(getattr(library, rule)(lr), library.BatchNorm if norm else None, sizes, dtype, seed)
         for library in (reference, fusedstep)
-    ]
+    )
+    turns = [plain, fused]
     order = np.random.default_rng([seed, 1])
     for _ in range(epochs):
         shuffled = order.permutation(len(images.x_train))
         for i in range(0, len(shuffled) - batch_size + 1, batch_size):
             rows = shuffled[i : i + batch_size]
             x = images.x_train[rows].astype(dtype) / images.scale
-            for run in runs:
+            for run in turns:
                 run.step(x, images.t_train[rows])
-            runs.reverse()
+            turns.reverse()  # neither always finds the batch in the cache
             after_step()
-    ...
+    return Comparison(
+        rule,
+        norm,
+        (plain.losses, fused.losses),
+        (plain.times(), fused.times()),
+        _mean(fused.network.loss, images.x_train, images.t_train, images.scale, dtype),
+        _mean(fused.network.accuracy, images.x_test, images.t_test, images.scale, dtype),
+        _difference(plain.network.params, fused.network.params),
+    )
