@@ -1,0 +1,102 @@
+"""The object files: no symbol that the linker could mix up between instruction sets, and loops that are vectorised."""
+
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MACHINE = platform.machine()
+# For each object: a packed operation of a type, in the assembler's words.
+PACKED = {
+    ("x86_64", "kernels_baseline"): r"\b{op}{s}\s.*%xmm",
+    ("x86_64", "kernels_x86_64_v3"): r"\bv{op}{s}\s.*%ymm",
+    ("aarch64", "kernels_baseline"): r"\bf{op}\s+v\d+\.{lanes}",
+}
+SUFFIXES = {"float": {"s": "ps", "lanes": "4s"}, "double": {"s": "pd", "lanes": "2d"}}
+OBJECTS = [name for machine, name in PACKED if machine == MACHINE]
+RULES = ("Sgd", "Momentum", "MomentumPlainVelocity", "Nesterov", "AdaGrad", "RmsProp", "Adam", "AdamW")
+WITH_ROOT = ("AdaGrad", "RmsProp", "Adam", "AdamW")
+
+pytestmark = pytest.mark.skipif(
+    not OBJECTS or not shutil.which("c++") or not shutil.which("objdump"),
+    reason="needs a compiler and binutils, and reads the assembler of x86-64 and aarch64",
+)
+
+
+def run(*command: str | Path) -> str:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kernels, compiled by the project's own build."""
+    ninja = pytest.importorskip("ninja")
+    pytest.importorskip("cmake")
+    pybind11 = pytest.importorskip("pybind11")
+    folder = tmp_path_factory.mktemp("build")
+    cmake = (sys.executable, "-m", "cmake")
+    run(
+        *cmake,
+        *("-S", ROOT, "-B", folder, "-G", "Ninja", "-DSKBUILD_PROJECT_VERSION=0"),
+        f"-DCMAKE_MAKE_PROGRAM={Path(ninja.BIN_DIR) / 'ninja'}",
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+        f"-DPython_EXECUTABLE={sys.executable}",
+    )
+    run(*cmake, "--build", folder, "--target", *OBJECTS)
+    return folder
+
+
+def object_file(build: Path, name: str) -> Path:
+    (found,) = (build / "CMakeFiles" / f"{name}.dir").rglob("kernels.cpp.o")
+    return found
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_the_table_is_the_only_global_symbol(build: Path, name: str) -> None:
+    lines = run("nm", "--defined-only", "--format=posix", object_file(build, name)).splitlines()
+    symbols = {words[0]: words[1] for words in map(str.split, lines)}
+    shared = [symbol for symbol, kind in symbols.items() if not kind.islower() or kind in "uvw"]
+    table = name.replace("kernels", "table")
+    assert shared == [f"_ZN9fusedstep{len(table)}{table}E"]
+    assert len(symbols) > 40
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_what_is_called_has_no_instruction_set_of_its_own(build: Path, name: str) -> None:
+    undefined = run("nm", "--undefined-only", "--format=posix", object_file(build, name)).split()
+    assert {symbol for symbol in undefined if len(symbol) > 1} <= {"memcpy", "memset", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"}
+
+
+@pytest.mark.parametrize("scalar", SUFFIXES)
+@pytest.mark.parametrize("name", OBJECTS)
+def test_loops_are_vectorised(build: Path, name: str, scalar: str) -> None:
+    text = run("objdump", "-d", "-C", "--no-show-raw-insn", object_file(build, name))
+    functions = {head: body for head, body in re.findall(r"^[0-9a-f]+ <(.*)>:\n((?:.+\n)+)", text, re.MULTILINE)}
+
+    def packed(op: str, *words: str) -> bool:
+        bodies = [body for head, body in functions.items() if all(word in head for word in words)]
+        assert bodies, words
+        pattern = PACKED[MACHINE, name].format(op=op, **SUFFIXES[scalar])
+        return any(re.search(pattern, body) for body in bodies)
+
+    plain = f"::update<(anonymous namespace)::{{}}<{scalar}>, {scalar}>"
+    l2 = f"::update<(anonymous namespace)::L2<{scalar}, (anonymous namespace)::{{}}>, {scalar}>"
+    missing = [
+        (rule, op)
+        for rule in RULES
+        for op in ("mul", "sqrt", "div")
+        for form in (plain, l2)
+        if (op == "mul" or rule in WITH_ROOT) and not packed(op, form.format(rule))
+    ]
+    for kernel in ("block_moments", "channel_sums", "channel_normalize", "channel_gradient", "panel_moments",
+                   "panel_sums", "panel_normalize", "panel_gradient"):
+        if not packed("mul", f"::{kernel}<{scalar}>"):
+            missing.append((kernel, "mul"))
+    assert missing == []

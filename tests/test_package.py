@@ -1,0 +1,66 @@
+"""The package as it is installed, and the limits its source keeps."""
+
+import importlib.metadata
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fusedstep as fs
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_version_is_in_one_place() -> None:
+    assert fs.__version__ == importlib.metadata.version("fusedstep")
+    files = [*(ROOT / "python").rglob("*.py"), *(ROOT / "csrc").iterdir(), ROOT / "CMakeLists.txt"]
+    assert [path.name for path in files if fs.__version__ in path.read_text()] == []
+
+
+def test_types_are_shipped() -> None:
+    package = Path(inspect.getfile(fs)).parent
+    assert (package / "py.typed").exists()
+    assert (package / "_native.pyi").exists()
+
+
+def test_import_prints_nothing_and_needs_only_numpy() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import fusedstep, fusedstep.book;"
+        "new = {name.split('.')[0] for name in set(sys.modules) - before};"
+        "assert new - sys.stdlib_module_names <= {'fusedstep', 'numpy'}, new"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_show_config(capsys: pytest.CaptureFixture[str]) -> None:
+    fs.set_num_threads(3)
+    assert fs.show_config() is None  # type: ignore[func-returns-value]
+    printed = capsys.readouterr().out
+    for part in (fs.__version__, "built with", "NumPy", *fs.isas(), f"[{fs.isa()}]", "threads: 3", "flushed to zero"):
+        assert part in printed
+
+
+def test_public_names_are_documented() -> None:
+    for name in fs.__all__:
+        value = getattr(fs, name)
+        if inspect.isclass(value) or inspect.isroutine(value):
+            assert inspect.getdoc(value), name
+            members = inspect.getmembers(value, inspect.isroutine) if inspect.isclass(value) else []
+            undocumented = [f"{name}.{m}" for m, f in members if not m.startswith("_") and not inspect.getdoc(f)]
+            assert undocumented == []
+
+
+def test_no_file_is_too_long() -> None:
+    folders = ("csrc", "python", "tests", "benchmarks", "examples")
+    suffixes = {".py", ".pyi", ".cpp", ".hpp"}
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in suffixes]
+    assert len(paths) > 20
+    assert [path.name for path in paths if len(path.read_text().splitlines()) > 400] == []
+
+
+def test_no_flags_that_break_the_promises() -> None:
+    text = "".join(path.read_text() for path in (ROOT / "CMakeLists.txt", ROOT / "pyproject.toml"))
+    assert not {flag for flag in ("-ffast-math", "-Ofast", "-march=native", "-fopenmp") if flag in text}

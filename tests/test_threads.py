@@ -1,0 +1,270 @@
+"""Threads, processes and the processor's modes."""
+
+import ctypes
+import os
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedstep as fs
+from fusedstep import _native
+
+N = 300_000  # enough for several chunks, so for several threads
+
+
+def steps(optimizer: Any, count: int = 3, n: int = N) -> np.ndarray[Any, Any]:
+    rng = np.random.default_rng(7)
+    w = rng.standard_normal(n).astype(np.float32)
+    for _ in range(count):
+        optimizer.update({"w": w}, {"w": rng.standard_normal(n).astype(np.float32)})
+    return w
+
+
+def test_many_arrays_are_one_call_and_at_most_one_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    fs.set_num_threads(2)
+    calls = []
+    update = _native.update
+    monkeypatch.setattr(_native, "update", lambda *arguments: (calls.append(1), update(*arguments))[1])
+    params = {i: np.ones(1000, np.float32) for i in range(200)}
+    optimizer = fs.Adam()
+    for _ in range(3):
+        before = _native.parallel_regions()
+        optimizer.update(params, params)
+        assert _native.parallel_regions() == before  # the gradient is the parameter: each is done in its turn
+    grads = {i: np.ones(1000, np.float32) for i in range(200)}
+    for _ in range(3):
+        before = _native.parallel_regions()
+        optimizer.update(params, grads)
+        assert _native.parallel_regions() - before == 1
+    assert len(calls) == 6
+
+
+def test_small_steps_and_one_thread_need_no_region() -> None:
+    before = _native.parallel_regions()
+    fs.set_num_threads(2)
+    steps(fs.Adam(), n=1000)
+    fs.set_num_threads(1)
+    steps(fs.Adam())
+    assert _native.parallel_regions() == before
+
+
+def test_eight_python_threads(isa: str) -> None:
+    fs.set_num_threads(2)
+    expected = steps(fs.reference.Adam())
+    x = np.random.default_rng(3).standard_normal((64, 16, 400)).astype(np.float32)
+    normalized = fs.batch_norm(x, np.ones(16), np.zeros(16))[0]
+    failures: list[Any] = []
+    start = threading.Barrier(8)
+
+    def work() -> None:
+        start.wait()
+        try:
+            for _ in range(5):
+                np.testing.assert_array_equal(steps(fs.Adam()), expected)
+                np.testing.assert_array_equal(fs.batch_norm(x, np.ones(16), np.zeros(16))[0], normalized)
+        except BaseException as failure:  # noqa: BLE001
+            failures.append(failure)
+
+    workers = [threading.Thread(target=work) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert failures == []
+    assert not any(worker.is_alive() for worker in workers)
+
+
+def test_settings_change_while_others_step() -> None:
+    expected = steps(fs.reference.Adam())
+    stop = threading.Event()
+
+    def change() -> None:
+        i = 0
+        while not stop.is_set():
+            fs.set_num_threads(1 + i % 7)
+            fs.use_isa(fs.isas()[i % len(fs.isas())])
+            i += 1
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        for _ in range(30):
+            np.testing.assert_array_equal(steps(fs.Adam()), expected)
+    finally:
+        stop.set()
+        changer.join()
+
+
+def wait_for(child: int, seconds: float) -> int:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    return -1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "while another thread steps"])
+def test_forked_children_finish_a_step(busy: bool) -> None:
+    fs.set_num_threads(3)
+    expected = steps(fs.reference.Adam())
+    np.testing.assert_array_equal(steps(fs.Adam()), expected)
+    stop = threading.Event()
+
+    def keep_busy() -> None:
+        while not stop.is_set():
+            steps(fs.Adam(), 1)
+
+    other = threading.Thread(target=keep_busy)
+    if busy:
+        other.start()
+    try:
+        for _ in range(20):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork in a process with threads
+                child = os.fork()
+            if child == 0:
+                same = False
+                try:
+                    before = _native.parallel_regions()
+                    same = np.array_equal(steps(fs.Adam()), expected) and _native.parallel_regions() - before == 3
+                finally:
+                    os._exit(0 if same else 1)
+            assert wait_for(child, 60) == 0
+    finally:
+        stop.set()
+        if busy:
+            other.join()
+    np.testing.assert_array_equal(steps(fs.Adam()), expected)
+
+
+LIBM = ctypes.CDLL(None) if os.name == "posix" else None
+
+
+@pytest.mark.skipif(LIBM is None or not hasattr(LIBM, "fegetround"), reason="needs the C library's fenv functions")
+def test_the_callers_floating_point_mode_is_unchanged(isa: str, threads: int, dtype: Any) -> None:
+    assert LIBM is not None
+    upward = {"x86_64": 0x800, "aarch64": 0x400000}.get(os.uname().machine, 0)
+    old = LIBM.fegetround()
+    expected = steps(fs.reference.Adam())
+    x = np.random.default_rng(5).standard_normal((300, 70)).astype(dtype)
+    y = fs.batch_norm(x, np.ones(70), np.zeros(70))[0]
+    tiny = np.full(10, np.finfo(dtype).tiny, dtype)
+    assert LIBM.fesetround(upward) == 0
+    try:
+        mode, half_tiny = LIBM.fegetround(), tiny / 2
+        got, got_y = fs.Adam(), fs.batch_norm(x, np.ones(70), np.zeros(70))[0]
+        w = np.random.default_rng(7).standard_normal(N).astype(np.float32)
+        got.update(w, w.copy())
+        assert LIBM.fegetround() == mode == upward
+        np.testing.assert_array_equal(tiny / 2, half_tiny)
+    finally:
+        LIBM.fesetround(old)
+    np.testing.assert_array_equal(got_y, y)
+    assert (tiny / 2 != 0).all()
+    np.testing.assert_array_equal(steps(fs.Adam()), expected)
+
+
+def test_the_gil_is_released() -> None:
+    """Another thread gets to run while a long step is under way."""
+    fs.set_num_threads(1)
+    w, g = np.zeros(20_000_000, np.float32), np.ones(20_000_000, np.float32)
+    optimizer = fs.Adam()
+    optimizer.update(w, g)
+    ticks, done = [], threading.Event()
+
+    def tick() -> None:
+        while not done.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0)
+
+    ticker = threading.Thread(target=tick)
+    old = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # nobody gets the GIL unless its holder gives it up
+    try:
+        ticker.start()
+        begin = time.perf_counter()
+        optimizer.update(w, g)
+        end = time.perf_counter()
+    finally:
+        done.set()
+        ticker.join()
+        sys.setswitchinterval(old)
+    assert sum(begin < t < end for t in ticks) > 1
+
+
+def in_new_process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    names = ("FUSEDSTEP_ISA", "FUSEDSTEP_NUM_THREADS", "OMP_NUM_THREADS")
+    clean = {name: value for name, value in os.environ.items() if name not in names}
+    command = [sys.executable, "-c", f"import fusedstep as fs; {code}"]
+    return subprocess.run(command, env={**clean, **environment}, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("environment", "threads"),
+    [
+        ({"FUSEDSTEP_NUM_THREADS": "5"}, 5),
+        ({"FUSEDSTEP_NUM_THREADS": "5", "OMP_NUM_THREADS": "3"}, 5),
+        ({"OMP_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "4,2"}, 4),
+        ({"OMP_NUM_THREADS": "many"}, None),
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_threads_from_the_environment(environment: dict[str, str], threads: int | None) -> None:
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    done = in_new_process("print(fs.get_num_threads())", **environment)
+    assert (done.stdout.strip(), done.stderr) == (str(threads or allowed), "")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity mask")
+def test_threads_from_the_affinity_mask() -> None:
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import fusedstep as fs; print(fs.get_num_threads())"
+    clean = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    assert subprocess.check_output([sys.executable, "-c", code], env=clean, text=True).strip() == "1"
+
+
+def test_instruction_set_from_the_environment() -> None:
+    for name in fs.isas():
+        assert in_new_process("print(fs.isa())", FUSEDSTEP_ISA=name).stdout.strip() == name
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"FUSEDSTEP_NUM_THREADS": "0"}, "FUSEDSTEP_NUM_THREADS is '0', expected 1 to 1024"),
+        ({"FUSEDSTEP_NUM_THREADS": "two"}, "FUSEDSTEP_NUM_THREADS is 'two', expected 1 to 1024"),
+        ({"FUSEDSTEP_ISA": "z80"}, "FUSEDSTEP_ISA: the instruction set is 'z80', expected one of baseline"),
+    ],
+    ids=str,
+)
+def test_wrong_environment(environment: dict[str, str], message: str) -> None:
+    done = in_new_process("print('imported')", **environment)
+    assert done.returncode != 0
+    assert f"ValueError: {message}" in done.stderr
+    assert done.stdout == ""
+
+
+def test_settings() -> None:
+    assert fs.isas()[0] == "baseline"
+    assert fs.isa() in fs.isas()
+    for name in fs.isas():
+        fs.use_isa(name)
+        assert fs.isa() == name
+    for bad in (0, -1, 1025):
+        with pytest.raises(ValueError, match=rf"^the number of threads is {bad}, expected 1 to 1024$"):
+            fs.set_num_threads(bad)
+    with pytest.raises(ValueError, match=r"^the instruction set is 'mmx', expected one of baseline"):
+        fs.use_isa("mmx")
+    assert fs.isa() == fs.isas()[-1]
