@@ -182,7 +182,7 @@ def test_batch_normalization(shape: tuple[int, ...], rng: np.random.Generator) -
     assert (layer.momentum, layer.running_mean, layer.running_var) == (0.9, None, None)
     mean, var = np.zeros(width), np.zeros(width)
     # Sums of at most 100 numbers of size 1 to 10 in two orders, then divisions by deviations of about 1.
-    close = {"rtol": 1e-11, "atol": 1e-11 * (1e3 if shape[0] == 1 else 1)}
+    close: Any = {"rtol": 1e-11, "atol": 1e-11 * (1e3 if shape[0] == 1 else 1)}
     for _ in range(3):
         x, dout = rng.standard_normal(shape) + 2, rng.standard_normal(shape)
         y, m, v, dx, dgamma, dbeta = batch_normalization(x.reshape(len(x), -1), gamma, beta, dout.reshape(len(x), -1))
@@ -226,4 +226,7 @@ def test_float32_data_and_float64_parameters(rng: np.random.Generator) -> None:
     layer = book.BatchNormalization(np.ones(4), np.zeros(4))
     x = rng.standard_normal((6, 4)).astype(np.float32)
     assert layer.forward(x).dtype == np.float64
-    assert fusedstep.book.BatchNormalization(np.ones(4, np.float32), np.zeros(4, np.float32)).forward(x).dtype == np.float32
+    assert (
+        fusedstep.book.BatchNormalization(np.ones(4, np.float32), np.zeros(4, np.float32)).forward(x).dtype
+        == np.float32
+    )

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import ALL_ROWS, Row, assert_same_state
 
 import fusedstep as fs
+from cases import ALL_ROWS, Row, assert_same_state
 
 pytestmark = pytest.mark.parametrize("row", ALL_ROWS)
 
@@ -27,7 +27,7 @@ def same_steps(row: Row, params: Any, expected: Any, grads: Any, expected_grads:
 def test_arrays_are_updated_in_place(row: Row, rng: np.random.Generator) -> None:
     w = normal(rng, 10)
     params, reference, before = {"W": w}, w, w.copy()
-    assert row.optimizer().update(params, {"W": normal(rng, 10)}) is None  # type: ignore[func-returns-value]
+    assert row.optimizer().update(params, {"W": normal(rng, 10)}) is None
     assert params["W"] is w is reference
     assert (w != before).all()
 
@@ -93,7 +93,9 @@ def test_overlapping_parameters(row: Row, dtype: Any, threads: int, rng: np.rand
 
 
 @pytest.mark.parametrize("shift", [0, 1, 7, -5000])
-def test_gradient_overlaps_its_parameter(row: Row, shift: int, dtype: Any, threads: int, rng: np.random.Generator) -> None:
+def test_gradient_overlaps_its_parameter(
+    row: Row, shift: int, dtype: Any, threads: int, rng: np.random.Generator
+) -> None:
     n = 100_000
     base = normal(rng, n + 10_000, dtype)
     expected = base.copy()
@@ -163,7 +165,7 @@ def test_extra_gradients_are_ignored_and_none_skips(row: Row, rng: np.random.Gen
     assert "b" not in optimizer.state
     optimizer.update([params["b"]], [None, normal(rng, 9)])
     np.testing.assert_array_equal(params["b"], before)
-    optimizer.update(params["b"], None)  # type: ignore[arg-type]
+    optimizer.update(params["b"], None)
     np.testing.assert_array_equal(params["b"], before)
     assert optimizer.iterations == 3
 

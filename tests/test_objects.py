@@ -20,6 +20,8 @@ PACKED = {
 SUFFIXES = {"float": {"s": "ps", "lanes": "4s"}, "double": {"s": "pd", "lanes": "2d"}}
 OBJECTS = [name for machine, name in PACKED if machine == MACHINE]
 RULES = ("Sgd", "Momentum", "MomentumPlainVelocity", "Nesterov", "AdaGrad", "RmsProp", "Adam", "AdamW")
+BATCH_NORM = tuple(f"{of}_{what}" for of in ("channel", "panel") for what in ("sums", "normalize", "gradient"))
+BATCH_NORM += ("block_moments", "panel_moments")
 WITH_ROOT = ("AdaGrad", "RmsProp", "Adam", "AdamW")
 
 pytestmark = pytest.mark.skipif(
@@ -71,14 +73,19 @@ def test_the_table_is_the_only_global_symbol(build: Path, name: str) -> None:
 @pytest.mark.parametrize("name", OBJECTS)
 def test_what_is_called_has_no_instruction_set_of_its_own(build: Path, name: str) -> None:
     undefined = run("nm", "--undefined-only", "--format=posix", object_file(build, name)).split()
-    assert {symbol for symbol in undefined if len(symbol) > 1} <= {"memcpy", "memset", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"}
+    assert {symbol for symbol in undefined if len(symbol) > 1} <= {
+        "memcpy",
+        "memset",
+        "_GLOBAL_OFFSET_TABLE_",
+        "__stack_chk_fail",
+    }
 
 
 @pytest.mark.parametrize("scalar", SUFFIXES)
 @pytest.mark.parametrize("name", OBJECTS)
 def test_loops_are_vectorised(build: Path, name: str, scalar: str) -> None:
     text = run("objdump", "-d", "-C", "--no-show-raw-insn", object_file(build, name))
-    functions = {head: body for head, body in re.findall(r"^[0-9a-f]+ <(.*)>:\n((?:.+\n)+)", text, re.MULTILINE)}
+    functions = dict(re.findall(r"^[0-9a-f]+ <(.*)>:\n((?:.+\n)+)", text, re.MULTILINE))
 
     def packed(op: str, *words: str) -> bool:
         bodies = [body for head, body in functions.items() if all(word in head for word in words)]
@@ -95,8 +102,5 @@ def test_loops_are_vectorised(build: Path, name: str, scalar: str) -> None:
         for form in (plain, l2)
         if (op == "mul" or rule in WITH_ROOT) and not packed(op, form.format(rule))
     ]
-    for kernel in ("block_moments", "channel_sums", "channel_normalize", "channel_gradient", "panel_moments",
-                   "panel_sums", "panel_normalize", "panel_gradient"):
-        if not packed("mul", f"::{kernel}<{scalar}>"):
-            missing.append((kernel, "mul"))
+    missing += [(kernel, "mul") for kernel in BATCH_NORM if not packed("mul", f"::{kernel}<{scalar}>")]
     assert missing == []

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import ALL_ROWS, Row, assert_same_state, schedule
 
 import fusedstep as fs
+from cases import ALL_ROWS, Row, assert_same_state, schedule
 
 
 def advance(optimizer: Any, w: Any, rng: np.random.Generator, steps: int = 2) -> None:
@@ -16,7 +16,7 @@ def advance(optimizer: Any, w: Any, rng: np.random.Generator, steps: int = 2) ->
         optimizer.update({"W": w}, {"W": rng.standard_normal(w.shape)})
 
 
-COPIES = {
+COPIES: dict[str, Any] = {
     "deepcopy": copy.deepcopy,
     "pickle": lambda optimizer: pickle.loads(pickle.dumps(optimizer)),
     "state_dict": lambda optimizer: loaded(optimizer),
@@ -78,7 +78,9 @@ def test_state_dict_is_a_snapshot(row: Row, rng: np.random.Generator) -> None:
 def test_letters(optimizer: fs.Optimizer, letters: set[str]) -> None:
     assert optimizer.state == {}
     optimizer.update([np.ones(2), np.ones((3, 4), np.float32)], [np.ones(2), np.ones((3, 4))])
-    assert {key: set(arrays) for key, arrays in optimizer.state.items()} == ({0: letters, 1: letters} if letters else {})
+    assert {key: set(arrays) for key, arrays in optimizer.state.items()} == (
+        {0: letters, 1: letters} if letters else {}
+    )
     for array in optimizer.state.get(1, {}).values():
         assert array.shape == (3, 4)
         assert array.dtype == np.float32
@@ -97,7 +99,11 @@ def test_damaged_snapshots_change_nothing() -> None:
     bad: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"iterations": 1}, ValueError, "the state dict lacks hyperparameters, state"),
         (momentum.state_dict(), ValueError, "the state dict has lr_in_velocity, momentum, which Adam has not"),
-        (damaged(hyperparameters={"lr": 0.1}), ValueError, "the state dict lacks beta1, beta2, eps, eps_inside_root, w"),
+        (
+            damaged(hyperparameters={"lr": 0.1}),
+            ValueError,
+            "the state dict lacks beta1, beta2, eps, eps_inside_root, w",
+        ),
         (damaged(state={"W": {"m": np.ones(3)}}), ValueError, r"state\['W'\] has m, Adam has m, v"),
         (damaged(hyperparameters={**good["hyperparameters"], "beta1": 2}), ValueError, "beta1 is 2, expected a number"),
         (damaged(iterations=None), TypeError, "int"),

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import ALL_CASES, ALL_ROWS, ROWS, SIZES, Row, assert_same_state
 
 import fusedstep as fs
+from cases import ALL_CASES, ALL_ROWS, ROWS, SIZES, Row, assert_same_state
 
 Array = np.ndarray[Any, Any]
 
 
-def subclasses(cls: type) -> Iterator[type]:
+def subclasses(cls: type[Any]) -> Iterator[type[Any]]:
     for sub in cls.__subclasses__():
         yield sub
         yield from subclasses(sub)
@@ -60,7 +60,7 @@ def shifted(draw: Callable[..., Array], r: int, c: int, t: Any) -> Array:
 
 def misaligned(draw: Callable[..., Array], r: int, c: int, t: Any) -> Array:
     size = np.dtype(t).itemsize
-    array = np.empty(r * c * size + 1, np.uint8)[1:].view(t).reshape(r, c)
+    array: Array = np.empty(r * c * size + 1, np.uint8)[1:].view(t).reshape(r, c)
     array[...] = draw(r, c)
     return array
 
@@ -115,10 +115,10 @@ def test_layouts(
 ) -> None:
     draw = rng.standard_normal
 
-    def contiguous(_: Any, r: int, c: int, t: Any) -> Array:
+    def contiguous(_: Any, r: int, c: int, t: Any) -> Any:
         return draw((r, c)).astype(t)
 
-    pairs = [(contiguous, layout) for layout in (*LAYOUTS, *GRADIENT_LAYOUTS)]
+    pairs: list[tuple[Any, Any]] = [(contiguous, layout) for layout in (*LAYOUTS, *GRADIENT_LAYOUTS)]
     pairs += [(layout, contiguous) for layout in LAYOUTS]
     pairs += [(layout, layout) for layout in LAYOUTS] + [(transposed, stepped), (stepped, other_type_transposed)]
 

@@ -19,8 +19,8 @@ def batch_norm(
         y = gamma (x - mean) / sqrt(var + eps) + beta
 
     Arguments:
-        x: float32 or float64, of any shape that has the channel axis: (N, D), (N, C, H, W), channels last ... Any order in
-            memory; only an array with gaps is copied.
+        x: float32 or float64, of any shape that has the channel axis: (N, D), (N, C, H, W), channels last ... Any order
+            in memory; only an array with gaps is copied.
         gamma: One factor for each channel.
         beta: One summand for each channel.
         eps: Added to the variance.
@@ -28,9 +28,9 @@ def batch_norm(
         out: Where to put y: an array of the shape and type of x. May be x.
 
     Returns:
-        y, of the type of x; and mean and inv_std = 1 / sqrt(var + eps) of each channel, which the backward pass needs.
-        They are float64 for both types: a mean rounded to float32 would cost the gradient digits where it is large beside
-        the deviation.
+        y, of the type of x; and mean and inv_std = 1 / sqrt(var + eps) of each channel, which the backward pass
+        needs. They are float64 for both types: a mean rounded to float32 would cost the gradient digits where it is
+        large beside the deviation.
 
     Raises:
         ValueError: A shape or the type of out doesn't fit that of x, or x has no elements.
@@ -101,8 +101,8 @@ class BatchNorm:
 
         running = decay running + (1 - decay) batch
 
-    Otherwise it normalises with the running averages. decay weighs the old value, as in the book and Keras; it is 1 minus
-    PyTorch's momentum.
+    Otherwise it normalises with the running averages. decay weighs the old value, as in the book and Keras; it is
+    1 minus PyTorch's momentum.
 
     Arguments:
         num_features: The number of channels.
@@ -181,7 +181,5 @@ class BatchNorm:
         if self._saved is None:
             raise RuntimeError("backward needs a forward pass in training before it")
         x, mean, inv_std = self._saved
-        dx, self.dgamma, self.dbeta = batch_norm_backward(
-            dout, x, self.gamma, mean, inv_std, self.channel_axis, out
-        )
+        dx, self.dgamma, self.dbeta = batch_norm_backward(dout, x, self.gamma, mean, inv_std, self.channel_axis, out)
         return dx

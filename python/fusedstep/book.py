@@ -2,10 +2,10 @@
 
     from fusedstep.book import *
 
-in place of the book's `from common.optimizer import *` (and of `BatchNormalization` from `common.layers`) gives the same
-parameters to the bit in float64, with two exceptions. Batch normalisation sums in another order than NumPy and agrees to
-rounding. And where a parameter is a Python float instead of an array, the book's Adam squares the gradient with `**`,
-which for about one number in a thousand rounds the last bit otherwise.
+in place of the book's `from common.optimizer import *` (and of `BatchNormalization` from `common.layers`) gives the
+same parameters to the bit in float64, with two exceptions. Batch normalisation sums in another order than NumPy and
+agrees to rounding. And where a parameter is a Python float instead of an array, the book's Adam squares the gradient
+with `**`, which for about one number in a thousand rounds the last bit otherwise.
 """
 
 import math
@@ -73,8 +73,8 @@ class RMSprop(optimizers.RMSProp):
 class Adam(optimizers.Adam):
     """Adam with an epsilon of 1e-7 that the bias correction leaves alone; see `fusedstep.Adam` for the paper's.
 
-        lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t)
-        w = w - lr_t m / (sqrt(v) + 1e-7)
+    lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t)
+    w = w - lr_t m / (sqrt(v) + 1e-7)
     """
 
     m = _state("m")

@@ -53,8 +53,8 @@ def use_isa(name: str) -> None:
 def set_flush_subnormals(flag: bool) -> None:
     """Sets whether kernels flush subnormal numbers to zero, as they do at first.
 
-    Moments of gradients that have died decay into subnormal numbers, on which processors are 20 to 30 times slower. With
-    False, results have the bits of `fusedstep.reference` below the smallest normal number too. The caller's own
+    Moments of gradients that have died decay into subnormal numbers, on which processors are 20 to 30 times slower.
+    With False, results have the bits of `fusedstep.reference` below the smallest normal number too. The caller's own
     floating-point mode is never touched.
     """
     _native.set_flush_subnormals(flag)

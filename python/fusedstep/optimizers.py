@@ -53,8 +53,8 @@ class Optimizer:
         """Makes one step: updates every parameter in place.
 
         Arguments:
-            params: A dict, list or tuple of float32 or float64 arrays of any shape, or one such array. A float in a dict
-                or list is replaced by its new value. An array that is not contiguous works too, more slowly.
+            params: A dict, list or tuple of float32 or float64 arrays of any shape, or one such array. A float in a
+                dict or list is replaced by its new value. An array that is not contiguous works too, more slowly.
             grads: The gradients, with the same keys and shapes; keys that params lacks are ignored, and a parameter
                 whose gradient is None is left alone. They may be strided, read-only or of another floating-point type,
                 from which they are rounded to the parameter's; they are never written.
@@ -87,8 +87,8 @@ class Optimizer:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over a snapshot made by `state_dict`, with copies of its arrays.
 
-        The next update is then the one that the other optimizer would have made. A learning-rate schedule on either side
-        stays as it is.
+        The next update is then the one that the other optimizer would have made. A learning-rate schedule on either
+        side stays as it is.
 
         Raises:
             ValueError: The snapshot is of another rule, or is damaged. Nothing has changed.
@@ -193,8 +193,8 @@ class Nesterov(Optimizer):
         w = w - (1 + a) lr g
         v = a v - lr g
 
-    w is the point looked ahead to, at which the gradient is taken, so no second evaluation is needed. This is the form of
-    the book's first volume and, at a constant lr, of PyTorch's `SGD(nesterov=True)`.
+    w is the point looked ahead to, at which the gradient is taken, so no second evaluation is needed. This is the form
+    of the book's first volume and, at a constant lr, of PyTorch's `SGD(nesterov=True)`.
 
     Arguments:
         lr: The learning rate, or a schedule.
@@ -288,8 +288,8 @@ class Adam(Optimizer):
         mhat = m / (1 - beta1^t),  vhat = v / (1 - beta2^t)
         w = w - lr mhat / (sqrt(vhat) + eps)
 
-    computed with the bias corrections folded into the step and eps. The book, Keras and scikit-learn leave the correction
-    of eps out; `fusedstep.book.Adam` does as they do.
+    computed with the bias corrections folded into the step and eps. The book, Keras and scikit-learn leave the
+    correction of eps out; `fusedstep.book.Adam` does as they do.
 
     Arguments:
         lr: The learning rate, or a schedule.

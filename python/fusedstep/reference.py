@@ -1,4 +1,4 @@
-"""The formulas of fusedstep in plain NumPy: its specification, the oracle of its tests, and what it is measured against.
+"""The formulas of fusedstep in plain NumPy: its specification, the oracle of its tests, what it is measured against.
 
 An optimizer here and the one of the same name in `fusedstep` give the same bits: the coefficients are the same Python
 floats, rounded once to the parameter's type, and the operations are the same in the same order.
@@ -118,7 +118,13 @@ class RMSProp(Optimizer):
     letters = ("h",)
 
     def __init__(
-        self, lr: Any = 0.01, decay_rate: float = 0.99, eps: float = 1e-7, *, eps_inside_root: bool = False, **options: Any
+        self,
+        lr: Any = 0.01,
+        decay_rate: float = 0.99,
+        eps: float = 1e-7,
+        *,
+        eps_inside_root: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(lr, **options)
         self.decay_rate = decay_rate
@@ -184,10 +190,8 @@ def _other_axes(x: Array, axis: int) -> tuple[int, ...]:
     return tuple(i for i in range(x.ndim) if i != axis % x.ndim)
 
 
-def batch_norm(
-    x: Array, gamma: Any, beta: Any, eps: float = 1e-5, channel_axis: int = 1
-) -> tuple[Array, Array, Array]:
-    """See fusedstep.batch_norm. In float64 the results agree to rounding, not to the bit: NumPy sums in another order."""
+def batch_norm(x: Array, gamma: Any, beta: Any, eps: float = 1e-5, channel_axis: int = 1) -> tuple[Array, Array, Array]:
+    """See fusedstep.batch_norm. The results agree to rounding, not to the bit: NumPy sums in another order."""
     axes = _other_axes(x, channel_axis)
     mean = x.mean(axis=axes)
     centred = x - _channels(mean, x, channel_axis)
