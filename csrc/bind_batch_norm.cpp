@@ -104,7 +104,7 @@ class Output {
     }
 
     py::object given_;
-    py::array array_;
+    py::array array_ = py::reinterpret_steal<py::array>(nullptr);  // not py::array(), which makes an empty array
 };
 
 // One number for each channel, as doubles.

@@ -12,13 +12,19 @@
 namespace fusedstep {
 namespace {
 
+// Not py::array(), which makes an empty array.
+py::array no_array() {
+    return py::reinterpret_steal<py::array>(py::handle());
+}
+
 // A parameter that has a gradient.
 struct Entry {
     py::object key;
-    py::array parameter, gradient;
-    py::object number;  // the number that `parameter` was made of, if the parameter is one
-    py::array state[kMaxStates];
+    py::object number;  // what `parameter` was made of, if the parameter is a number
+    py::array parameter = no_array(), gradient = no_array();
+    py::array state[kMaxStates] = {no_array(), no_array()};
 };
+static_assert(kMaxStates == 2);
 
 class Update {
   public:
