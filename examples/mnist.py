@@ -5,7 +5,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,11 @@ class Images(NamedTuple):
     scale: int
 
 
-def _take(file: BinaryIO, count: int) -> bytes:
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def _take(file: _Readable, count: int) -> bytes:
     # In pieces: read(count) would reserve what a damaged header asks for.
     pieces = []
     while count > 0 and (piece := file.read(min(count, 1 << 20))):
@@ -36,7 +40,7 @@ def _take(file: BinaryIO, count: int) -> bytes:
     return b"".join(pieces)
 
 
-def _read_idx(file: BinaryIO, dimensions: int) -> Bytes:
+def _read_idx(file: _Readable, dimensions: int) -> Bytes:
     header = _take(file, 4 + 4 * dimensions)
     if len(header) < 4:
         raise ValueError(f"has {len(header)} bytes, too few for an IDX file")
@@ -85,16 +89,17 @@ def read_idx(path: Path, dimensions: int) -> Bytes:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _find(directory: Path, part: str, kind: str) -> Path:
-    names = [f"{part}{dot}{kind}-ubyte{gz}" for dot in "-." for gz in ("", ".gz")]
+def _find(directory: Path, start: str, end: str) -> Path:
+    names = [f"{start}{dot}{end}{gz}" for dot in "-." for gz in ("", ".gz")]
     for name in names:
         if os.path.lexists(directory / name):
             return directory / name
-    raise FileNotFoundError(f"{directory}: lacks {names[0]} (other names would be {', '.join(names[1:])})")
+    raise FileNotFoundError(f"{directory}: lacks {names[0]} (or {', '.join(names[1:])})")
 
 
 def _read_pair(directory: Path, part: str) -> tuple[Bytes, Bytes]:
-    images_path, labels_path = _find(directory, part, "images-idx3"), _find(directory, part, "labels-idx1")
+    images_path = _find(directory, f"{part}-images", "idx3-ubyte")
+    labels_path = _find(directory, f"{part}-labels", "idx1-ubyte")
     images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
     if len(images) != len(labels):
         raise ValueError(f"{labels_path}: has {len(labels)} labels for the {len(images)} images of {images_path.name}")

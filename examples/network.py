@@ -96,8 +96,8 @@ class Network:
         norm: The batch-normalisation layer's class, or None to do without.
 
     Attributes:
-        params: The parameters by name: W1, b1, gamma1, beta1, W2 ... They are the layers' own arrays, so an optimizer has
-            to update them in place.
+        params: The parameters by name: W1, b1, gamma1, beta1, W2 ... They are the layers' own arrays, so an optimizer
+            has to update them in place.
     """
 
     def __init__(
@@ -140,10 +140,11 @@ class Network:
         loss, dout = softmax_cross_entropy(self.scores(x, training=True), labels)
         for layer in reversed(self._layers):
             dout = layer.backward(dout)
-        grads = {}
+        grads: Params = {}
         for i, affine in enumerate(self._affines, 1):
             grads |= {f"W{i}": affine.dw, f"b{i}": affine.db}
         for i, norm in enumerate(self._norms, 1):
-            assert norm.dgamma is not None and norm.dbeta is not None
+            assert norm.dgamma is not None
+            assert norm.dbeta is not None
             grads |= {f"gamma{i}": norm.dgamma, f"beta{i}": norm.dbeta}
         return loss, grads

@@ -6,12 +6,13 @@ from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
-import fusedstep
 import numpy as np
+from numpy.typing import DTypeLike
+
+import fusedstep
 from fusedstep import reference
 from mnist import CLASSES, Images
 from network import Array, MakeNorm, Network, Norm, Params
-from numpy.typing import DTypeLike
 
 HIDDEN_LAYERS = 4
 _SLICE = 1000  # images evaluated at once

@@ -190,15 +190,20 @@ def _other_axes(x: Array, axis: int) -> tuple[int, ...]:
     return tuple(i for i in range(x.ndim) if i != axis % x.ndim)
 
 
-def batch_norm(x: Array, gamma: Any, beta: Any, eps: float = 1e-5, channel_axis: int = 1) -> tuple[Array, Array, Array]:
-    """See fusedstep.batch_norm. The results agree to rounding, not to the bit: NumPy sums in another order."""
-    axes = _other_axes(x, channel_axis)
+def _normalized(x: Array, gamma: Any, beta: Any, eps: float, axis: int) -> tuple[Array, Array, Array, Array]:
+    axes = _other_axes(x, axis)
     mean = x.mean(axis=axes)
-    centred = x - _channels(mean, x, channel_axis)
+    centred = x - _channels(mean, x, axis)
     var = (centred * centred).mean(axis=axes)
     inv_std = 1 / np.sqrt(var + x.dtype.type(eps))
-    xhat = centred * _channels(inv_std, x, channel_axis)
-    return _channels(gamma, x, channel_axis) * xhat + _channels(beta, x, channel_axis), mean, inv_std
+    xhat = centred * _channels(inv_std, x, axis)
+    return _channels(gamma, x, axis) * xhat + _channels(beta, x, axis), mean, var, inv_std
+
+
+def batch_norm(x: Array, gamma: Any, beta: Any, eps: float = 1e-5, channel_axis: int = 1) -> tuple[Array, Array, Array]:
+    """See fusedstep.batch_norm. The results agree to rounding, not to the bit: NumPy sums in another order."""
+    y, mean, _, inv_std = _normalized(x, gamma, beta, eps, channel_axis)
+    return y, mean, inv_std
 
 
 def batch_norm_inference(
@@ -252,10 +257,11 @@ class BatchNorm:
             return batch_norm_inference(
                 x, self.gamma, self.beta, self.running_mean, self.running_var, self.eps, self.channel_axis
             )
-        y, mean, inv_std = batch_norm(x, self.gamma, self.beta, self.eps, self.channel_axis)
+        y, mean, var, inv_std = _normalized(x, self.gamma, self.beta, self.eps, self.channel_axis)
         self.saved = x, mean, inv_std
         count = x.size // len(mean)
-        var = x.var(axis=_other_axes(x, self.channel_axis), ddof=int(self.unbiased_running_var and count > 1))
+        if self.unbiased_running_var and count > 1:
+            var = var * (count / (count - 1))
         self.running_mean = self.decay * self.running_mean + (1 - self.decay) * mean
         self.running_var = self.decay * self.running_var + (1 - self.decay) * var
         return y
