@@ -2,10 +2,13 @@
 
 import importlib.metadata
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import fusedstep as fs
@@ -59,6 +62,17 @@ def test_no_file_is_too_long() -> None:
     paths = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in suffixes]
     assert len(paths) > 20
     assert [path.name for path in paths if len(path.read_text().splitlines()) > 400] == []
+
+
+def test_the_readmes_examples_run() -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    ours = [block for block in blocks if "common.optimizer" not in block]
+    assert ours
+    for block in ours:
+        names: dict[str, Any] = {}
+        exec(block, names)
+        np.testing.assert_allclose(names["params"]["W"], 0.999)
+        assert names["dx"].shape == (32, 100)
 
 
 def test_no_flags_that_break_the_promises() -> None:
