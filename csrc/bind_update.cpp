@@ -187,6 +187,7 @@ class Update {
     }
 
     void plan(const Entry& entry) {
+        if (entry.parameter.size() == 0) return;
         const int count = 2 + rule_.states, type = native_type(entry.parameter);
         const py::array* arrays[2 + kMaxStates] = {&entry.parameter, &entry.gradient};
         for (int i = 0; i < rule_.states; ++i) arrays[kState + i] = &entry.state[i];

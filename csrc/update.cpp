@@ -112,8 +112,6 @@ UpdateItem update_item(const std::vector<View>& arrays) {
     const View& parameter = arrays[kParameter];
     UpdateItem item{parameter.size, parameter.type, {}, {}};
     for (std::size_t i = 0; i < arrays.size(); ++i) item.arrays[i] = {arrays[i].data, arrays[i].type, {}};
-    if (item.size == 0) return item;
-
     const std::vector<int> order = memory_order(parameter);
     item.shape = permuted(parameter.shape, order);
     std::vector<Extents*> strided;

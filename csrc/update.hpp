@@ -17,8 +17,8 @@ struct UpdateItem {
     void* gradient_copy = nullptr;        // room for the gradient where it must be copied before the first write
 };
 
-// The item of a parameter, its gradient and its state, all of one shape. Elements are visited in the order in which the
-// parameter has them in memory.
+// The item of a parameter, its gradient and its state, all of one shape and not empty. Elements are visited in the
+// order in which the parameter has them in memory.
 UpdateItem update_item(const std::vector<View>& arrays);
 
 // coefficients: the rule's, then the weight decay if l2. `in_order`: each item is done before the next begins, because

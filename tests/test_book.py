@@ -151,18 +151,19 @@ def test_positional_arguments_and_attributes(ours: Any, formula: Any, defaults: 
         assert optimizer.iter == 1
 
 
-# A gradient whose square ** and * round alike, which they do but for about one number in a thousand.
+# On this path ** and * round the squares of the gradients alike, as they do but for about one number in a thousand.
 @OPTIMIZERS
-def test_the_naive_comparison_keeps_its_history(ours: Any, formula: Any, defaults: dict[str, float]) -> None:
+@pytest.mark.parametrize("lr", [0.95, 0.1, 1.5, 0.3])
+def test_the_naive_comparison_keeps_its_history(ours: Any, formula: Any, defaults: Any, lr: float) -> None:
     results = []
-    for optimizer in (ours(**{**defaults, "lr": 0.1}), formula(**{**defaults, "lr": 0.1})):
+    for optimizer in (ours(**{**defaults, "lr": lr}), formula(**{**defaults, "lr": lr})):
         params, history = {"x": -7.0, "y": 2.0}, []
-        for _ in range(10):
+        for _ in range(30):
             history.append((params["x"], params["y"]))
             optimizer.update(params, {"x": params["x"] / 10.0, "y": 2.0 * params["y"]})
         results.append(history)
     assert results[0] == results[1]
-    assert len(set(results[0])) == 10
+    assert len(set(results[0])) == 30
 
 
 def batch_normalization(x: Any, gamma: Any, beta: Any, dout: Any) -> Any:
