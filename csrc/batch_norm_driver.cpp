@@ -17,6 +17,7 @@ constexpr std::int64_t kSegmentElements = 65536, kSegmentRows = 1024, kMaxSegmen
 // A group of channels up to this size is read a second time from the cache, so statistics and result are one task.
 constexpr std::int64_t kCacheBytes = 4 << 20;
 constexpr std::int64_t kWorthAThread = 32768;  // elements
+constexpr std::int64_t kNarrowestPanel = 64;
 
 template <class T> const BatchNormTable<T>& kernels_of(const KernelTable& table) {
     if constexpr (sizeof(T) == sizeof(float))
@@ -36,20 +37,21 @@ template <class T> class Tiling {
         : layout_(layout.channels == 1 ? Layout{1, 1, layout.size()} : layout),
           panels_(layout_.inner == 1),
           kernels(panels_ ? kernels_of<T>(table()).panel : kernels_of<T>(table()).channel) {
-        groups_ = panels_ ? divide_up(layout_.channels, kPanelColumns) : layout_.channels;
         const std::int64_t shortest = panels_ ? kSegmentRows : kSegmentElements;
         segment_ = shortest * divide_up(divide_up(layout_.count(), kMaxSegments), shortest);
         segments_ = segment_ == 0 ? 0 : divide_up(layout_.count(), segment_);
+        width_ = panels_ ? panel_width() : 1;
+        groups_ = divide_up(layout_.channels, width_);
     }
 
     std::int64_t segments() const { return segments_; }
-    std::int64_t first_channel(std::int64_t group) const { return panels_ ? group * kPanelColumns : group; }
+    std::int64_t first_channel(std::int64_t group) const { return group * width_; }
     std::int64_t first_element(std::int64_t group) const { return first_channel(group) * layout_.inner; }
 
     Tile tile(std::int64_t group, std::int64_t segment) const {
         const std::int64_t begin = segment * segment_;
         return {layout_.channels * layout_.inner, layout_.inner, begin, std::min(begin + segment_, layout_.count()),
-                panels_ ? std::min(kPanelColumns, layout_.channels - first_channel(group)) : 1};
+                std::min(width_, layout_.channels - first_channel(group))};
     }
 
     template <class F> void for_each_tile(const F& f) const {
@@ -57,6 +59,11 @@ template <class T> class Tiling {
             const FloatMode mode;
             f(task / segments_, task % segments_);
         });
+    }
+
+    // How many elements of each channel a segment holds.
+    double length(std::int64_t segment) const {
+        return static_cast<double>(std::min(segment_, layout_.count() - segment * segment_));
     }
 
     // Calls first(group, segment) for all segments of a group, then between(group), then second(group, segment) for all
@@ -82,13 +89,20 @@ template <class T> class Tiling {
     }
 
   private:
+    // The wider the better for the memory, but where there are no segments to share, the panels are what threads share.
+    std::int64_t panel_width() const {
+        const std::int64_t threads =
+            segments_ > 1 ? 1 : std::clamp<std::int64_t>(layout_.size() / kWorthAThread, 1, num_threads());
+        return std::clamp<std::int64_t>(divide_up(layout_.channels, threads), kNarrowestPanel, kPanelColumns);
+    }
+
     std::int64_t grain(std::int64_t tasks) const {
         return std::max<std::int64_t>(1, kWorthAThread * tasks / std::max<std::int64_t>(1, layout_.size()));
     }
 
     Layout layout_;
     bool panels_;
-    std::int64_t groups_, segment_, segments_;
+    std::int64_t segment_, segments_, width_, groups_;
 
   public:
     const BatchNormKernels<T>& kernels;
@@ -133,17 +147,19 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
         [&](std::int64_t group) {
             const std::int64_t first = tiling.first_channel(group), end = first + tiling.tile(group, 0).channels;
             for (std::int64_t c = first; c < end; ++c) {
-                Moments all{0, 0, 0};
-                for (std::int64_t segment = 0; segment < tiling.segments(); ++segment) {
-                    const Tile tile = tiling.tile(group, segment);
+                Moments all = {tiling.length(0), means[c], m2s[c]};
+                for (std::int64_t segment = 1; segment < tiling.segments(); ++segment) {
                     const std::int64_t at = segment * channels + c;
-                    all.merge({static_cast<double>(tile.end - tile.begin), means[at], m2s[at]});
+                    all.merge({tiling.length(segment), means[at], m2s[at]});
                 }
                 mean[c] = all.mean;
-                var[c] = all.m2 < 0 ? 0 : all.m2 / count;
-                inv_std[c] = 1 / std::sqrt(var[c] + eps);
-                coefficients.set(c, mean[c], gamma[c] * inv_std[c], beta[c]);
+                var[c] = all.m2;
             }
+            for (std::int64_t c = first; c < end; ++c) {
+                var[c] = var[c] < 0 ? 0 : var[c] / count;
+                inv_std[c] = 1 / std::sqrt(var[c] + eps);
+            }
+            for (std::int64_t c = first; c < end; ++c) coefficients.set(c, mean[c], gamma[c] * inv_std[c], beta[c]);
         },
         [&](std::int64_t group, std::int64_t segment) {
             const std::int64_t element = tiling.first_element(group);

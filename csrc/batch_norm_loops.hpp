@@ -3,8 +3,8 @@
 // Sums have the same order of additions whatever the vector width: within a channel, element i of a run adds to lane
 // i mod kLanes; across a panel of channels each column has its own sums, to which rows are added in groups of kGroup.
 // Both restart in each block, and the blocks' sums are merged in double. A block's moments are taken about the mean of
-// the blocks before it (the first block's about its own mean), so that no large number cancels: with that pivot the
-// sum of all squares is at most twice the sum of squared deviations.
+// the blocks before it, the first block's about the mean of its first quarter, so that no large number cancels: with
+// such a pivot the sum of all squares is at most five times the sum of squared deviations.
 //
 // ivdep: no iteration depends on another, also where the output is one of the inputs. Without it GCC would test for
 // overlap and take a scalar loop then; other compilers ignore it and do.
@@ -20,9 +20,9 @@ using fusedstep::Tile;
 using std::int64_t;
 
 template <class T> constexpr int kLanes = 128 / sizeof(T);
-constexpr int64_t kBlock = 2048;  // elements of a channel
-constexpr int64_t kBlockRows = 64;
-constexpr int kGroup = 8;
+constexpr int64_t kBlock = 2048, kPivotElements = kBlock / 4;  // of a channel
+constexpr int64_t kBlockRows = 128, kPivotRows = kBlockRows / 4;
+constexpr int kGroup = 4;
 
 inline int64_t smaller(int64_t a, int64_t b) {
     return a < b ? a : b;
@@ -38,10 +38,14 @@ template <class F> void over_runs(const Tile& tile, F f) {
     }
 }
 
+// The elements or rows from `begin` on of a tile, `length` of them at most.
+inline Tile part(const Tile& tile, int64_t begin, int64_t length) {
+    return {tile.stride, tile.run, begin, smaller(begin + length, tile.end), tile.channels};
+}
+
 // Calls f(block) for each block of `length` elements or rows of a tile.
 template <class F> void over_blocks(const Tile& tile, int64_t length, F f) {
-    for (int64_t begin = tile.begin; begin < tile.end; begin += length)
-        f(Tile{tile.stride, tile.run, begin, smaller(begin + length, tile.end), tile.channels});
+    for (int64_t begin = tile.begin; begin < tile.end; begin += length) f(part(tile, begin, length));
 }
 
 // Two sums over the elements of a block, in lanes.
@@ -84,7 +88,7 @@ template <class T> void channel_moments(const T* x, const Tile& tile, double* me
     over_blocks(tile, kBlock, [&](const Tile& block) {
         if (all.count == 0) {
             const T first = x[block.begin / block.run * block.stride + block.begin % block.run];
-            all.mean = block_moments(x, block, first).mean;
+            all.mean = block_moments(x, part(block, block.begin, kPivotElements), first).mean;
         }
         all.merge(block_moments(x, block, static_cast<T>(all.mean)));
     });
@@ -163,10 +167,12 @@ template <class T> void panel_moments(const T* x, const Tile& tile, double* mean
         };
         const double n = static_cast<double>(block.end - block.begin);
         if (count == 0) {
+            const Tile head = part(block, block.begin, kPivotRows);
+            const double rows = static_cast<double>(head.end - head.begin);
             for (int64_t j = 0; j < block.channels; ++j) pivot[j] = x[block.begin * block.stride + j];
-            sums.set(block, squares_about_pivot);
+            sums.set(head, squares_about_pivot);
             for (int64_t j = 0; j < block.channels; ++j) {
-                mean[j] = moments_about(pivot[j], n, sums.first[j], sums.second[j]).mean;
+                mean[j] = moments_about(pivot[j], rows, sums.first[j], sums.second[j]).mean;
                 m2[j] = 0;
             }
         }

@@ -30,7 +30,7 @@ struct Tile {
     std::int64_t stride, run, begin, end, channels;
 };
 
-constexpr std::int64_t kPanelColumns = 256;  // no panel is wider
+constexpr std::int64_t kPanelColumns = 1024;  // no panel is wider
 
 // What batch normalisation does with a tile. Arrays of elements start at the first channel's first element, arrays of
 // statistics and coefficients at the first channel. The coefficients (batch_norm.hpp) lie in rows of `pitch`, a row for
