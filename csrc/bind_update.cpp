@@ -36,6 +36,8 @@ class Update {
           letters_(std::move(letters)) {
         collect();
         for (Entry& entry : entries_) check(entry);
+        items_.reserve(entries_.size());
+        spans_.reserve(entries_.size() * (2 + rule_.states));
         for (const Entry& entry : entries_) plan(entry);
         in_order_ = any_meet(spans_);
     }

@@ -106,4 +106,27 @@ template <class T, template <class> class Rule> struct L2 : Rule<T> {
     }
 };
 
+// No rules: what benchmarks call the limit, the reads and writes of a rule with one or two states and next to no
+// arithmetic. With no state it is Sgd.
+template <class T> struct Limit1 {
+    static constexpr int states = 1;
+    T c;
+
+    void operator()(T& w, T g, T& v) const {
+        v += c * g;
+        w += c * g;
+    }
+};
+
+template <class T> struct Limit2 {
+    static constexpr int states = 2;
+    T c;
+
+    void operator()(T& w, T g, T& m, T& v) const {
+        m += c * g;
+        v += c * g;
+        w += c * g;
+    }
+};
+
 }  // namespace
