@@ -32,22 +32,30 @@ template <class T> struct Gradient {
     T operator()(T x, T dout) const { return scale * ((dout - offset) - centred(x, mean, mean_rest) * slope); }
 };
 
-// Count, mean and sum of squared deviations of a set of numbers; merged as by Chan, Golub & LeVeque 1979.
+// Count, mean and sum of squared deviations of a set of numbers; merged as by Chan, Golub & LeVeque 1979. The mean is
+// base + offset, where base is one of few numbers near it: the difference of two means then keeps its digits.
 struct Moments {
-    double count, mean, m2;
+    double count, base, offset, m2;
 
     void merge(const Moments& other) {
-        const double total = count + other.count, difference = other.mean - mean;
-        mean += difference * (other.count / total);
+        const double total = count + other.count, difference = (other.base - base) + (other.offset - offset);
+        offset += difference * (other.count / total);
         m2 += other.m2 + difference * difference * (count * (other.count / total));
         count = total;
     }
 };
 
 // The moments of `count` numbers of which only the sums of x - pivot and (x - pivot)^2 are known.
-inline Moments moments_about(double pivot, double count, double sum, double square_sum) {
-    const double offset = sum / count;
-    return {count, pivot + offset, square_sum - sum * offset};
+inline Moments moments_about(double pivot, double base, double count, double sum, double square_sum) {
+    const double mean_of_differences = sum / count;
+    return {count, base, (pivot - base) + mean_of_differences, square_sum - sum * mean_of_differences};
+}
+
+// Adds to a sum and to the rest that its roundings left behind (Neumaier 1974, in the branchless form of Knuth).
+inline void add(double& sum, double& rest, double term) {
+    const double total = sum + term, part = total - sum;
+    rest += (sum - (total - part)) + (term - part);
+    sum = total;
 }
 
 }  // namespace

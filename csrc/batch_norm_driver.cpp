@@ -116,9 +116,10 @@ template <class T, template <class> class Formula> class Coefficients {
 
     const T* of(std::int64_t channel) const { return values_.data() + channel; }
 
-    template <class... Rest> void set(std::int64_t channel, double mean, Rest... rest) {
+    // mean + mean_rest is the mean.
+    template <class... Rest> void set(std::int64_t channel, double mean, double mean_rest, Rest... rest) {
         const T head = static_cast<T>(mean);
-        const T row[] = {head, static_cast<T>(mean - head), static_cast<T>(rest)...};
+        const T row[] = {head, static_cast<T>((mean - head) + mean_rest), static_cast<T>(rest)...};
         for (std::size_t i = 0; i < sizeof row / sizeof row[0]; ++i) values_[i * pitch + channel] = row[i];
     }
 
@@ -136,30 +137,35 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
     const Tiling<T> tiling(layout);
     const std::int64_t channels = layout.channels;
     const double count = static_cast<double>(layout.count());
-    std::vector<double> means(tiling.segments() * channels), m2s(tiling.segments() * channels);
+    const auto parts = static_cast<std::size_t>(tiling.segments() * channels);
+    std::vector<double> bases(parts), offsets(parts), m2s(parts), mean_rest(static_cast<std::size_t>(channels));
     Coefficients<T, Normalize> coefficients(layout);
     tiling.run(
         1,
         [&](std::int64_t group, std::int64_t segment) {
             const std::int64_t at = segment * channels + tiling.first_channel(group);
-            tiling.kernels.moments(x + tiling.first_element(group), tiling.tile(group, segment), &means[at], &m2s[at]);
+            tiling.kernels.moments(x + tiling.first_element(group), tiling.tile(group, segment), &bases[at],
+                                   &offsets[at], &m2s[at]);
         },
         [&](std::int64_t group) {
             const std::int64_t first = tiling.first_channel(group), end = first + tiling.tile(group, 0).channels;
             for (std::int64_t c = first; c < end; ++c) {
-                Moments all = {tiling.length(0), means[c], m2s[c]};
+                Moments all = {tiling.length(0), bases[c], offsets[c], m2s[c]};
                 for (std::int64_t segment = 1; segment < tiling.segments(); ++segment) {
                     const std::int64_t at = segment * channels + c;
-                    all.merge({tiling.length(segment), means[at], m2s[at]});
+                    all.merge({tiling.length(segment), bases[at], offsets[at], m2s[at]});
                 }
-                mean[c] = all.mean;
+                mean[c] = mean_rest[c] = 0;
+                add(mean[c], mean_rest[c], all.base);
+                add(mean[c], mean_rest[c], all.offset);
                 var[c] = all.m2;
             }
             for (std::int64_t c = first; c < end; ++c) {
                 var[c] = var[c] < 0 ? 0 : var[c] / count;
                 inv_std[c] = 1 / std::sqrt(var[c] + eps);
             }
-            for (std::int64_t c = first; c < end; ++c) coefficients.set(c, mean[c], gamma[c] * inv_std[c], beta[c]);
+            for (std::int64_t c = first; c < end; ++c)
+                coefficients.set(c, mean[c], mean_rest[c], gamma[c] * inv_std[c], beta[c]);
         },
         [&](std::int64_t group, std::int64_t segment) {
             const std::int64_t element = tiling.first_element(group);
@@ -173,7 +179,7 @@ template <class T> void batch_norm_inference(const Layout& layout, const T* x, T
     const Tiling<T> tiling(layout);
     Coefficients<T, Normalize> coefficients(layout);
     for (std::int64_t c = 0; c < layout.channels; ++c)
-        coefficients.set(c, mean[c], gamma[c] / std::sqrt(var[c] + eps), beta[c]);
+        coefficients.set(c, mean[c], 0, gamma[c] / std::sqrt(var[c] + eps), beta[c]);
     tiling.for_each_tile([&](std::int64_t group, std::int64_t segment) {
         const std::int64_t element = tiling.first_element(group);
         tiling.kernels.normalize(x + element, y + element, tiling.tile(group, segment),
@@ -188,7 +194,7 @@ template <class T> void batch_norm_backward(const Layout& layout, const T* x, co
     const double count = static_cast<double>(layout.count());
     std::vector<double> sums(tiling.segments() * channels), dots(tiling.segments() * channels);
     Coefficients<T, Gradient> coefficients(layout);
-    for (std::int64_t c = 0; c < channels; ++c) coefficients.set(c, mean[c]);
+    for (std::int64_t c = 0; c < channels; ++c) coefficients.set(c, mean[c], 0);
     tiling.run(
         2,
         [&](std::int64_t group, std::int64_t segment) {
@@ -200,14 +206,15 @@ template <class T> void batch_norm_backward(const Layout& layout, const T* x, co
         [&](std::int64_t group) {
             const std::int64_t first = tiling.first_channel(group), end = first + tiling.tile(group, 0).channels;
             for (std::int64_t c = first; c < end; ++c) {
-                double sum = 0, dot = 0;
+                double sum = 0, dot = 0, sum_rest = 0, dot_rest = 0;
                 for (std::int64_t at = c; at < tiling.segments() * channels; at += channels) {
-                    sum += sums[at];
-                    dot += dots[at];
+                    add(sum, sum_rest, sums[at]);
+                    add(dot, dot_rest, dots[at]);
                 }
-                dbeta[c] = sum;
-                dgamma[c] = dot * inv_std[c];
-                coefficients.set(c, mean[c], gamma[c] * inv_std[c], sum / count, dgamma[c] * inv_std[c] / count);
+                dbeta[c] = sum + sum_rest;
+                dgamma[c] = (dot + dot_rest) * inv_std[c];
+                coefficients.set(c, mean[c], 0, gamma[c] * inv_std[c], dbeta[c] / count,
+                                 dgamma[c] * inv_std[c] / count);
             }
         },
         [&](std::int64_t group, std::int64_t segment) {

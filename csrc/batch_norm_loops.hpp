@@ -1,10 +1,11 @@
 // The loops of batch normalisation. Included by kernels.cpp alone, and so compiled once per instruction set.
 //
-// Sums have the same order of additions whatever the vector width: within a channel, element i of a run adds to lane
-// i mod kLanes; across a panel of channels each column has its own sums, to which rows are added in groups of kGroup.
-// Both restart in each block, and the blocks' sums are merged in double. A block's moments are taken about the mean of
-// the blocks before it, the first block's about the mean of its first quarter, so that no large number cancels: with
-// such a pivot the sum of all squares is at most five times the sum of squared deviations.
+// Sums have the same order of additions whatever the vector width: within a channel, element i of a block adds to lane
+// i mod kLanes; across a panel of channels each column has its own sums. In both, kGroup terms are added up first where
+// so many lie together. Both restart in each block, and the blocks' sums are merged in double, compensated. A block's
+// moments are taken about the mean of the blocks before it, the first block's about the mean of its first quarter, so
+// that no large number cancels: with such a pivot the sum of all squares is at most five times the sum of squared
+// deviations.
 //
 // ivdep: no iteration depends on another, also where the output is one of the inputs. Without it GCC would test for
 // overlap and take a scalar loop then; other compilers ignore it and do.
@@ -20,7 +21,7 @@ using fusedstep::Tile;
 using std::int64_t;
 
 template <class T> constexpr int kLanes = 128 / sizeof(T);
-constexpr int64_t kBlock = 2048, kPivotElements = kBlock / 4;  // of a channel
+constexpr int64_t kBlock = 1024, kPivotElements = kBlock / 4;  // of a channel
 constexpr int64_t kBlockRows = 128, kPivotRows = kBlockRows / 4;
 constexpr int kGroup = 4;
 
@@ -28,13 +29,19 @@ inline int64_t smaller(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-// Calls f(offset, length) for each contiguous run of a part of a channel.
+// Where element i of a channel is.
+inline int64_t offset_of(const Tile& tile, int64_t i) {
+    return i / tile.run * tile.stride + i % tile.run;
+}
+
+// Calls f(offset, length, before) for each contiguous run of a part of a channel; `before` elements came before it.
 template <class F> void over_runs(const Tile& tile, F f) {
-    int64_t inside = tile.begin % tile.run, offset = tile.begin / tile.run * tile.stride;
-    for (int64_t left = tile.end - tile.begin; left > 0; inside = 0, offset += tile.stride) {
-        const int64_t length = smaller(tile.run - inside, left);
-        f(offset + inside, length);
-        left -= length;
+    int64_t inside = tile.begin % tile.run, offset = offset_of(tile, tile.begin);
+    for (int64_t i = tile.begin; i < tile.end; inside = 0) {
+        const int64_t length = smaller(tile.run - inside, tile.end - i);
+        f(offset, length, i - tile.begin);
+        i += length;
+        offset += tile.stride - inside;
     }
 }
 
@@ -52,9 +59,21 @@ template <class F> void over_blocks(const Tile& tile, int64_t length, F f) {
 template <class T> struct LaneSums {
     T first[kLanes<T>] = {}, second[kLanes<T>] = {};
 
-    // terms(i, first, second) adds what element i contributes.
-    template <class Terms> void add(int64_t n, Terms terms) {
+    // terms(i, first, second) adds what element i of a run contributes; `before` elements of the block came before it.
+    template <class Terms> void add(int64_t n, int64_t before, Terms terms) {
         int64_t i = 0;
+        for (int lane = static_cast<int>(before % kLanes<T>); lane != 0 && i < n; ++i, lane = (lane + 1) % kLanes<T>)
+            terms(i, first[lane], second[lane]);
+        for (; i + kGroup * kLanes<T> <= n; i += kGroup * kLanes<T>) {
+            T one[kLanes<T>] = {}, other[kLanes<T>] = {};
+            for (int group = 0; group < kGroup; ++group)
+                for (int lane = 0; lane < kLanes<T>; ++lane)
+                    terms(i + group * kLanes<T> + lane, one[lane], other[lane]);
+            for (int lane = 0; lane < kLanes<T>; ++lane) {
+                first[lane] += one[lane];
+                second[lane] += other[lane];
+            }
+        }
         for (; i + kLanes<T> <= n; i += kLanes<T>)
             for (int lane = 0; lane < kLanes<T>; ++lane) terms(i + lane, first[lane], second[lane]);
         for (int lane = 0; i + lane < n; ++lane) terms(i + lane, first[lane], second[lane]);
@@ -69,54 +88,57 @@ template <class T> struct LaneSums {
     }
 };
 
-template <class T> Moments block_moments(const T* x, const Tile& block, T pivot) {
+template <class T> Moments block_moments(const T* x, const Tile& block, T pivot, T base) {
     LaneSums<T> sums;
-    over_runs(block, [&](int64_t offset, int64_t n) {
+    over_runs(block, [&](int64_t offset, int64_t n, int64_t before) {
         const T* run = x + offset;
-        sums.add(n, [=](int64_t i, T& sum, T& squares) {
+        sums.add(n, before, [=](int64_t i, T& sum, T& squares) {
             const T d = run[i] - pivot;
             sum += d;
             squares += d * d;
         });
     });
     const double count = static_cast<double>(block.end - block.begin);
-    return moments_about(pivot, count, sums.total(sums.first), sums.total(sums.second));
+    return moments_about(pivot, base, count, sums.total(sums.first), sums.total(sums.second));
 }
 
-template <class T> void channel_moments(const T* x, const Tile& tile, double* mean, double* m2) {
-    Moments all{0, 0, 0};
+template <class T> void channel_moments(const T* x, const Tile& tile, double* base, double* offset, double* m2) {
+    const T first = x[offset_of(tile, tile.begin)];
+    const Moments head = block_moments(x, part(tile, tile.begin, kPivotElements), first, first);
+    const T near_mean = static_cast<T>(head.base + head.offset);
+    Moments all{0, near_mean, 0, 0};
     over_blocks(tile, kBlock, [&](const Tile& block) {
-        if (all.count == 0) {
-            const T first = x[block.begin / block.run * block.stride + block.begin % block.run];
-            all.mean = block_moments(x, part(block, block.begin, kPivotElements), first).mean;
-        }
-        all.merge(block_moments(x, block, static_cast<T>(all.mean)));
+        all.merge(block_moments(x, block, static_cast<T>(all.base + all.offset), near_mean));
     });
-    *mean = all.mean;
+    *base = all.base;
+    *offset = all.offset;
     *m2 = all.m2;
 }
 
 template <class T> void channel_sums(const T* x, const T* dout, const Tile& tile, const T* coefficients, int64_t pitch,
                                      double* sum, double* dot) {
     const T mean = coefficients[0], rest = coefficients[pitch];
+    double sum_rest = 0, dot_rest = 0;
     *sum = *dot = 0;
     over_blocks(tile, kBlock, [&](const Tile& block) {
         LaneSums<T> sums;
-        over_runs(block, [&](int64_t offset, int64_t n) {
+        over_runs(block, [&](int64_t offset, int64_t n, int64_t before) {
             const T *x_run = x + offset, *dout_run = dout + offset;
-            sums.add(n, [=](int64_t i, T& first, T& second) {
+            sums.add(n, before, [=](int64_t i, T& first, T& second) {
                 first += dout_run[i];
                 second += dout_run[i] * centred(x_run[i], mean, rest);
             });
         });
-        *sum += sums.total(sums.first);
-        *dot += sums.total(sums.second);
+        add(*sum, sum_rest, sums.total(sums.first));
+        add(*dot, dot_rest, sums.total(sums.second));
     });
+    *sum += sum_rest;
+    *dot += dot_rest;
 }
 
 template <class T> void channel_normalize(const T* x, T* y, const Tile& tile, const T* coefficients, int64_t pitch) {
     const auto normalize = Normalize<T>::load(coefficients, pitch);
-    over_runs(tile, [=](int64_t offset, int64_t n) {
+    over_runs(tile, [=](int64_t offset, int64_t n, int64_t) {
 #pragma GCC ivdep
         for (int64_t i = offset; i < offset + n; ++i) y[i] = normalize(x[i]);
     });
@@ -125,7 +147,7 @@ template <class T> void channel_normalize(const T* x, T* y, const Tile& tile, co
 template <class T>
 void channel_gradient(const T* x, const T* dout, T* dx, const Tile& tile, const T* coefficients, int64_t pitch) {
     const auto gradient = Gradient<T>::load(coefficients, pitch);
-    over_runs(tile, [=](int64_t offset, int64_t n) {
+    over_runs(tile, [=](int64_t offset, int64_t n, int64_t) {
 #pragma GCC ivdep
         for (int64_t i = offset; i < offset + n; ++i) dx[i] = gradient(x[i], dout[i]);
     });
@@ -155,33 +177,32 @@ template <class T> struct ColumnSums {
     }
 };
 
-template <class T> void panel_moments(const T* x, const Tile& tile, double* mean, double* m2) {
+template <class T> void panel_moments(const T* x, const Tile& tile, double* base, double* offset, double* m2) {
     T pivot[kPanelColumns];
     ColumnSums<T> sums;
+    const auto squares_about_pivot = [&](int64_t i, int64_t j, T& sum, T& squares) {
+        const T d = x[i] - pivot[j];
+        sum += d;
+        squares += d * d;
+    };
+    const Tile head = part(tile, tile.begin, kPivotRows);
+    const T rows = static_cast<T>(head.end - head.begin);
+    for (int64_t j = 0; j < tile.channels; ++j) pivot[j] = x[tile.begin * tile.stride + j];
+    sums.set(head, squares_about_pivot);
+    for (int64_t j = 0; j < tile.channels; ++j) {
+        const T near_mean = pivot[j] + sums.first[j] / rows;
+        base[j] = near_mean;
+        offset[j] = m2[j] = 0;
+    }
     double count = 0;
     over_blocks(tile, kBlockRows, [&](const Tile& block) {
-        const auto squares_about_pivot = [&](int64_t i, int64_t j, T& sum, T& squares) {
-            const T d = x[i] - pivot[j];
-            sum += d;
-            squares += d * d;
-        };
         const double n = static_cast<double>(block.end - block.begin);
-        if (count == 0) {
-            const Tile head = part(block, block.begin, kPivotRows);
-            const double rows = static_cast<double>(head.end - head.begin);
-            for (int64_t j = 0; j < block.channels; ++j) pivot[j] = x[block.begin * block.stride + j];
-            sums.set(head, squares_about_pivot);
-            for (int64_t j = 0; j < block.channels; ++j) {
-                mean[j] = moments_about(pivot[j], rows, sums.first[j], sums.second[j]).mean;
-                m2[j] = 0;
-            }
-        }
-        for (int64_t j = 0; j < block.channels; ++j) pivot[j] = static_cast<T>(mean[j]);
+        for (int64_t j = 0; j < block.channels; ++j) pivot[j] = static_cast<T>(base[j] + offset[j]);
         sums.set(block, squares_about_pivot);
         for (int64_t j = 0; j < block.channels; ++j) {
-            Moments all{count, mean[j], m2[j]};
-            all.merge(moments_about(pivot[j], n, sums.first[j], sums.second[j]));
-            mean[j] = all.mean;
+            Moments all{count, base[j], offset[j], m2[j]};
+            all.merge(moments_about(pivot[j], base[j], n, sums.first[j], sums.second[j]));
+            offset[j] = all.offset;
             m2[j] = all.m2;
         }
         count += n;
@@ -192,17 +213,22 @@ template <class T> void panel_sums(const T* x, const T* dout, const Tile& tile, 
                                    double* sum, double* dot) {
     const T *mean = coefficients, *rest = coefficients + pitch;
     ColumnSums<T> sums;
-    for (int64_t j = 0; j < tile.channels; ++j) sum[j] = dot[j] = 0;
+    double sum_rest[kPanelColumns], dot_rest[kPanelColumns];
+    for (int64_t j = 0; j < tile.channels; ++j) sum[j] = dot[j] = sum_rest[j] = dot_rest[j] = 0;
     over_blocks(tile, kBlockRows, [&](const Tile& block) {
         sums.set(block, [=](int64_t i, int64_t j, T& first, T& second) {
             first += dout[i];
             second += dout[i] * centred(x[i], mean[j], rest[j]);
         });
         for (int64_t j = 0; j < block.channels; ++j) {
-            sum[j] += sums.first[j];
-            dot[j] += sums.second[j];
+            add(sum[j], sum_rest[j], sums.first[j]);
+            add(dot[j], dot_rest[j], sums.second[j]);
         }
     });
+    for (int64_t j = 0; j < tile.channels; ++j) {
+        sum[j] += sum_rest[j];
+        dot[j] += dot_rest[j];
+    }
 }
 
 template <class T> void panel_normalize(const T* x, T* y, const Tile& tile, const T* coefficients, int64_t pitch) {

@@ -36,7 +36,7 @@ constexpr std::int64_t kPanelColumns = 1024;  // no panel is wider
 // statistics and coefficients at the first channel. The coefficients (batch_norm.hpp) lie in rows of `pitch`, a row for
 // each coefficient. y and dx may be the same memory as x or dout.
 template <class T> struct BatchNormKernels {
-    void (*moments)(const T* x, const Tile& tile, double* mean, double* m2);
+    void (*moments)(const T* x, const Tile& tile, double* base, double* offset, double* m2);
     void (*sums)(const T* x, const T* dout, const Tile& tile, const T* coefficients, std::int64_t pitch, double* sum,
                  double* dot);
     void (*normalize)(const T* x, T* y, const Tile& tile, const T* coefficients, std::int64_t pitch);
