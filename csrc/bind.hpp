@@ -41,6 +41,7 @@ py::module_ numpy();
 
 void require_native(const Name& name, const py::array& a);
 void require_writeable(const Name& name, const py::array& a);
+void require_distinct_elements(const Name& name, const py::array& a);
 void require_same_shape(const Name& name, const py::array& a, const Name& other_name, const py::array& other);
 void require_same_type(const Name& name, const py::array& a, const Name& other_name, const py::array& other);
 

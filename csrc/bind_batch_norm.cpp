@@ -1,4 +1,5 @@
 // Batch normalisation: finds the order of the axes in memory, makes what does not fit it fit.
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -110,20 +111,21 @@ class Output {
 // One number for each channel, as doubles.
 class PerChannel {
   public:
-    PerChannel(const char* name, const py::object& given, const Layout& layout) : values_(Doubles::ensure(given)) {
-        if (!values_) {
-            PyErr_Clear();
-            throw py::type_error(std::string(name) + " is a " + type_name(given) + ", expected an array of floats");
-        }
-        if (values_.ndim() != 1 || values_.shape(0) != layout.channels)
-            throw py::value_error(std::string(name) + " has shape " + text(values_.attr("shape")) + ", x has " +
+    PerChannel(const char* name, const py::object& given, const Layout& layout) {
+        const py::array array = numpy().attr("asarray")(given);
+        if (array.size() > 0 && std::strchr("fiu", array.dtype().kind()) == nullptr)
+            throw py::type_error(std::string(name) + " has dtype " + text(array.dtype()) + ", expected floats");
+        if (array.ndim() != 1 || array.shape(0) != layout.channels)
+            throw py::value_error(std::string(name) + " has shape " + text(array.attr("shape")) + ", x has " +
                                   std::to_string(layout.channels) + " channels");
+        const Doubles doubles(array);
+        values_.assign(doubles.data(), doubles.data() + doubles.size());  // out may lie where the array does
     }
 
     const double* data() const { return values_.data(); }
 
   private:
-    Doubles values_;
+    std::vector<double> values_;
 };
 
 // running = decay running + (1 - decay) now

@@ -28,11 +28,12 @@ static_assert(kMaxStates == 2);
 
 class Update {
   public:
-    Update(const UpdateRule& rule, py::object params, py::object grads, py::dict state, py::tuple letters)
+    Update(const UpdateRule& rule, py::object params, py::object grads, const py::dict& attributes, py::tuple letters)
         : rule_(rule),
           params_(std::move(params)),
           grads_(std::move(grads)),
-          state_(std::move(state)),
+          attributes_(attributes),
+          state_(attributes["state"]),
           letters_(std::move(letters)) {
         collect();
         for (Entry& entry : entries_) check(entry);
@@ -42,13 +43,16 @@ class Update {
         in_order_ = any_meet(spans_);
     }
 
-    // From here on nothing can fail but memory.
+    // From here on nothing can fail but memory. The count of updates is moved here, not in Python, where an interrupt
+    // could come between the step and the count.
     void run(bool l2, const double* coefficients) {
+        const py::object count = py::object(attributes_["iterations"]) + py::int_(1);
         for (const auto& [key, arrays] : new_state_) state_[key] = arrays;
         {
             const py::gil_scoped_release released;
             update(rule_, l2, coefficients, items_, in_order_);
         }
+        attributes_["iterations"] = count;
         for (const Entry& entry : entries_)
             if (entry.number) params_[entry.key] = updated_number(entry);
     }
@@ -72,8 +76,15 @@ class Update {
         if (!py::isinstance<py::dict>(grads_))
             throw py::type_error("params is a " + type_name(params_) + ", grads is a " + type_name(grads_));
         std::vector<std::pair<py::object, py::object>> pairs;  // because a key's __eq__ could change the dict
-        for (const auto& [key, value] : py::reinterpret_borrow<py::dict>(params_))
-            pairs.emplace_back(py::reinterpret_borrow<py::object>(key), py::reinterpret_borrow<py::object>(value));
+        if (PyDict_CheckExact(params_.ptr())) {
+            for (const auto& [key, value] : py::reinterpret_borrow<py::dict>(params_))
+                pairs.emplace_back(py::reinterpret_borrow<py::object>(key), py::reinterpret_borrow<py::object>(value));
+        } else {  // an OrderedDict has an order of its own
+            for (const py::handle item : params_.attr("items")()) {
+                const auto pair = py::reinterpret_borrow<py::sequence>(item);
+                pairs.emplace_back(pair[0], pair[1]);
+            }
+        }
         entries_.reserve(pairs.size());
         for (const auto& [key, value] : pairs) {
             const py::object gradient = find(grads_, key);
@@ -145,10 +156,7 @@ class Update {
         const Name parameter_name = name("params", entry), gradient_name = name("grads", entry);
         require_native(parameter_name, entry.parameter);
         require_writeable(parameter_name, entry.parameter);
-        if (!is_plain(entry.parameter) && overlaps_itself(view_of(entry.parameter)))
-            throw py::value_error(parameter_name.text() + " has elements that share memory: shape " +
-                                  text(entry.parameter.attr("shape")) + ", strides " +
-                                  text(entry.parameter.attr("strides")));
+        require_distinct_elements(parameter_name, entry.parameter);
         require_same_shape(gradient_name, entry.gradient, parameter_name, entry.parameter);
         if (native_type(entry.gradient) == kNotNative) {
             if (entry.gradient.dtype().kind() != 'f')
@@ -174,17 +182,19 @@ class Update {
 
     void check_state(Entry& entry, const py::object& arrays) const {
         const Name parameter_name = name("params", entry);
+        if (!py::isinstance<py::dict>(arrays))
+            throw py::type_error(Name{"state", entry.key}.text() + " is a " + type_name(arrays) + ", expected a dict");
         for (int i = 0; i < rule_.states; ++i) {
-            const py::object value = arrays[letters_[i]];
+            const py::object value = find(arrays, py::object(letters_[i]));
             const Name own_name = state_name(entry, i);
+            if (!value) throw py::value_error(own_name.text() + " is missing");
             if (!py::isinstance<py::array>(value))
                 throw py::type_error(own_name.text() + " is a " + type_name(value) + ", expected an array");
             entry.state[i] = value;
             require_same_shape(own_name, entry.state[i], parameter_name, entry.parameter);
             require_same_type(own_name, entry.state[i], parameter_name, entry.parameter);
             require_writeable(own_name, entry.state[i]);
-            if (!is_plain(entry.state[i]) && overlaps_itself(view_of(entry.state[i])))
-                throw py::value_error(own_name.text() + " has elements that share memory");
+            require_distinct_elements(own_name, entry.state[i]);
         }
     }
 
@@ -213,17 +223,17 @@ class Update {
             items_.push_back(update_item(views));
         }
         spans_.insert(spans_.end(), spans, spans + count);
-        check_spans(entry, spans, count);
+        check_spans(entry, spans, arrays, count);
     }
 
     // Copies a gradient that what is written here would change on the way; nothing else of an item may overlap.
-    void check_spans(const Entry& entry, const Span* spans, int count) {
+    void check_spans(const Entry& entry, const Span* spans, const py::array* const* arrays, int count) {
         for (int i = 0; i < count; ++i) {
             for (int j = 0; j < i; ++j) {
                 if (!spans[i].meets(spans[j])) continue;
                 if (i == kGradient || j == kGradient) {
                     copy_gradient(items_.back());
-                } else {
+                } else if (numpy().attr("shares_memory")(*arrays[i], *arrays[j]).cast<bool>()) {
                     const Name other = j == kParameter ? name("params", entry) : state_name(entry, j - kState);
                     throw py::value_error(state_name(entry, i - kState).text() + " shares memory with " + other.text());
                 }
@@ -241,7 +251,7 @@ class Update {
 
     const UpdateRule& rule_;
     const py::object params_, grads_;
-    py::dict state_;
+    py::dict attributes_, state_;
     const py::tuple letters_;
     bool single_ = false, in_order_ = false;
     std::vector<Entry> entries_;
@@ -258,8 +268,9 @@ const UpdateRule& find_rule(const char* name) {
     throw py::value_error(std::string("there is no update rule '") + name + "'");
 }
 
+// attributes: of the optimizer; "state" and "iterations" are looked up and moved.
 void update_all(const char* rule_name, const py::tuple& coefficients, double weight_decay, const py::object& params,
-                const py::object& grads, const py::dict& state, const py::tuple& letters) {
+                const py::object& grads, const py::dict& attributes, const py::tuple& letters) {
     const UpdateRule& rule = find_rule(rule_name);
     if (coefficients.size() != static_cast<std::size_t>(rule.coefficients) ||
         letters.size() != static_cast<std::size_t>(rule.states))
@@ -269,14 +280,14 @@ void update_all(const char* rule_name, const py::tuple& coefficients, double wei
     double values[kMaxCoefficients];
     for (std::size_t i = 0; i < coefficients.size(); ++i) values[i] = coefficients[i].cast<double>();
     values[coefficients.size()] = weight_decay;
-    Update(rule, params, grads, state, letters).run(weight_decay != 0, values);
+    Update(rule, params, grads, attributes, letters).run(weight_decay != 0, values);
 }
 
 }  // namespace
 
 void bind_update(py::module_& module) {
     module.def("update", &update_all, py::arg("rule"), py::arg("coefficients"), py::arg("weight_decay"),
-               py::arg("params"), py::arg("grads"), py::arg("state"), py::arg("letters"));
+               py::arg("params"), py::arg("grads"), py::arg("attributes"), py::arg("letters"));
 }
 
 }  // namespace fusedstep

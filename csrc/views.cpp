@@ -44,16 +44,34 @@ bool is_dense(const Extents& shape, const Extents& strides, std::int64_t item_si
     return true;
 }
 
-bool overlaps_itself(const View& view) {
-    if (view.size <= 1) return false;
+namespace {
+
+// Whether each axis steps over all that the faster ones reach, as in all but odd views.
+bool is_nested(const View& view) {
     const std::vector<int> order = memory_order(view);
     std::int64_t reach = view.item_size;
     for (auto d = order.rbegin(); d != order.rend(); ++d) {
         if (view.shape[*d] == 1) continue;
-        if (std::abs(view.strides[*d]) < reach) return true;
+        if (std::abs(view.strides[*d]) < reach) return false;
         reach += (view.shape[*d] - 1) * std::abs(view.strides[*d]);
     }
-    return false;
+    return true;
+}
+
+}  // namespace
+
+bool overlaps_itself(const View& view) {
+    if (view.size <= 1 || is_nested(view)) return false;
+    Extents places{0};
+    for (std::size_t d = 0; d < view.shape.size(); ++d) {
+        if (view.strides[d] == 0 && view.shape[d] > 1) return true;
+        const std::size_t before = places.size();
+        for (std::int64_t i = 1; i < view.shape[d]; ++i)
+            for (std::size_t j = 0; j < before; ++j) places.push_back(places[j] + i * view.strides[d]);
+    }
+    std::sort(places.begin(), places.end());
+    return std::adjacent_find(places.begin(), places.end(),
+                              [&](std::int64_t a, std::int64_t b) { return b - a < view.item_size; }) != places.end();
 }
 
 Extents permuted(const Extents& values, const std::vector<int>& order) {

@@ -35,7 +35,7 @@ std::vector<int> memory_order(const View& view);
 // Whether elements follow each other without gaps when axes of these lengths and strides are nested in this order.
 bool is_dense(const Extents& shape, const Extents& strides, std::int64_t item_size);
 
-// Whether two elements may share memory. Also true for a few odd views whose elements interleave without meeting.
+// Whether two elements share memory.
 bool overlaps_itself(const View& view);
 
 // The elements of a vector in another order.

@@ -110,7 +110,21 @@ def test_layer(shape: tuple[int, ...], unbiased: bool, dtype: Any, rng: np.rando
     np.testing.assert_equal(ours.__dict__, before)
     assert y.dtype == ours.dgamma.dtype == ours.gamma.dtype == dtype  # type: ignore[union-attr]
     other = pickle.loads(pickle.dumps(ours))
+    with pytest.raises(RuntimeError, match="backward needs"):  # the batch is not in the pickle
+        other.backward(x)
     np.testing.assert_array_equal(other.forward(x), ours.forward(x))
+
+
+def test_out_may_lie_where_the_parameters_do() -> None:
+    x, _, gamma, beta = problem((2, 600), 1, np.float64)
+    expected, _, _ = fs.batch_norm(x, gamma, beta)
+    buffer = np.empty(1800)
+    buffer[300:900], buffer[1200:1800] = gamma, beta
+    for threads in (1, 7):
+        fs.set_num_threads(threads)
+        got, _, _ = fs.batch_norm(x, buffer[300:900], buffer[1200:1800], out=buffer[:1200].reshape(2, 600))
+        np.testing.assert_array_equal(got, expected)
+        buffer[300:900] = gamma
 
 
 def test_layer_and_functions_have_the_same_bits(dtype: Any) -> None:
@@ -150,8 +164,9 @@ ERRORS: dict[str, tuple[Any, type[Exception], str]] = {
     "words": (
         lambda: fs.batch_norm(X, ["a", "b", "c"], ZEROS),
         TypeError,
-        "^gamma is a list, expected an array of floats$",
+        "^gamma has dtype <U1, expected floats$",
     ),
+    "complex": (lambda: fs.batch_norm(X, ONES * 1j, ZEROS), TypeError, "^gamma has dtype complex128, expected floats$"),
     "axis": (
         lambda: fs.batch_norm(X, ONES, ZEROS, channel_axis=2),
         ValueError,

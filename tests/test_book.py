@@ -149,6 +149,11 @@ def test_positional_arguments_and_attributes(ours: Any, formula: Any, defaults: 
     assert all(getattr(optimizer, letter).keys() == {"W"} for letter in letters)
     if ours is book.Adam:
         assert optimizer.iter == 1
+    for letter in letters:
+        with pytest.raises(AttributeError, match=f"{letter} can only be set to None"):
+            setattr(optimizer, letter, {})
+        setattr(optimizer, letter, None)
+        assert getattr(optimizer, letter) is None
 
 
 # On this path ** and * round the squares of the gradients alike, as they do but for about one number in a thousand.
@@ -221,6 +226,17 @@ def test_batch_normalization_follows_parameters_updated_in_place(rng: np.random.
     layer.backward(np.ones_like(x))
     book.SGD(1.0).update(params, {"gamma": np.full(4, -1.0), "beta": np.full(4, -3.0)})
     np.testing.assert_allclose(layer.forward(x), 2 * first + 3, rtol=1e-14, atol=1e-14)
+
+
+def test_batch_normalization_takes_what_the_books_does(rng: np.random.Generator) -> None:
+    layer = book.BatchNormalization(np.ones((1, 4)), 0.0, running_mean=0.0, running_var=1.0)
+    with pytest.raises(RuntimeError, match="backward needs a forward pass"):
+        layer.backward(np.ones((6, 4)))
+    x = rng.integers(0, 9, (6, 4))
+    expected = book.BatchNormalization(np.ones(4), np.zeros(4), 0.9, np.zeros(4), np.ones(4))
+    np.testing.assert_array_equal(layer.forward(x), expected.forward(x))
+    np.testing.assert_array_equal(layer.backward(x), expected.backward(x.astype(np.float64)))
+    np.testing.assert_array_equal(layer.running_var, expected.running_var)
 
 
 def test_float32_data_and_float64_parameters(rng: np.random.Generator) -> None:

@@ -1,5 +1,6 @@
 """What callers really pass: each row of the table, for every rule, against the reference."""
 
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -214,6 +215,42 @@ def test_attributes_may_be_changed_between_updates(row: Row, rng: np.random.Gene
         ours.weight_decay = theirs.weight_decay = weight_decay
         ours.update(w, g)
         theirs.update(expected, g)
+    np.testing.assert_array_equal(w, expected)
+
+
+def test_odd_strides_whose_elements_are_distinct(row: Row, rng: np.random.Generator) -> None:
+    def odd(base: Any) -> Any:
+        return np.lib.stride_tricks.as_strided(base, (3, 2), (16, 24), writeable=True)
+
+    base, g = normal(rng, 20), normal(rng, (3, 2))
+    expected = base.copy()
+    same_steps(row, odd(base), odd(expected), g, g)
+    np.testing.assert_array_equal(base, expected)
+
+
+def test_interleaved_state(row: Row, rng: np.random.Generator) -> None:
+    ours, theirs = row.optimizer(), row.reference()
+    w, g = normal(rng, 9), normal(rng, 9)
+    expected = w.copy()
+    for _ in range(2):
+        ours.update(w, g)
+        theirs.update(expected, g)
+        buffer = np.empty((9, 3))
+        for i, (letter, array) in enumerate(ours.state.get(0, {}).items()):
+            buffer[:, i] = array
+            ours.state[0][letter] = buffer[:, i]
+    np.testing.assert_array_equal(w, expected)
+    assert_same_state(ours, theirs)
+
+
+def test_the_order_of_an_ordered_dict(row: Row, rng: np.random.Generator) -> None:
+    w = normal(rng, 9)
+    expected = w.copy()
+    grads = {"a": normal(rng, 9), "b": normal(rng, 9)}
+    params, expected_params = OrderedDict(a=w, b=w), OrderedDict(a=expected, b=expected)
+    params.move_to_end("a")
+    expected_params.move_to_end("a")
+    same_steps(row, params, expected_params, grads, grads)
     np.testing.assert_array_equal(w, expected)
 
 

@@ -158,6 +158,12 @@ def test_bad_state(row: Row) -> None:
     fails(ValueError, name + r" is read-only$", {"good": good, "W": w})
     optimizer.state["W"][letter] = [0.0] * 5
     fails(TypeError, name + r" is a list, expected an array$", {"good": good, "W": w})
+    optimizer.state["W"][letter] = np.lib.stride_tricks.as_strided(np.zeros(5), (5,), (0,), writeable=True)
+    fails(ValueError, name + r" has elements that share memory: shape \(5,\), strides \(0,\)$", {"good": good, "W": w})
+    del optimizer.state["W"][letter]
+    fails(ValueError, name + r" is missing$", {"good": good, "W": w})
+    optimizer.state["W"] = None
+    fails(TypeError, r"^state\['W'\] is a NoneType, expected a dict$", {"good": good, "W": w})
 
 
 @pytest.mark.parametrize("cls", [fs.Adam, fs.AdamW])
@@ -173,6 +179,7 @@ BAD_VALUES = (
     ("lr", -0.1),
     ("lr", math.nan),
     ("lr", math.inf),
+    ("lr", 10**400),
     ("weight_decay", -1e-3),
     ("weight_decay", math.inf),
     ("momentum", -0.1),

@@ -9,6 +9,7 @@ import pytest
 
 import fusedstep as fs
 from cases import ALL_ROWS, Row, assert_same_state, schedule
+from fusedstep import book
 
 
 def advance(optimizer: Any, w: Any, rng: np.random.Generator, steps: int = 2) -> None:
@@ -53,7 +54,10 @@ def test_state_dict_is_a_snapshot(row: Row, rng: np.random.Generator) -> None:
     saved = optimizer.state_dict()
     before = copy.deepcopy(saved)
     assert type(saved) is dict
-    assert "lr" not in saved["hyperparameters"]
+    name = f"fusedstep.optimizers.{type(optimizer).__name__}"
+    assert saved.keys() == {"iterations", name, "state"}
+    assert "lr" not in saved[name]
+    assert "weight_decay" in saved[name]
     advance(optimizer, w, rng)
     np.testing.assert_equal(saved, before)
     optimizer.load_state_dict(saved)
@@ -90,23 +94,41 @@ def test_damaged_snapshots_change_nothing() -> None:
     optimizer = fs.Adam()
     optimizer.update(np.ones(3), np.ones(3))
     good = optimizer.state_dict()
-    momentum = fs.Momentum()
-    momentum.update(np.ones(3), np.ones(3))
+    name = "fusedstep.optimizers.Adam"
 
     def damaged(**changes: Any) -> dict[str, Any]:
         return {**copy.deepcopy(good), **changes}
 
+    def of_another(cls: type[fs.Optimizer]) -> dict[str, Any]:
+        other = cls(0.1)
+        other.update(np.ones(3), np.ones(3))
+        return other.state_dict()
+
     bad: list[tuple[dict[str, Any], type[Exception], str]] = [
-        ({"iterations": 1}, ValueError, "the state dict lacks hyperparameters, state"),
-        (momentum.state_dict(), ValueError, "the state dict has lr_in_velocity, momentum, which Adam has not"),
+        ({"iterations": 1}, ValueError, f"the state dict has iterations, but lacks {name}, state"),
         (
-            damaged(hyperparameters={"lr": 0.1}),
+            of_another(fs.Momentum),
             ValueError,
-            "the state dict lacks beta1, beta2, eps, eps_inside_root, w",
+            f"has fusedstep.optimizers.Momentum, iterations, state, but lacks {name}$",
         ),
-        (damaged(state={"W": {"m": np.ones(3)}}), ValueError, r"state\['W'\] has m, Adam has m, v"),
-        (damaged(hyperparameters={**good["hyperparameters"], "beta1": 2}), ValueError, "beta1 is 2, expected a number"),
-        (damaged(iterations=None), TypeError, "int"),
+        (of_another(fs.AdamW), ValueError, f"has fusedstep.optimizers.AdamW, iterations, state, but lacks {name}$"),
+        (of_another(book.Adam), ValueError, f"has fusedstep.book.Adam, iterations, state, but lacks {name}$"),
+        (
+            damaged(**{name: {"lr": 0.1}}),
+            ValueError,
+            f"{name} has lr, expected beta1, beta2, eps, eps_inside_root, lr, w",
+        ),
+        (damaged(**{name: {**good[name], "beta1": 2}}), ValueError, "beta1 is 2, expected a number from 0 to below 1"),
+        (damaged(state={"W": {"m": np.ones(3)}}), ValueError, r"state\['W'\] has m, expected m, v"),
+        (
+            damaged(state={0: {"m": np.ones(3), "v": "a"}}),
+            ValueError,
+            r"state\[0\]\['v'\] has dtype <U1, expected float32",
+        ),
+        (damaged(state={0: {"m": np.ones(3), "v": None}}), ValueError, r"state\[0\]\['v'\] has dtype object, expected"),
+        (damaged(iterations=None), TypeError, "iterations is None, expected an integer"),
+        (damaged(iterations=2.7), TypeError, "iterations is 2.7, expected an integer"),
+        (damaged(iterations=-5), ValueError, "iterations is -5, expected 0 or more"),
     ]
     for state_dict, error, message in bad:
         with pytest.raises(error, match=message):

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -210,6 +211,31 @@ def test_the_gil_is_released() -> None:
     assert sum(begin < t < end for t in ticks) > 1
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no interval timer")
+def test_an_interrupted_step_is_made_and_counted() -> None:
+    def interrupt(*_: Any) -> None:
+        raise InterruptedError
+
+    fs.set_num_threads(1)
+    w = np.zeros(20_000_000, np.float32)
+    g = np.ones_like(w)
+    optimizer = fs.Adam()
+    optimizer.update(w, g)
+    old = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.002)  # a step over half a gigabyte takes longer
+        with pytest.raises(InterruptedError):
+            optimizer.update(w, g)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    expected, theirs = np.zeros(1, np.float32), fs.reference.Adam()
+    for _ in range(optimizer.iterations):
+        theirs.update(expected, np.ones(1, np.float32))
+    assert optimizer.iterations == 2
+    np.testing.assert_array_equal(w, np.broadcast_to(expected, w.shape))
+
+
 def in_new_process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     names = ("FUSEDSTEP_ISA", "FUSEDSTEP_NUM_THREADS", "OMP_NUM_THREADS")
     clean = {name: value for name, value in os.environ.items() if name not in names}
@@ -273,6 +299,11 @@ def test_settings() -> None:
     for bad in (0, -1, 1025):
         with pytest.raises(ValueError, match=rf"^the number of threads is {bad}, expected 1 to 1024$"):
             fs.set_num_threads(bad)
-    with pytest.raises(ValueError, match=r"^the instruction set is 'mmx', expected one of baseline"):
-        fs.use_isa("mmx")
+    wrong: Any
+    for wrong in ("2", 2.5, None):
+        with pytest.raises(TypeError, match=rf"^the number of threads is {wrong!r}, expected an integer$"):
+            fs.set_num_threads(wrong)
+    for unknown in ("mmx", None):
+        with pytest.raises(ValueError, match=rf"^the instruction set is {unknown!r}, expected one of baseline"):
+            fs.use_isa(unknown)  # type: ignore[arg-type]
     assert fs.isa() == fs.isas()[-1]

@@ -20,8 +20,9 @@ def checked(name: str, value: Any, shown_name: str | None = None) -> float:
     """The value of a hyper-parameter as a float; ValueError if it is out of range, TypeError if it is no number."""
     shown_name = shown_name or name
     try:
-        math.isfinite(value)
-        number = float(value)
+        number = float(value) if math.isfinite(value) else math.nan
+    except OverflowError:
+        number = math.nan
     except TypeError:
         raise TypeError(f"{shown_name} is {value!r}, expected a number") from None
     largest, allowed = LIMITS[name]

@@ -12,7 +12,7 @@ def update(
     weight_decay: float,
     params: Any,
     grads: Any,
-    state: dict[Any, dict[str, NDArray[Any]]],
+    attributes: dict[str, Any],
     letters: tuple[str, ...],
 ) -> None: ...
 def batch_norm(

@@ -1,5 +1,6 @@
 """Batch normalisation: the layer and its functions. The arithmetic is in the extension module."""
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,7 @@ class BatchNorm:
     ) -> None:
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise TypeError(f"dtype is {np.dtype(dtype)}, expected float32 or float64")
-        self.num_features = num_features
+        self.num_features = operator.index(num_features)
         self.eps = checked("eps", eps)
         self.decay = checked("decay", decay)
         self.channel_axis = channel_axis
@@ -144,6 +145,9 @@ class BatchNorm:
         self.running_var: Array = np.ones(num_features, dtype)
         self._saved: tuple[Array, Array, Array] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_saved": None}  # a copy or pickle does without the last batch
+
     def forward(self, x: Array, training: bool = True, out: Array | None = None) -> Array:
         """Normalises x. In training x must stay as it is until `backward`, so out may be x only otherwise.
 
@@ -154,7 +158,7 @@ class BatchNorm:
             return batch_norm_inference(
                 x, self.gamma, self.beta, self.running_mean, self.running_var, self.eps, self.channel_axis, out
             )
-        if out is not None and np.may_share_memory(x, out):
+        if out is not None and np.shares_memory(x, out):
             raise ValueError("out shares memory with x, which the backward pass needs")
         y, mean, inv_std = _native.batch_norm(
             x,

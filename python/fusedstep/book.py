@@ -22,9 +22,14 @@ _EPS = 1e-7
 
 def _state(letter: str) -> Any:
     def arrays(self: optimizers.Optimizer) -> dict[Any, Any] | None:
-        return {key: state[letter] for key, state in self.state.items()} if self.iterations else None
+        return {key: state[letter] for key, state in self.state.items()} or None
 
-    return property(arrays, doc=f"The arrays {letter} by the parameter's key; None before the first update.")
+    def reset(self: optimizers.Optimizer, value: None) -> None:
+        if value is not None:
+            raise AttributeError(f"{letter} can only be set to None, which forgets the state")
+        self.state.clear()
+
+    return property(arrays, reset, doc=f"The arrays {letter} by the parameter's key; None before the first update.")
 
 
 class SGD(optimizers.SGD):
@@ -99,7 +104,7 @@ class BatchNormalization:
 
     A 4-D input is normalised for each (C, H, W) position; for one mean a channel use `fusedstep.BatchNorm`. epsilon is
     1e-6; the running averages start at 0 and hold the biased variance; momentum weighs the old value. A batch of one is
-    allowed.
+    allowed. The input of forward must stay as it is until backward.
 
     Arguments:
         gamma: The factors, one for each position.
@@ -128,23 +133,28 @@ class BatchNormalization:
         self.input_shape = x.shape
         x = np.asarray(x, dtype=np.result_type(x, self.gamma, self.beta)).reshape(len(x), -1)
         width = x.shape[1]
-        gamma, beta = np.broadcast_to(self.gamma, (width,)), np.broadcast_to(self.beta, (width,))
         if self.running_mean is None:
             self.running_mean, self.running_var = np.zeros(width), np.zeros(width)
+        gamma, beta, mean, var = (
+            np.broadcast_to(np.ravel(values), (width,))
+            for values in (self.gamma, self.beta, self.running_mean, self.running_var)
+        )
         if train_flg:
-            running = np.array(self.running_mean, dtype=np.float64), np.array(self.running_var, dtype=np.float64)
-            y, mean, inv_std = _native.batch_norm(x, gamma, beta, 1e-6, 1, None, *running, self.momentum, False)
-            self.running_mean, self.running_var = running
+            mean, var = mean.astype(np.float64), var.astype(np.float64)  # the arrays that were given stay as they are
+            y, *statistics = _native.batch_norm(x, gamma, beta, 1e-6, 1, None, mean, var, self.momentum, False)
+            self.running_mean, self.running_var = mean, var
             self.batch_size = len(x)
-            self._saved = x, mean, inv_std
+            self._saved = x, *statistics
         else:
-            y = _native.batch_norm_inference(x, gamma, beta, self.running_mean, self.running_var, 1e-6, 1, None)
+            y = _native.batch_norm_inference(x, gamma, beta, mean, var, 1e-6, 1, None)
         return y.reshape(self.input_shape)
 
     def backward(self, dout: Any) -> Any:
         """The gradient of the last forward pass in training; sets dgamma and dbeta."""
+        if self._saved is None:
+            raise RuntimeError("backward needs a forward pass in training before it")
         x, mean, inv_std = self._saved
-        gamma = np.broadcast_to(self.gamma, mean.shape)
-        dout = dout.reshape(len(dout), -1)
+        gamma = np.broadcast_to(np.ravel(self.gamma), mean.shape)
+        dout = np.asarray(dout, dtype=x.dtype).reshape(len(dout), -1)
         dx, self.dgamma, self.dbeta = _native.batch_norm_backward(dout, x, gamma, mean, inv_std, 1, None)
         return dx.reshape(self.input_shape)

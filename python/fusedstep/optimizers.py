@@ -1,7 +1,9 @@
 """The optimizers: hyper-parameters, state and documentation. The arithmetic is in the extension module."""
 
+import inspect
 import math
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -12,6 +14,20 @@ from fusedstep._limits import LIMITS, checked
 
 Arrays: TypeAlias = dict[Any, Any] | list[Any] | tuple[Any, ...] | NDArray[np.floating[Any]]
 LearningRate: TypeAlias = float | Callable[[int], float]
+
+
+def _checked_count(value: Any) -> int:
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"iterations is {value!r}, expected an integer") from None
+    if count < 0:
+        raise ValueError(f"iterations is {count}, expected 0 or more")
+    return count
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(map(str, names)))
 
 
 class Optimizer:
@@ -41,7 +57,9 @@ class Optimizer:
         self.state: dict[Any, dict[str, NDArray[Any]]] = {}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in LIMITS and not (name == "lr" and callable(value)):
+        if name == "iterations":
+            value = _checked_count(value)
+        elif name in LIMITS and not (name == "lr" and callable(value)):
             value = checked(name, value)
         object.__setattr__(self, name, value)
 
@@ -73,14 +91,16 @@ class Optimizer:
         lr = self.lr
         if callable(lr):
             lr = checked("lr", lr(self.iterations), f"lr({self.iterations})")
-        _native.update(self._rule, self._coefficients(lr), self._l2(), params, grads, self.state, self._letters)
-        self.iterations += 1
+        _native.update(self._rule, self._coefficients(lr), self._l2(), params, grads, self.__dict__, self._letters)
 
     def state_dict(self) -> dict[str, Any]:
-        """A snapshot as a plain dict of arrays (copies) and numbers. A learning-rate schedule is not in it."""
+        """A snapshot as a plain dict of arrays (copies) and numbers.
+
+        The hyper-parameters are in it under the full name of the class; a learning-rate schedule is left out.
+        """
         return {
             "iterations": self.iterations,
-            "hyperparameters": {k: v for k, v in self._hyperparameters().items() if not callable(v)},
+            self._full_name(): {k: v for k, v in self._hyperparameters().items() if not callable(v)},
             "state": {key: {k: a.copy() for k, a in arrays.items()} for key, arrays in self.state.items()},
         }
 
@@ -91,34 +111,37 @@ class Optimizer:
         side stays as it is.
 
         Raises:
-            ValueError: The snapshot is of another rule, or is damaged. Nothing has changed.
+            ValueError: The snapshot is of another class, or is damaged. Nothing has changed.
         """
-        if missing := {"iterations", "hyperparameters", "state"} - set(state_dict):
-            raise ValueError(f"the state dict lacks {', '.join(sorted(missing))}")
-        hyperparameters = {**self._hyperparameters(), **state_dict["hyperparameters"]}
-        if unknown := set(hyperparameters) - set(self._hyperparameters()):
-            raise ValueError(f"the state dict has {', '.join(sorted(unknown))}, which {type(self).__name__} has not")
-        if missing := set(self._hyperparameters()) - set(state_dict["hyperparameters"]) - {"lr"}:
-            raise ValueError(f"the state dict lacks {', '.join(sorted(missing))}, which {type(self).__name__} has")
+        name = self._full_name()
+        if missing := {"iterations", name, "state"} - set(state_dict):
+            raise ValueError(f"the state dict has {_listed(state_dict)}, but lacks {_listed(missing)}")
+        given = state_dict[name]
+        own = self._hyperparameters()
+        if set(given) | {"lr"} != set(own):
+            raise ValueError(f"{name} has {_listed(given)}, expected {_listed(own)}")
+        values = own | {k: checked(k, v) if k in LIMITS else v for k, v in given.items()}
         if callable(self.lr):
-            hyperparameters["lr"] = self.lr
-        for key, arrays in state_dict["state"].items():
-            if set(arrays) != set(self._letters):
-                raise ValueError(
-                    f"state[{key!r}] has {', '.join(sorted(arrays))}, "
-                    f"{type(self).__name__} has {', '.join(self._letters) or 'no state'}"
-                )
-        state = {key: {k: np.array(a) for k, a in arrays.items()} for key, arrays in state_dict["state"].items()}
-        for name, value in hyperparameters.items():
-            if name in LIMITS and not callable(value):
-                hyperparameters[name] = checked(name, value)
-        iterations = int(state_dict["iterations"])
-        self.__dict__.update(hyperparameters)
-        self.state = state
-        self.iterations = iterations
+            values["lr"] = self.lr
+        iterations = _checked_count(state_dict["iterations"])
+        state = {key: self._copied_state(key, arrays) for key, arrays in state_dict["state"].items()}
+        self.__dict__.update(values, iterations=iterations, state=state)
+
+    def _copied_state(self, key: Any, arrays: dict[str, Any]) -> dict[str, NDArray[Any]]:
+        if set(arrays) != set(self._letters):
+            expected = _listed(self._letters) or "nothing"
+            raise ValueError(f"state[{key!r}] has {_listed(arrays) or 'nothing'}, expected {expected}")
+        copies = {letter: np.array(array) for letter, array in arrays.items()}
+        for letter, array in copies.items():
+            if array.dtype not in (np.float32, np.float64):
+                raise ValueError(f"state[{key!r}][{letter!r}] has dtype {array.dtype}, expected float32 or float64")
+        return copies
+
+    def _full_name(self) -> str:
+        return f"{type(self).__module__}.{type(self).__qualname__}"
 
     def _hyperparameters(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k not in ("iterations", "state")}
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters if hasattr(self, name)}
 
     def _coefficients(self, lr: float) -> tuple[float, ...]:
         """What the rule's struct in update_rules.hpp holds, in its order."""
