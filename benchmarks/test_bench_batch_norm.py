@@ -1,4 +1,4 @@
-"""Batch normalisation beside its NumPy formulas: `pytest benchmarks`."""
+"""Batch normalisation, forward and backward."""
 
 from typing import Any
 
@@ -6,29 +6,48 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
-from fusedstep import reference
+from benchmarks import norms, peers
+from benchmarks.conftest import Measure
+from benchmarks.workloads import NORMS, THREADS
 
-SHAPES = {"100x100": ((100, 100), 1), "32x64x28x28": ((32, 64, 28, 28), 1), "32x28x28x64": ((32, 28, 28, 64), -1)}
+QUICK = ("(100, 100)", "(128, 1024)", "(32, 64, 28, 28)", "(64, 256, 56, 56)")
+CASES = [
+    pytest.param(
+        row,
+        direction,
+        work,
+        threads,
+        id=f"{direction}-{work}-{threads}-{row}",
+        marks=[pytest.mark.quick] if work in QUICK else [],
+    )
+    for direction in ("forward", "backward")
+    for work in NORMS
+    for threads in THREADS
+    for row in norms.ROWS
+]
 
 
-@pytest.mark.parametrize("library", [reference, fs], ids=["numpy", "fusedstep"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_batch_norm(benchmark: Any, direction: str, shape: str, dtype: Any, library: Any) -> None:
-    benchmark.group = f"batch normalisation {direction} {shape} {dtype.__name__}"
-    size, axis = SHAPES[shape]
-    rng = np.random.default_rng(1)
-    x, dout = (rng.standard_normal(size).astype(dtype) for _ in range(2))
-    gamma, beta = np.ones(size[axis], dtype), np.zeros(size[axis], dtype)
-    _, mean, inv_std = reference.batch_norm(x.astype(np.float64), gamma, beta, channel_axis=axis)
-    if direction == "forward":
-        result, *_ = benchmark(library.batch_norm, x, gamma, beta, channel_axis=axis)
-        expected, *_ = reference.batch_norm(x.astype(np.float64), gamma, beta, channel_axis=axis)
-    else:
-        result, *_ = benchmark(library.batch_norm_backward, dout, x, gamma, mean, inv_std, channel_axis=axis)
-        arguments = (dout.astype(np.float64), x.astype(np.float64), gamma, mean, inv_std)
-        expected, *_ = reference.batch_norm_backward(*arguments, channel_axis=axis)
-    # NumPy adds the numbers of a channel one after the other where it sums along the first axis.
-    tolerance = x.size / size[axis] * np.finfo(dtype).eps
-    np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance)
+@pytest.mark.parametrize(("row", "direction", "work", "threads"), CASES)
+def test_batch_norm(measure: Measure, measuring: bool, row: str, direction: str, work: str, threads: int) -> None:
+    if row == norms.PYTORCH:
+        if why := peers.missing("torch"):
+            pytest.skip(f"{row}: {why}")
+        peers.set_torch_threads(threads)
+    fs.set_num_threads(threads)
+    shape, axis = NORMS[work]
+    if not measuring:
+        shape = tuple(min(n, 100) if i == axis else min(n, 32) for i, n in enumerate(shape))
+    p = norms.problem(shape, axis, np.float32)
+    run = norms.MAKERS[row](p)[direction == "backward"]
+    result: Any = measure(
+        f"batch normalisation: {work} {direction} float32 {threads} threads",
+        run,
+        p.x.nbytes * (2 if direction == "forward" else 3),
+        threads,
+        kind="batch norm",
+        row=row,
+        rule=direction,
+        dtype="float32",
+        work=work,
+    )
+    norms.assert_right(row, direction, p, result)

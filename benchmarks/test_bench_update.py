@@ -1,36 +1,54 @@
-"""The updates beside their NumPy formulas: `pytest benchmarks`."""
+"""Updates of one array and of many."""
 
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 
 import fusedstep as fs
-from fusedstep import reference
+from benchmarks.conftest import Measure
+from benchmarks.rows import UpdateCase, bind, checked_first_step, rows
+from benchmarks.workloads import LISTS, RULES, SIZES, THREADS, Shapes, small, update_bytes
 
-RULES = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW")
-# The shapes of a call's parameters: one small array, one that no cache holds, many small ones, the network of the book.
-CALLS: dict[str, list[tuple[int, ...]]] = {
-    "1000": [(1000,)],
-    "10M": [(10_000_000,)],
-    "200x1000": [(1000,)] * 200,
-    "784-100x4-10": [s for i, o in ((784, 100), (100, 100), (100, 100), (100, 100), (100, 10)) for s in ((i, o), (o,))],
-}
+QUICK = {("Adam", "float32", work) for work in ("1000", "30000", "500000", "10000000", *LISTS)}
+QUICK |= {("Adam", "float64", work) for work in ("30000", "500000", "784-100x4-10")}
+QUICK |= {(rule, "float32", "10000000") for rule in ("SGD", "Momentum")}
 
 
-@pytest.mark.parametrize("library", [reference, fs], ids=["numpy", "fusedstep"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("rule", RULES)
-def test_update(benchmark: Any, rule: str, call: str, dtype: Any, library: Any) -> None:
-    benchmark.group = f"{rule} {call} {dtype.__name__}"
-    rng = np.random.default_rng(1)
-    params = {i: rng.standard_normal(shape).astype(dtype) for i, shape in enumerate(CALLS[call])}
-    grads = {i: rng.standard_normal(shape).astype(dtype) for i, shape in enumerate(CALLS[call])}
-    expected = {i: w.copy() for i, w in params.items()}
-    optimizer = getattr(library, rule)()
-    optimizer.update(params, grads)
-    getattr(reference, rule)().update(expected, grads)
-    for i, w in params.items():
-        np.testing.assert_array_equal(w, expected[i])
-    benchmark(optimizer.update, params, grads)
+def _cases() -> Iterator[Any]:
+    works: dict[str, Shapes] = {str(size): [(size,)] for size in SIZES} | LISTS
+    for rule in RULES:
+        for dtype in ("float32", "float64"):
+            for work, shapes in works.items():
+                for threads in THREADS:
+                    for row in rows(rule, dtype, threads, threads == max(THREADS)):
+                        quick = (rule, dtype, work) in QUICK
+                        yield pytest.param(
+                            UpdateCase(row, rule, dtype, work, shapes, threads),
+                            id=f"{rule}-{dtype}-{work}-{threads}-{row}",
+                            marks=[pytest.mark.quick] if quick else [],
+                        )
+
+
+@pytest.mark.parametrize("case", list(_cases()))
+def test_update(measure: Measure, measuring: bool, case: UpdateCase) -> None:
+    if case.peer and (why := case.peer.missing()):
+        pytest.skip(f"{case.row}: {why}")
+    fs.set_num_threads(case.threads)
+    bind(case)
+    many = case.work in LISTS
+    shapes = case.shapes
+    if not measuring:
+        shapes = shapes[:12] if many else [(small(shapes[0][0]),)]
+    stepper, _ = checked_first_step(case, shapes)
+    measure(
+        f"{'many arrays' if many else 'update'}: {case.work} {case.rule} {case.dtype} {case.threads} threads",
+        stepper.step,
+        update_bytes(case.rule, shapes, case.dtype),
+        case.threads,
+        kind="many" if many else "update",
+        row=case.row,
+        rule=case.rule,
+        dtype=case.dtype,
+        work=case.work,
+    )
