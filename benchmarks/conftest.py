@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
+from benchmarks import peers
 from benchmarks.workloads import LIMIT
 
 Measure = Callable[..., Any]
@@ -64,7 +65,8 @@ def measure(benchmark: Any) -> Measure:
     def run(group: str, function: Callable[[], Any], moved: int, threads: int, **about: Any) -> Any:
         benchmark.group = group
         benchmark.extra_info |= {"threads": threads, "isa": fs.isa(), "processor": _processor(), "bytes": moved}
-        benchmark.extra_info |= {"numpy": np.__version__, "fusedstep": fs.__version__, **about}
+        benchmark.extra_info |= {"numpy": np.__version__, "fusedstep": fs.__version__}
+        benchmark.extra_info |= {"peers": peers.versions(), **about}
         result = benchmark(function)
         if benchmark.enabled and moved:
             benchmark.extra_info["GB/s"] = moved / benchmark.stats.stats.median / 1e9

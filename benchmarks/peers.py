@@ -5,6 +5,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,15 @@ def missing(package: str) -> str | None:
     return None
 
 
+@cache
+def versions() -> list[str]:
+    """The packages that are installed, with their versions."""
+    packages = dict.fromkeys(name for peer in PEERS.values() for name in peer.package.split("+"))
+    return [f"{name} {metadata.version(name)}" for name in packages if importlib.util.find_spec(name)]
+
+
 def _torch_options(rule: str) -> tuple[str, dict[str, Any]]:
-    adam = {"betas": (BETA1, BETA2), "eps": EPS}
+    adam: dict[str, Any] = {"betas": (BETA1, BETA2), "eps": EPS}
     return {
         "SGD": ("SGD", {}),
         "Momentum": ("SGD", {"momentum": MOMENTUM}),

@@ -16,7 +16,7 @@ QUICK |= {(rule, "float32", "10000000") for rule in ("SGD", "Momentum")}
 
 
 def _cases() -> Iterator[Any]:
-    works: dict[str, Shapes] = {str(size): [(size,)] for size in SIZES} | LISTS
+    works: dict[str, Shapes] = {**{str(size): [(size,)] for size in SIZES}, **LISTS}
     for rule in RULES:
         for dtype in ("float32", "float64"):
             for work, shapes in works.items():
@@ -40,7 +40,7 @@ def test_update(measure: Measure, measuring: bool, case: UpdateCase) -> None:
     shapes = case.shapes
     if not measuring:
         shapes = shapes[:12] if many else [(small(shapes[0][0]),)]
-    stepper, _ = checked_first_step(case, shapes)
+    stepper = checked_first_step(case, shapes)
     measure(
         f"{'many arrays' if many else 'update'}: {case.work} {case.rule} {case.dtype} {case.threads} threads",
         stepper.step,

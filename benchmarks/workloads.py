@@ -1,13 +1,12 @@
-"""What is measured: rules, arrays of which sizes, shapes of batch normalisation, and how many bytes they have to move."""
+"""What is measured: rules, sizes of arrays, shapes of batch normalisation; and the bytes that they have to move."""
 
 import os
 from functools import cache
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-
-import fusedstep as fs
 
 Array: TypeAlias = NDArray[Any]
 Shapes: TypeAlias = list[tuple[int, ...]]
@@ -35,7 +34,7 @@ SIZES = (1_000, 30_000, 500_000, 10_000_000, 40_000_000)
 
 
 def _dense(*widths: int) -> Shapes:
-    return [shape for i, o in zip(widths, widths[1:], strict=False) for shape in ((i, o), (o,))]
+    return [shape for i, o in pairwise(widths) for shape in ((i, o), (o,))]
 
 
 def _resnet() -> Shapes:
@@ -81,14 +80,15 @@ _PERIOD = 100_003
 
 
 def values(size: int, dtype: Any, seed: int) -> Array:
-    """Numbers of either sign from 0.5 to 1.5 in size, repeated after a period, so that a small oracle checks them all."""
+    """Numbers of either sign, from 0.5 to 1.5 in size, that repeat so that a small oracle checks them all."""
     return np.resize(_block(seed).astype(dtype), size)
 
 
 @cache
 def _block(seed: int) -> Array:
     rng = np.random.default_rng(seed)
-    return rng.uniform(0.5, 1.5, _PERIOD) * rng.choice((-1.0, 1.0), _PERIOD)
+    block: Array = rng.uniform(0.5, 1.5, _PERIOD) * rng.choice((-1.0, 1.0), _PERIOD)
+    return block
 
 
 def arrays(shapes: Shapes, dtype: Any, seed: int) -> list[Array]:
@@ -115,7 +115,7 @@ def first_period(array: Array) -> Array:
 def update_bytes(rule: str, shapes: Shapes, dtype: Any) -> int:
     """What an update moves at least: weights and states read and written, gradients read."""
     size = sum(int(np.prod(shape)) for shape in shapes)
-    return size * (3 + 2 * len(RULES[rule])) * np.dtype(dtype).itemsize
+    return size * (3 + 2 * len(RULES[rule])) * int(np.dtype(dtype).itemsize)
 
 
 def small(size: int) -> int:

@@ -1,0 +1,107 @@
+"""Checks the floors of speed by ratios within one run: `python -m benchmarks.guard`.
+
+Exit status: 0 if all that were measured hold, 1 if some fall short, 2 for wrong arguments.
+"""
+
+import argparse
+import gc
+import statistics
+import sys
+import time
+
+import fusedstep as fs
+from benchmarks import peers
+from benchmarks.floors import Floor, Work, floors, missing
+
+_SAMPLE = 0.005  # seconds: long enough for the clock, short enough to be of one mood with its neighbours
+_PAUSE = 0.005  # seconds: other libraries' workers spin for a while, on the core that the next sample needs
+
+
+def _time(work: Work, calls: int) -> float:
+    """Seconds a call."""
+    fs.set_num_threads(work.threads)
+    if peers.missing("torch") is None:
+        peers.set_torch_threads(work.threads)
+    time.sleep(_PAUSE)
+    if work.setup is None:
+        work.run()
+        start = time.perf_counter()
+        for _ in range(calls):
+            work.run()
+        return (time.perf_counter() - start) / calls
+    seconds = 0.0
+    for _ in range(calls):
+        work.setup()
+        start = time.perf_counter()
+        work.run()
+        seconds += time.perf_counter() - start
+    return seconds / calls
+
+
+def _calls(work: Work) -> int:
+    return max(1, min(10_000, round(_SAMPLE / max(_time(work, 3), 1e-7))))
+
+
+def measure(floor: Floor, rounds: int) -> float:
+    """The ratio: numerator and denominator take turns, medians count, of alternatives the fastest."""
+    above, below = floor.make()
+    works = [*above, *below]
+    calls = [_calls(work) for work in works]
+    times: list[list[float]] = [[] for _ in works]
+    order = list(range(len(works)))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for i in order:
+                times[i].append(_time(works[i], calls[i]))
+            order.reverse()  # neither always comes after the other
+    finally:
+        gc.enable()
+    medians = [statistics.median(t) for t in times]
+    return min(medians[: len(above)]) / min(medians[len(above) :])
+
+
+def verdict(floor: Floor, ratio: float) -> str:
+    """What the ratio says."""
+    sign = -1 if floor.at_most else 1
+    if sign * ratio < sign * floor.floor:
+        return "falls short"
+    return "reaches the aim" if sign * ratio >= sign * floor.aim else "holds"
+
+
+def main() -> int:
+    """Measures, prints the table, returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="PATTERN", help="only work whose name contains this")
+    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="samples of each side (default: 9)")
+    arguments = parser.parse_args()
+    chosen = [floor for floor in floors() if arguments.only in floor.name]
+    if not chosen:
+        parser.error(f"no work's name contains {arguments.only!r}")
+    if arguments.rounds < 1:
+        parser.error(f"--rounds is {arguments.rounds}, expected 1 or more")
+    width = max(len(floor.name) for floor in chosen)
+    print(f"{'work':<{width}}  {'ratio':>7}  {'floor':>8}  {'aim':>7}  verdict")
+    short, unmeasured = [], []
+    for i, floor in enumerate(chosen, 1):
+        print(f"\r\033[K{i}/{len(chosen)} {floor.name}", end="", file=sys.stderr, flush=True)
+        why = missing(floor)
+        ratio = None if why else measure(floor, arguments.rounds)
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+        bound, aim = (f"{'<= ' if floor.at_most else ''}{value:g}" for value in (floor.floor, floor.aim))
+        shown, said = ("", f"not measured: {why}") if ratio is None else (f"{ratio:.3g}", verdict(floor, ratio))
+        print(f"{floor.name:<{width}}  {shown:>7}  {bound:>8}  {aim:>7}  {said}", flush=True)
+        if ratio is None:
+            unmeasured.append(floor.name)
+        elif said == "falls short":
+            short.append(f"{floor.name}: {ratio:.3g}, floor {bound}")
+    print(f"\n{len(chosen) - len(short) - len(unmeasured)} hold, {len(short)} fall short", end="")
+    print(f", {len(unmeasured)} not measured")
+    for line in short:
+        print(f"falls short: {line}")
+    return 1 if short else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
