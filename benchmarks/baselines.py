@@ -154,12 +154,17 @@ def options(rule: str) -> dict[str, Any]:
 
 
 class Limit:
-    """The reads and writes of a rule and next to no arithmetic; the weights stay as they are."""
+    """The reads and writes of a rule and next to no arithmetic; weights and states stay as they are.
 
-    def __init__(self, rule: str) -> None:
+    Arguments:
+        rule: The rule.
+        state: An optimizer's state, to go through the same memory.
+    """
+
+    def __init__(self, rule: str, state: dict[Any, dict[str, Array]] | None = None) -> None:
         self._letters = RULES[rule]
         self._rule = ("sgd", "limit1", "limit2")[len(self._letters)]
-        self._state: dict[Any, dict[str, Array]] = {}
+        self._state: dict[Any, dict[str, Array]] = {} if state is None else state
 
     def update(self, params: Any, grads: Any) -> None:
         _native.update(self._rule, (0.0,), 0.0, params, grads, self._state, self._letters)

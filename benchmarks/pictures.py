@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.report import Row, Run, duration, groups, median_of
-from benchmarks.workloads import BOOK, IN_PLACE, LIMIT, OURS, OURS_OUT
+from benchmarks.workloads import BOOK, IN_PLACE, LIMIT, OURS, OURS_OUT, threads_text
 
 # From Okabe & Ito's palette, which colour-blind people can tell apart; a marker for each as well.
 LOOKS: dict[str, tuple[str, str]] = {
@@ -58,17 +58,13 @@ def _row_axes(figure: Figure, count: int, left: float, gap: float, bottom: float
     return [figure.add_axes((left + i * (width + gap), box[0], width, box[1])) for i in range(count)]
 
 
-def _threads(n: int) -> str:
-    return "1 thread" if n == 1 else f"{n} threads"
-
-
 def _speed(run: Run) -> Figure | None:
     rows = [row for row in run.of("update") if (row.rule, row.dtype) == ("Adam", "float32") and row.rate]
     threads = sorted({row.threads for row in rows})
     if not rows:
         return None
     figure = _figure(4.3, "Adam, one float32 array: speed against its size", run)
-    axes = _row_axes(figure, len(threads), 0.06, 0.05, 1.05, 1.15)
+    axes = _row_axes(figure, len(threads), 0.075, 0.05, 1.05, 1.15)
     names = [name for name in (LIMIT, *LOOKS) if any(row.row == name for row in rows)]
     for ax, n in zip(axes, threads, strict=True):
         for name in names:
@@ -88,7 +84,7 @@ def _speed(run: Run) -> Figure | None:
                 ax.errorbar(
                     sizes, medians, (below, above), markersize=5, elinewidth=0.8, capsize=2, label=name, **style
                 )
-        ax.set(xscale="log", yscale="log", title=_threads(n), xlabel="parameters")
+        ax.set(xscale="log", yscale="log", title=threads_text(n), xlabel="parameters")
     low, high = min(ax.get_ylim()[0] for ax in axes), max(ax.get_ylim()[1] for ax in axes)
     for ax in axes:
         ax.set_ylim(low, high)
@@ -136,7 +132,7 @@ def _panels(run: Run, title: str, panels: dict[str, list[Row]], columns: int = 2
     figure = _figure(0.85 + sum(heights), title, run)
     total, top = figure.get_figheight(), 0.85
     for line, height in zip(lines, heights, strict=True):
-        axes = _row_axes(figure, columns, 0.13, 0.14, total - top - height + 0.45, top + 0.35)
+        axes = _row_axes(figure, columns, 0.145, 0.155, total - top - height + 0.45, top + 0.35)
         for ax, (name, rows) in zip(axes, line, strict=False):
             _bars(ax, rows, name, BOOK)
         for ax in axes[len(line) :]:
@@ -167,7 +163,7 @@ def _norms(run: Run) -> Figure | None:
     panels: dict[str, list[Row]] = {}
     for row in run.of("batch norm"):
         if row.threads == max(r.threads for r in run.of("batch norm")):
-            panels.setdefault(f"{row.work} {row.rule}, {_threads(row.threads)}", []).append(row)
+            panels.setdefault(f"{row.work} {row.rule}, {threads_text(row.threads)}", []).append(row)
     order = sorted(panels, key=lambda name: [row.work for row in run.of("batch norm")].index(panels[name][0].work))
     title = "Batch normalisation, float32: times as fast as the book's NumPy"
     return _panels(run, title, {name: panels[name] for name in order})

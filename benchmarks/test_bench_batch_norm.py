@@ -8,7 +8,7 @@ import pytest
 import fusedstep as fs
 from benchmarks import norms, peers
 from benchmarks.conftest import Measure
-from benchmarks.workloads import NORMS, THREADS
+from benchmarks.workloads import NORMS, THREADS, threads_text
 
 QUICK = ("(100, 100)", "(128, 1024)", "(32, 64, 28, 28)", "(64, 256, 56, 56)")
 CASES = [
@@ -18,7 +18,7 @@ CASES = [
         work,
         threads,
         id=f"{direction}-{work}-{threads}-{row}",
-        marks=[pytest.mark.quick] if work in QUICK else [],
+        marks=[pytest.mark.quick] if work in QUICK and threads == max(THREADS) else [],
     )
     for direction in ("forward", "backward")
     for work in NORMS
@@ -40,7 +40,7 @@ def test_batch_norm(measure: Measure, measuring: bool, row: str, direction: str,
     p = norms.problem(shape, axis, np.float32)
     run = norms.MAKERS[row](p)[direction == "backward"]
     result: Any = measure(
-        f"batch normalisation: {work} {direction} float32 {threads} threads",
+        f"batch normalisation: {work} {direction} float32 {threads_text(threads)}",
         run,
         p.x.nbytes * (2 if direction == "forward" else 3),
         threads,

@@ -112,6 +112,11 @@ def first_period(array: Array) -> Array:
     return array.reshape(-1)[:_PERIOD].copy()
 
 
+def threads_text(n: int) -> str:
+    """A number of threads in words."""
+    return "1 thread" if n == 1 else f"{n} threads"
+
+
 def update_bytes(rule: str, shapes: Shapes, dtype: Any) -> int:
     """What an update moves at least: weights and states read and written, gradients read."""
     size = sum(int(np.prod(shape)) for shape in shapes)
