@@ -8,13 +8,15 @@ import gc
 import statistics
 import sys
 import time
+from dataclasses import dataclass
 
 import fusedstep as fs
 from benchmarks import peers
 from benchmarks.floors import Floor, Work, floors, missing
 
 _SAMPLE = 0.005  # seconds: long enough for the clock, short enough to be of one mood with its neighbours
-_PAUSE = 0.005  # seconds: other libraries' workers spin for a while, on the core that the next sample needs
+_SECONDS, _MOST = 1.5, 60  # rounds go on for that long, or are that many
+_PAUSE = 0.002  # seconds: other libraries' workers spin for a while, on the core that the next sample needs
 
 
 def _time(work: Work, calls: int) -> float:
@@ -42,8 +44,20 @@ def _calls(work: Work) -> int:
     return max(1, min(10_000, round(_SAMPLE / max(_time(work, 3), 1e-7))))
 
 
-def measure(floor: Floor, rounds: int) -> float:
-    """The ratio: numerator and denominator take turns, medians count, of alternatives the fastest."""
+@dataclass(frozen=True)
+class Ratio:
+    """The median of the rounds' ratios, and their quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+
+def measure(floor: Floor, rounds: int) -> Ratio:
+    """Numerator and denominator take turns; a ratio is of neighbours in time, so that a slow minute slows both.
+
+    Of alternatives that with the smallest median counts.
+    """
     above, below = floor.make()
     works = [*above, *below]
     calls = [_calls(work) for work in works]
@@ -52,14 +66,18 @@ def measure(floor: Floor, rounds: int) -> float:
     gc.collect()
     gc.disable()
     try:
-        for _ in range(rounds):
+        start = time.perf_counter()
+        while len(times[0]) < rounds or (len(times[0]) < _MOST and time.perf_counter() - start < _SECONDS):
             for i in order:
                 times[i].append(_time(works[i], calls[i]))
             order.reverse()  # neither always comes after the other
     finally:
         gc.enable()
-    medians = [statistics.median(t) for t in times]
-    return min(medians[: len(above)]) / min(medians[len(above) :])
+    numerator = min(times[: len(above)], key=statistics.median)
+    denominator = min(times[len(above) :], key=statistics.median)
+    ratios = [a / b for a, b in zip(numerator, denominator, strict=True)]
+    low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return Ratio(median, low, high)
 
 
 def verdict(floor: Floor, ratio: float) -> str:
@@ -74,15 +92,15 @@ def main() -> int:
     """Measures, prints the table, returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="PATTERN", help="only work whose name contains this")
-    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="samples of each side (default: 9)")
+    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="samples of each side at least (default: 9)")
     arguments = parser.parse_args()
     chosen = [floor for floor in floors() if arguments.only in floor.name]
     if not chosen:
         parser.error(f"no work's name contains {arguments.only!r}")
-    if arguments.rounds < 1:
-        parser.error(f"--rounds is {arguments.rounds}, expected 1 or more")
+    if arguments.rounds < 2:
+        parser.error(f"--rounds is {arguments.rounds}, expected 2 or more")
     width = max(len(floor.name) for floor in chosen)
-    print(f"{'work':<{width}}  {'ratio':>7}  {'floor':>8}  {'aim':>7}  verdict")
+    print(f"{'work':<{width}}  {'ratio':>7}  {'quartiles':>13}  {'floor':>8}  {'aim':>7}  verdict")
     short, unmeasured = [], []
     for i, floor in enumerate(chosen, 1):
         print(f"\r\033[K{i}/{len(chosen)} {floor.name}", end="", file=sys.stderr, flush=True)
@@ -90,12 +108,15 @@ def main() -> int:
         ratio = None if why else measure(floor, arguments.rounds)
         print("\r\033[K", end="", file=sys.stderr, flush=True)
         bound, aim = (f"{'<= ' if floor.at_most else ''}{value:g}" for value in (floor.floor, floor.aim))
-        shown, said = ("", f"not measured: {why}") if ratio is None else (f"{ratio:.3g}", verdict(floor, ratio))
-        print(f"{floor.name:<{width}}  {shown:>7}  {bound:>8}  {aim:>7}  {said}", flush=True)
+        shown, spread, said = "", "", f"not measured: {why}"
+        if ratio:
+            shown, spread = f"{ratio.median:.3g}", f"{ratio.low:.3g} - {ratio.high:.3g}"
+            said = verdict(floor, ratio.median)
+        print(f"{floor.name:<{width}}  {shown:>7}  {spread:>13}  {bound:>8}  {aim:>7}  {said}", flush=True)
         if ratio is None:
             unmeasured.append(floor.name)
         elif said == "falls short":
-            short.append(f"{floor.name}: {ratio:.3g}, floor {bound}")
+            short.append(f"{floor.name}: {shown}, floor {bound}")
     print(f"\n{len(chosen) - len(short) - len(unmeasured)} hold, {len(short)} fall short", end="")
     print(f", {len(unmeasured)} not measured")
     for line in short:
