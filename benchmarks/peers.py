@@ -71,9 +71,11 @@ def missing(package: str) -> str | None:
 
 @cache
 def versions() -> list[str]:
-    """The packages that are installed, with their versions."""
+    """The packages, with their versions or that they are missing."""
     packages = dict.fromkeys(name for peer in PEERS.values() for name in peer.package.split("+"))
-    return [f"{name} {metadata.version(name)}" for name in packages if importlib.util.find_spec(name)]
+    return [
+        f"{name} {metadata.version(name)}" if importlib.util.find_spec(name) else f"{name} missing" for name in packages
+    ]
 
 
 def _torch_options(rule: str) -> tuple[str, dict[str, Any]]:
