@@ -171,7 +171,7 @@ def _norms(run: Run) -> Figure | None:
 
 def _training(run: Run) -> Figure | None:
     panels = {f"hidden layers {rows[0].work}": rows for rows in groups(run.of("training")).values()}
-    title = "A training iteration with batch normalisation and Adam, float64: times as fast as the book's NumPy"
+    title = "Training iteration (batch normalisation, Adam, float64): times as fast as the book's NumPy"
     return _panels(run, title, panels)
 
 
