@@ -164,10 +164,10 @@ class Limit:
     def __init__(self, rule: str, state: dict[Any, dict[str, Array]] | None = None) -> None:
         self._letters = RULES[rule]
         self._rule = ("sgd", "limit1", "limit2")[len(self._letters)]
-        self._state: dict[Any, dict[str, Array]] = {} if state is None else state
+        self._attributes = {"state": {} if state is None else state, "iterations": 0}
 
     def update(self, params: Any, grads: Any) -> None:
-        _native.update(self._rule, (0.0,), 0.0, params, grads, self._state, self._letters)
+        _native.update(self._rule, (0.0,), 0.0, params, grads, self._attributes, self._letters)
 
 
 def _stepper(optimizer: Any, params: list[Array], grads: list[Array]) -> Stepper:

@@ -4,7 +4,7 @@
 // i mod kLanes; across a panel of channels each column has its own sums. In both, kGroup terms are added up first where
 // so many lie together. Both restart in each block, and the blocks' sums are merged in double, compensated. A block's
 // moments are taken about the mean of the blocks before it, the first block's about the mean of its first quarter, so
-// that no large number cancels: with such a pivot the sum of all squares is at most five times the sum of squared
+// that no large number cancels: with such a pivot the sum of all squares is at most four times the sum of squared
 // deviations.
 //
 // ivdep: no iteration depends on another, also where the output is one of the inputs. Without it GCC would test for
