@@ -146,3 +146,16 @@ def test_float32_state_stays_float32_after_loading() -> None:
         ours.load_state_dict(ours.state_dict())
     np.testing.assert_array_equal(w, expected)
     assert_same_state(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (7, 5), (100, 100), (1000, 1000)])
+def test_state_lies_where_processors_are_fast(shape: tuple[int, ...], dtype: Any) -> None:
+    w: Any = np.ones(shape, dtype)
+    optimizer = fs.Adam()
+    optimizer.update([w], [w.copy()])
+    moments = optimizer.state[0].values()
+    assert all(a.shape == shape and a.dtype == dtype and a.flags.c_contiguous for a in moments)
+    assert all(a.ctypes.data % 64 == 0 for a in moments)
+    if w.nbytes >= 32768:
+        places = [a.ctypes.data % 4096 for a in (w, *moments)]
+        assert min(abs(a - b) for a in places for b in places if a is not b) >= 1024
