@@ -1,5 +1,8 @@
 """Checks the floors of speed by ratios within one run: `python -m benchmarks.guard`.
 
+Each floor has a process of its own: whether PyTorch's outputs or ours cost page faults depends on what the process has
+freed before. The times beside a ratio are of this machine at this moment, and so no promise.
+
 Exit status: 0 if all that were measured hold, 1 if some fall short, 2 for wrong arguments.
 """
 
@@ -8,7 +11,9 @@ import gc
 import statistics
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 import fusedstep as fs
 from benchmarks import peers
@@ -47,11 +52,13 @@ def _calls(work: Work) -> int:
 
 @dataclass(frozen=True)
 class Ratio:
-    """The median of the rounds' ratios, and their quartiles."""
+    """The median of the rounds' ratios, their quartiles, and the median times in seconds."""
 
     median: float
     low: float
     high: float
+    numerator: float
+    denominator: float
 
 
 def measure(floor: Floor, rounds: int) -> Ratio:
@@ -78,7 +85,20 @@ def measure(floor: Floor, rounds: int) -> Ratio:
     denominator = min(times[len(above) :], key=statistics.median)
     ratios = [a / b for a, b in zip(numerator, denominator, strict=True)]
     low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
-    return Ratio(median, low, high)
+    return Ratio(median, low, high, statistics.median(numerator), statistics.median(denominator))
+
+
+def _measure(number: int, rounds: int) -> Ratio:
+    return measure(floors()[number], rounds)
+
+
+def _measure_in_new_process(number: int, rounds: int) -> Ratio:
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(_measure, number, rounds).result()
+
+
+def _milliseconds(ratio: Ratio) -> str:
+    return f"{ratio.numerator * 1e3:.3g} / {ratio.denominator * 1e3:.3g} ms"
 
 
 def verdict(floor: Floor, ratio: float) -> str:
@@ -95,25 +115,26 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="PATTERN", help="only work whose name contains this")
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="samples of each side at least (default: 9)")
     arguments = parser.parse_args()
-    chosen = [floor for floor in floors() if arguments.only in floor.name]
+    chosen = {number: floor for number, floor in enumerate(floors()) if arguments.only in floor.name}
     if not chosen:
         parser.error(f"no work's name contains {arguments.only!r}")
     if arguments.rounds < 2:
         parser.error(f"--rounds is {arguments.rounds}, expected 2 or more")
-    width = max(len(floor.name) for floor in chosen)
-    print(f"{'work':<{width}}  {'ratio':>7}  {'quartiles':>13}  {'floor':>8}  {'aim':>7}  verdict")
+    width = max(len(floor.name) for floor in chosen.values())
+    print(f"{'work':<{width}}  {'times':>20}  {'ratio':>7}  {'quartiles':>13}  {'floor':>8}  {'aim':>7}  verdict")
     short, unmeasured = [], []
-    for i, floor in enumerate(chosen, 1):
+    for i, (number, floor) in enumerate(chosen.items(), 1):
         print(f"\r\033[K{i}/{len(chosen)} {floor.name}", end="", file=sys.stderr, flush=True)
         why = missing(floor)
-        ratio = None if why else measure(floor, arguments.rounds)
+        ratio = None if why else _measure_in_new_process(number, arguments.rounds)
         print("\r\033[K", end="", file=sys.stderr, flush=True)
         bound, aim = (f"{'<= ' if floor.at_most else ''}{value:g}" for value in (floor.floor, floor.aim))
-        shown, spread, said = "", "", f"not measured: {why}"
+        times, shown, spread, said = "", "", "", f"not measured: {why}"
         if ratio:
+            times = _milliseconds(ratio)
             shown, spread = f"{ratio.median:.3g}", f"{ratio.low:.3g} - {ratio.high:.3g}"
             said = verdict(floor, ratio.median)
-        print(f"{floor.name:<{width}}  {shown:>7}  {spread:>13}  {bound:>8}  {aim:>7}  {said}", flush=True)
+        print(f"{floor.name:<{width}}  {times:>20}  {shown:>7}  {spread:>13}  {bound:>8}  {aim:>7}  {said}", flush=True)
         if ratio is None:
             unmeasured.append(floor.name)
         elif said == "falls short":
