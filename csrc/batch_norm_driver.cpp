@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
+#include <memory>
 
 #include "batch_norm.hpp"
 #include "dispatch.hpp"
@@ -61,9 +61,9 @@ template <class T> class Tiling {
         });
     }
 
-    // How many elements of each channel a segment holds.
-    double length(std::int64_t segment) const {
-        return static_cast<double>(std::min(segment_, layout_.count() - segment * segment_));
+    // How many elements of each channel the segments from first to last hold.
+    double length(std::int64_t first, std::int64_t last) const {
+        return static_cast<double>(std::min(last * segment_, layout_.count()) - first * segment_);
     }
 
     // Calls first(group, segment) for all segments of a group, then between(group), then second(group, segment) for all
@@ -73,7 +73,7 @@ template <class T> class Tiling {
         const auto all_of = [this](const auto& f, std::int64_t group) {
             for (std::int64_t segment = 0; segment < segments_; ++segment) f(group, segment);
         };
-        const std::int64_t group_bytes = layout_.count() * tile(0, 0).channels * arrays * std::int64_t{sizeof(T)};
+        const std::int64_t group_bytes = layout_.count() * width_ * arrays * std::int64_t{sizeof(T)};
         if (segments_ <= 1 || (group_bytes <= kCacheBytes && groups_ >= 2 * num_threads())) {
             parallel_for(groups_, grain(groups_), [&](std::int64_t group) {
                 const FloatMode mode;
@@ -108,25 +108,34 @@ template <class T> class Tiling {
     const BatchNormKernels<T>& kernels;
 };
 
+// Memory that is written before it is read.
+template <class T> std::unique_ptr<T[]> room(std::int64_t n) {
+    return std::unique_ptr<T[]>(new T[static_cast<std::size_t>(n)]);
+}
+
 // Rows of coefficients for the formulas of batch_norm.hpp, as many as Formula has, one element a channel.
 template <class T, template <class> class Formula> class Coefficients {
   public:
     explicit Coefficients(const Layout& layout)
-        : pitch(layout.channels), values_(static_cast<std::size_t>(pitch * Formula<T>::coefficients)) {}
+        : pitch(layout.channels + kApart), values_(room<T>(pitch * Formula<T>::coefficients)) {}
 
-    const T* of(std::int64_t channel) const { return values_.data() + channel; }
+    T* of(std::int64_t channel) const { return values_.get() + channel; }
 
     // mean + mean_rest is the mean.
-    template <class... Rest> void set(std::int64_t channel, double mean, double mean_rest, Rest... rest) {
+    template <class... Rest> void set(std::int64_t channel, double mean, double mean_rest, Rest... rest) const {
+        T* to = of(channel);
         const T head = static_cast<T>(mean);
-        const T row[] = {head, static_cast<T>((mean - head) + mean_rest), static_cast<T>(rest)...};
-        for (std::size_t i = 0; i < sizeof row / sizeof row[0]; ++i) values_[i * pitch + channel] = row[i];
+        *to = head;
+        *(to += pitch) = static_cast<T>((mean - head) + mean_rest);
+        ((*(to += pitch) = static_cast<T>(rest)), ...);
     }
 
     const std::int64_t pitch;
 
   private:
-    std::vector<T> values_;
+    static constexpr std::int64_t kApart = 80;  // else rows of a page's length would share their places in the cache
+
+    std::unique_ptr<T[]> values_;
 };
 
 }  // namespace
@@ -137,9 +146,9 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
     const Tiling<T> tiling(layout);
     const std::int64_t channels = layout.channels;
     const double count = static_cast<double>(layout.count());
-    const auto parts = static_cast<std::size_t>(tiling.segments() * channels);
-    std::vector<double> bases(parts), offsets(parts), m2s(parts), mean_rest(static_cast<std::size_t>(channels));
-    Coefficients<T, Normalize> coefficients(layout);
+    const std::int64_t parts = tiling.segments() * channels;
+    const auto bases = room<double>(parts), offsets = room<double>(parts), m2s = room<double>(parts);
+    const Coefficients<T, Normalize> coefficients(layout);
     tiling.run(
         1,
         [&](std::int64_t group, std::int64_t segment) {
@@ -149,23 +158,24 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
         },
         [&](std::int64_t group) {
             const std::int64_t first = tiling.first_channel(group), end = first + tiling.tile(group, 0).channels;
-            for (std::int64_t c = first; c < end; ++c) {
-                Moments all = {tiling.length(0), bases[c], offsets[c], m2s[c]};
-                for (std::int64_t segment = 1; segment < tiling.segments(); ++segment) {
+            for (std::int64_t segment = 1; segment < tiling.segments(); ++segment) {
+                for (std::int64_t c = first; c < end; ++c) {
                     const std::int64_t at = segment * channels + c;
-                    all.merge({tiling.length(segment), bases[at], offsets[at], m2s[at]});
+                    Moments all = {tiling.length(0, segment), bases[c], offsets[c], m2s[c]};
+                    all.merge({tiling.length(segment, segment + 1), bases[at], offsets[at], m2s[at]});
+                    offsets[c] = all.offset;
+                    m2s[c] = all.m2;
                 }
-                mean[c] = mean_rest[c] = 0;
-                add(mean[c], mean_rest[c], all.base);
-                add(mean[c], mean_rest[c], all.offset);
-                var[c] = all.m2;
             }
+#pragma GCC ivdep
             for (std::int64_t c = first; c < end; ++c) {
-                var[c] = var[c] < 0 ? 0 : var[c] / count;
+                double sum = bases[c], rest = 0;
+                add(sum, rest, offsets[c]);
+                mean[c] = sum;
+                var[c] = (m2s[c] < 0 ? 0 : m2s[c]) / count;
                 inv_std[c] = 1 / std::sqrt(var[c] + eps);
+                coefficients.set(c, sum, rest, gamma[c] * inv_std[c], beta[c]);
             }
-            for (std::int64_t c = first; c < end; ++c)
-                coefficients.set(c, mean[c], mean_rest[c], gamma[c] * inv_std[c], beta[c]);
         },
         [&](std::int64_t group, std::int64_t segment) {
             const std::int64_t element = tiling.first_element(group);
@@ -177,7 +187,7 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
 template <class T> void batch_norm_inference(const Layout& layout, const T* x, T* y, const double* gamma,
                                              const double* beta, const double* mean, const double* var, double eps) {
     const Tiling<T> tiling(layout);
-    Coefficients<T, Normalize> coefficients(layout);
+    const Coefficients<T, Normalize> coefficients(layout);
     for (std::int64_t c = 0; c < layout.channels; ++c)
         coefficients.set(c, mean[c], 0, gamma[c] / std::sqrt(var[c] + eps), beta[c]);
     tiling.for_each_tile([&](std::int64_t group, std::int64_t segment) {
@@ -192,8 +202,8 @@ template <class T> void batch_norm_backward(const Layout& layout, const T* x, co
     const Tiling<T> tiling(layout);
     const std::int64_t channels = layout.channels;
     const double count = static_cast<double>(layout.count());
-    std::vector<double> sums(tiling.segments() * channels), dots(tiling.segments() * channels);
-    Coefficients<T, Gradient> coefficients(layout);
+    const auto sums = room<double>(tiling.segments() * channels), dots = room<double>(tiling.segments() * channels);
+    const Coefficients<T, Gradient> coefficients(layout);
     for (std::int64_t c = 0; c < channels; ++c) coefficients.set(c, mean[c], 0);
     tiling.run(
         2,
@@ -213,9 +223,11 @@ template <class T> void batch_norm_backward(const Layout& layout, const T* x, co
                 }
                 dbeta[c] = sum + sum_rest;
                 dgamma[c] = (dot + dot_rest) * inv_std[c];
+            }
+#pragma GCC ivdep
+            for (std::int64_t c = first; c < end; ++c)
                 coefficients.set(c, mean[c], 0, gamma[c] * inv_std[c], dbeta[c] / count,
                                  dgamma[c] * inv_std[c] / count);
-            }
         },
         [&](std::int64_t group, std::int64_t segment) {
             const std::int64_t element = tiling.first_element(group);

@@ -11,6 +11,8 @@
 // overlap and take a scalar loop then; other compilers ignore it and do.
 #pragma once
 
+#include <type_traits>
+
 #include "batch_norm.hpp"
 #include "kernels.hpp"
 
@@ -24,6 +26,7 @@ template <class T> constexpr int kLanes = 128 / sizeof(T);
 constexpr int64_t kBlock = 1024, kPivotElements = kBlock / 4;  // of a channel
 constexpr int64_t kBlockRows = 128, kPivotRows = kBlockRows / 4;
 constexpr int kGroup = 4;
+constexpr int kResultRows = 2;  // that share loaded coefficients
 
 inline int64_t smaller(int64_t a, int64_t b) {
     return a < b ? a : b;
@@ -53,6 +56,13 @@ inline Tile part(const Tile& tile, int64_t begin, int64_t length) {
 // Calls f(block) for each block of `length` elements or rows of a tile.
 template <class F> void over_blocks(const Tile& tile, int64_t length, F f) {
     for (int64_t begin = tile.begin; begin < tile.end; begin += length) f(part(tile, begin, length));
+}
+
+// Calls f(rows, offset) for the rows of a tile, so many rows at a time, what is left one at a time.
+template <int Rows, class F> void over_row_groups(const Tile& tile, F f) {
+    int64_t row = tile.begin;
+    for (; row + Rows <= tile.end; row += Rows) f(std::integral_constant<int, Rows>(), row * tile.stride);
+    for (; row < tile.end; ++row) f(std::integral_constant<int, 1>(), row * tile.stride);
 }
 
 // Two sums over the elements of a block, in lanes.
@@ -160,20 +170,15 @@ template <class T> struct ColumnSums {
     // terms(i, j, first, second) adds what element i, which is in column j, contributes.
     template <class Terms> void set(const Tile& block, Terms terms) {
         for (int64_t j = 0; j < block.channels; ++j) first[j] = second[j] = 0;
-        int64_t row = block.begin;
-        for (; row + kGroup <= block.end; row += kGroup) add<kGroup>(row * block.stride, block, terms);
-        for (; row < block.end; ++row) add<1>(row * block.stride, block, terms);
-    }
-
-  private:
-    template <int Rows, class Terms> void add(int64_t offset, const Tile& block, Terms terms) {
+        over_row_groups<kGroup>(block, [&](auto rows, int64_t offset) {
 #pragma GCC ivdep
-        for (int64_t j = 0; j < block.channels; ++j) {
-            T one = 0, other = 0;
-            for (int row = 0; row < Rows; ++row) terms(offset + row * block.stride + j, j, one, other);
-            first[j] += one;
-            second[j] += other;
-        }
+            for (int64_t j = 0; j < block.channels; ++j) {
+                T one = 0, other = 0;
+                for (int row = 0; row < rows; ++row) terms(offset + row * block.stride + j, j, one, other);
+                first[j] += one;
+                second[j] += other;
+            }
+        });
     }
 };
 
@@ -232,22 +237,24 @@ template <class T> void panel_sums(const T* x, const T* dout, const Tile& tile, 
 }
 
 template <class T> void panel_normalize(const T* x, T* y, const Tile& tile, const T* coefficients, int64_t pitch) {
-    for (int64_t row = tile.begin; row < tile.end; ++row) {
-        const int64_t offset = row * tile.stride;
+    over_row_groups<kResultRows>(tile, [=](auto rows, int64_t offset) {
 #pragma GCC ivdep
-        for (int64_t j = 0; j < tile.channels; ++j)
-            y[offset + j] = Normalize<T>::load(coefficients + j, pitch)(x[offset + j]);
-    }
+        for (int64_t j = 0; j < tile.channels; ++j) {
+            const auto normalize = Normalize<T>::load(coefficients + j, pitch);
+            for (int64_t row = 0, i = offset + j; row < rows; ++row, i += tile.stride) y[i] = normalize(x[i]);
+        }
+    });
 }
 
 template <class T>
 void panel_gradient(const T* x, const T* dout, T* dx, const Tile& tile, const T* coefficients, int64_t pitch) {
-    for (int64_t row = tile.begin; row < tile.end; ++row) {
-        const int64_t offset = row * tile.stride;
+    over_row_groups<kResultRows>(tile, [=](auto rows, int64_t offset) {
 #pragma GCC ivdep
-        for (int64_t j = 0; j < tile.channels; ++j)
-            dx[offset + j] = Gradient<T>::load(coefficients + j, pitch)(x[offset + j], dout[offset + j]);
-    }
+        for (int64_t j = 0; j < tile.channels; ++j) {
+            const auto gradient = Gradient<T>::load(coefficients + j, pitch);
+            for (int64_t row = 0, i = offset + j; row < rows; ++row, i += tile.stride) dx[i] = gradient(x[i], dout[i]);
+        }
+    });
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 // Batch normalisation: finds the order of the axes in memory, makes what does not fit it fit.
+#include <algorithm>
 #include <cstring>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -108,24 +110,39 @@ class Output {
     py::array array_ = py::reinterpret_steal<py::array>(nullptr);  // not py::array(), which makes an empty array
 };
 
-// One number for each channel, as doubles.
+// One number for each channel, as doubles; a copy, as out may lie where the array does.
 class PerChannel {
   public:
-    PerChannel(const char* name, const py::object& given, const Layout& layout) {
-        const py::array array = numpy().attr("asarray")(given);
-        if (array.size() > 0 && std::strchr("fiu", array.dtype().kind()) == nullptr)
-            throw py::type_error(std::string(name) + " has dtype " + text(array.dtype()) + ", expected floats");
+    PerChannel(const char* name, const py::object& given, const Layout& layout)
+        : values_(new double[static_cast<std::size_t>(layout.channels)]) {
+        py::array array = py::isinstance<py::array>(given) ? py::array(given) : numpy().attr("asarray")(given);
         if (array.ndim() != 1 || array.shape(0) != layout.channels)
             throw py::value_error(std::string(name) + " has shape " + text(array.attr("shape")) + ", x has " +
                                   std::to_string(layout.channels) + " channels");
-        const Doubles doubles(array);
-        values_.assign(doubles.data(), doubles.data() + doubles.size());  // out may lie where the array does
+        if (native_type(array) == kNotNative) {
+            if (std::strchr("fiu", array.dtype().kind()) == nullptr)
+                throw py::type_error(std::string(name) + " has dtype " + text(array.dtype()) + ", expected floats");
+            array = Doubles(array);
+        }
+        if (native_type(array) == kFloat32)
+            copy<float>(array);
+        else
+            copy<double>(array);
     }
 
-    const double* data() const { return values_.data(); }
+    const double* data() const { return values_.get(); }
 
   private:
-    std::vector<double> values_;
+    template <class T> void copy(const py::array& array) {
+        const char* from = address(array);
+        for (py::ssize_t c = 0; c < array.shape(0); ++c, from += array.strides(0)) {
+            T value;
+            std::memcpy(&value, from, sizeof value);  // it may be misaligned
+            values_[c] = static_cast<double>(value);
+        }
+    }
+
+    std::unique_ptr<double[]> values_;
 };
 
 // running = decay running + (1 - decay) now
@@ -183,16 +200,16 @@ py::tuple training(const py::object& given, const py::object& gamma_given, const
     Running mean_so_far("running_mean", running_mean, layout), var_so_far("running_var", running_var, layout);
     Output y(input, out, {&input.x});
     Doubles mean(layout.channels), inv_std(layout.channels);
-    std::vector<double> var(static_cast<std::size_t>(layout.channels));
+    const std::unique_ptr<double[]> var(new double[static_cast<std::size_t>(layout.channels)]);
     double *mean_data = mean.mutable_data(), *inv_std_data = inv_std.mutable_data();
     with_type(input.x, [&](auto zero) {
         using T = decltype(zero);
         batch_norm_training(layout, elements<T>(input.x), y.data<T>(), gamma.data(), beta.data(), eps, mean_data,
-                            var.data(), inv_std_data);
+                            var.get(), inv_std_data);
     });
     const double count = static_cast<double>(layout.count());
     mean_so_far.update(mean_data, 1, decay);
-    var_so_far.update(var.data(), unbiased && count > 1 ? count / (count - 1) : 1, decay);
+    var_so_far.update(var.get(), unbiased && count > 1 ? count / (count - 1) : 1, decay);
     return py::make_tuple(y.finish(), mean, inv_std);
 }
 
@@ -211,6 +228,12 @@ py::object inference(const py::object& given, const py::object& gamma_given, con
     return y.finish();
 }
 
+py::array rounded_to_float(const Doubles& values) {
+    py::array_t<float> rounded(values.shape(0));
+    std::copy_n(values.data(), values.shape(0), rounded.mutable_data());
+    return rounded;
+}
+
 py::tuple backward(const py::object& dout_given, const py::object& given, const py::object& gamma_given,
                    const py::object& mean_given, const py::object& inv_std_given, py::ssize_t channel_axis,
                    const py::object& out) {
@@ -227,16 +250,15 @@ py::tuple backward(const py::object& dout_given, const py::object& given, const 
         dout = copy;
     }
     Output dx(input, out, {&input.x, &dout});
-    std::vector<double> dgamma(static_cast<std::size_t>(layout.channels)), dbeta(dgamma.size());
+    Doubles dgamma(layout.channels), dbeta(layout.channels);
+    double *dgamma_data = dgamma.mutable_data(), *dbeta_data = dbeta.mutable_data();
     with_type(input.x, [&](auto zero) {
         using T = decltype(zero);
         batch_norm_backward(layout, elements<T>(input.x), elements<T>(dout), dx.data<T>(), gamma.data(), mean.data(),
-                            inv_std.data(), dgamma.data(), dbeta.data());
+                            inv_std.data(), dgamma_data, dbeta_data);
     });
-    const auto rounded = [&](const std::vector<double>& values) {
-        return Doubles(layout.channels, values.data()).attr("astype")(input.x.dtype());
-    };
-    return py::make_tuple(dx.finish(), rounded(dgamma), rounded(dbeta));
+    if (native_type(input.x) == kFloat64) return py::make_tuple(dx.finish(), dgamma, dbeta);
+    return py::make_tuple(dx.finish(), rounded_to_float(dgamma), rounded_to_float(dbeta));
 }
 
 }  // namespace
