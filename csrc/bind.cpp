@@ -100,6 +100,7 @@ PYBIND11_MODULE(_native, module) {
     module.attr("compiler") = FUSEDSTEP_COMPILER;
     bind_update(module);
     bind_batch_norm(module);
+    bind_memory(module);
 
     module.def("isas", [] {
         py::list names;

@@ -15,6 +15,7 @@ namespace py = pybind11;
 // Adds the functions of one part of the library to the module.
 void bind_update(py::module_& module);
 void bind_batch_norm(py::module_& module);
+void bind_memory(py::module_& module);
 
 // How an error names an array: params['W1'], state['W1']['m'], x. Put together only when an error is raised.
 struct Name {
@@ -38,6 +39,12 @@ View view_of(const py::array& a);
 std::string text(py::handle object);
 std::string type_name(py::handle object);
 py::module_ numpy();
+
+// Zeros with the shape and type of a parameter, for its state of that number.
+py::array zeros_beside(const py::array& parameter, int state);
+
+// An uninitialised array with its elements where x has them, which has no gaps.
+py::array result_like(const py::array& x);
 
 void require_native(const Name& name, const py::array& a);
 void require_writeable(const Name& name, const py::array& a);

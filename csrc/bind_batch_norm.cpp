@@ -58,9 +58,6 @@ struct Input {
                                   ", which leaves no elements to take the mean of");
     }
 
-    // An uninitialised array with its elements where x has them.
-    py::array like() const { return numpy().attr("empty_like")(x, py::arg("subok") = false); }
-
     bool same_order(const py::array& other) const {
         if (native_type(other) != native_type(x)) return false;
         if (is_plain(x) && is_plain(other)) return true;
@@ -76,14 +73,14 @@ class Output {
   public:
     Output(const Input& input, const py::object& given, std::initializer_list<const py::array*> read) : given_(given) {
         if (given.is_none()) {
-            array_ = input.like();
+            array_ = result_like(input.x);
             return;
         }
         array_ = Input::as_array("out", given);
         require_same_shape({"out"}, array_, {"x"}, input.x);
         require_same_type({"out"}, array_, {"x"}, input.x);
         require_writeable({"out"}, array_);
-        if (!fits(input, read)) array_ = input.like();
+        if (!fits(input, read)) array_ = result_like(input.x);
     }
 
     template <class T> T* data() { return reinterpret_cast<T*>(address(array_)); }
@@ -245,7 +242,7 @@ py::tuple backward(const py::object& dout_given, const py::object& given, const 
     const PerChannel gamma("gamma", gamma_given, layout), mean("mean", mean_given, layout),
         inv_std("inv_std", inv_std_given, layout);
     if (!input.same_order(dout)) {
-        const py::array copy = input.like();
+        const py::array copy = result_like(input.x);
         numpy().attr("copyto")(copy, dout);
         dout = copy;
     }

@@ -1,6 +1,5 @@
 // Updates: takes the arrays out of the containers, checks all of them before the first is written.
 #include <algorithm>
-#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <utility>
@@ -16,21 +15,6 @@ namespace {
 // Not py::array(), which makes an empty array.
 py::array no_array() {
     return py::reinterpret_steal<py::array>(py::handle());
-}
-
-// Zeros with the shape and type of a parameter. They begin at a cache line, and large ones in another third of a page
-// for each state: where all arrays of an update have the same offset in their pages, which is what malloc gives large
-// ones, processors take the loads of one for the stores to another.
-py::array zeros_beside(const py::array& parameter, int state) {
-    constexpr std::uintptr_t line = 64, page = 4096, apart = 21 * line;
-    if (!is_plain(parameter)) return numpy().attr("zeros_like")(parameter, py::arg("subok") = false);
-    const auto bytes = static_cast<std::uintptr_t>(parameter.nbytes());
-    const std::uintptr_t unit = bytes >= 8 * page ? page : line;
-    const py::array memory = numpy().attr("zeros")(bytes + unit, "u1");
-    const auto wanted = reinterpret_cast<std::uintptr_t>(address(parameter)) / line * line + (state + 1) * apart;
-    const auto start = reinterpret_cast<std::uintptr_t>(address(memory));
-    const std::vector<py::ssize_t> shape(parameter.shape(), parameter.shape() + parameter.ndim());
-    return py::array(parameter.dtype(), shape, address(memory) + (wanted - start) % unit, memory);
 }
 
 // A parameter that has a gradient.

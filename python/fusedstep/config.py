@@ -66,6 +66,25 @@ def set_flush_subnormals(flag: bool) -> None:
     _native.set_flush_subnormals(flag)
 
 
+def set_buffer_cache(size: int) -> None:
+    """Sets how many bytes of dead results may be kept for new ones: 512 MiB at first, 0 to keep nothing.
+
+    The array that batch normalisation returns when it is given no `out` takes the memory of one of its size that died,
+    if there is one, and so pays no page faults. What is kept above the limit is freed, the oldest first. Arrays below
+    256 KiB are not kept.
+
+    Raises:
+        ValueError: size is negative.
+    """
+    try:
+        count = operator.index(size)
+    except TypeError:
+        raise TypeError(f"the size of the buffer cache is {size!r}, expected an integer") from None
+    if not 0 <= count <= sys.maxsize:
+        raise ValueError(f"the size of the buffer cache is {size!r}, expected 0 or more bytes")
+    _native.set_buffer_cache(count)
+
+
 def show_config() -> None:
     """Prints what a bug report needs: versions, compiler, instruction sets, threads."""
     print(
@@ -73,6 +92,7 @@ def show_config() -> None:
         f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.platform()}\n"
         f"instruction sets: {', '.join(f'[{name}]' if name == isa() else name for name in isas())}\n"
         f"threads: {get_num_threads()}\n"
+        f"buffer cache: up to {_native.get_buffer_cache()} bytes\n"
         f"subnormal numbers: {'flushed to zero' if _native.get_flush_subnormals() else 'kept'}"
     )
 

@@ -1,0 +1,102 @@
+// Memory of the arrays that the library makes: where it lies, and which is kept for the next array.
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "bind.hpp"
+
+namespace fusedstep {
+namespace {
+
+constexpr std::size_t kLine = 64, kPage = 4096;
+constexpr std::size_t kLarge = 8 * kPage;  // bytes of an array for which a page more is little
+constexpr std::size_t kWorthKeeping = 64 * kPage;
+constexpr std::size_t kGranule = 16 * kPage;  // what is kept fits arrays whose sizes differ by less
+
+// The memory of arrays that died, oldest first, up to a limit. A new result that takes it pays no page faults, which
+// for a large one can cost more than what is computed. All calls are made with the GIL.
+class Kept {
+  public:
+    py::array take(std::size_t bytes) {
+        for (std::size_t i = memory_.size(); i-- > 0;) {
+            if (size_of(memory_[i]) == bytes) return remove(i);
+        }
+        return numpy().attr("empty")(bytes, "u1");
+    }
+
+    void keep(py::array memory) {
+        bytes_ += size_of(memory);
+        memory_.push_back(std::move(memory));
+        set_limit(limit_);
+    }
+
+    void set_limit(std::size_t limit) {
+        limit_ = limit;
+        while (bytes_ > limit_) remove(0);
+    }
+
+    std::size_t limit() const { return limit_; }
+
+  private:
+    static std::size_t size_of(const py::array& memory) { return static_cast<std::size_t>(memory.nbytes()); }
+
+    py::array remove(std::size_t i) {
+        py::array memory = std::move(memory_[i]);
+        memory_.erase(memory_.begin() + static_cast<std::ptrdiff_t>(i));
+        bytes_ -= size_of(memory);
+        return memory;
+    }
+
+    std::vector<py::array> memory_;
+    std::size_t bytes_ = 0, limit_ = std::size_t{512} << 20;
+};
+
+// Never destroyed: arrays may outlive the module.
+Kept& kept() {
+    static Kept* const the_one = new Kept;
+    return *the_one;
+}
+
+// Where in `memory` an array begins: at a cache line, and a large one so many bytes apart from another array's place in
+// its page. Where all arrays of a loop have the same offset in their pages, which is what malloc gives large ones,
+// processors take loads from one for loads of what was just stored to another. `memory` has room for `unit` bytes more.
+char* place(const py::array& memory, std::size_t unit, const py::array& other, std::size_t apart) {
+    const auto wanted = reinterpret_cast<std::uintptr_t>(address(other)) / kLine * kLine + apart;
+    return address(memory) + (wanted - reinterpret_cast<std::uintptr_t>(address(memory))) % unit;
+}
+
+std::vector<py::ssize_t> shape_of(const py::array& a) {
+    return {a.shape(), a.shape() + a.ndim()};
+}
+
+}  // namespace
+
+py::array zeros_beside(const py::array& parameter, int state) {
+    if (!is_plain(parameter)) return numpy().attr("zeros_like")(parameter, py::arg("subok") = false);
+    const auto bytes = static_cast<std::size_t>(parameter.nbytes());
+    const std::size_t unit = bytes >= kLarge ? kPage : kLine;
+    const py::array memory = numpy().attr("zeros")(bytes + unit, "u1");
+    char* const start =
+        place(memory, unit, parameter, static_cast<std::size_t>(state + 1) * (kPage / 3 / kLine * kLine));
+    return py::array(parameter.dtype(), shape_of(parameter), start, memory);
+}
+
+py::array result_like(const py::array& x) {
+    const auto bytes = static_cast<std::size_t>(x.nbytes());
+    if (bytes < kWorthKeeping) return numpy().attr("empty_like")(x, py::arg("subok") = false);
+    py::array memory = kept().take((bytes + kPage + kGranule - 1) / kGranule * kGranule);
+    char* const start = place(memory, kPage, x, kPage / 2);
+    void (*const die)(void*) = [](void* dead) {
+        kept().keep(py::reinterpret_steal<py::array>(static_cast<PyObject*>(dead)));
+    };
+    const py::capsule owner(memory.release().ptr(), die);
+    const std::vector<py::ssize_t> strides(x.strides(), x.strides() + x.ndim());
+    return py::array(x.dtype(), shape_of(x), strides, start, owner);
+}
+
+void bind_memory(py::module_& module) {
+    module.def("set_buffer_cache", [](std::size_t bytes) { kept().set_limit(bytes); }, py::arg("bytes"));
+    module.def("get_buffer_cache", [] { return kept().limit(); });
+}
+
+}  // namespace fusedstep
