@@ -3,11 +3,15 @@
 
 #include <cstdint>
 
+#include "streaming.hpp"
+
 // Without a name for the reason given in update_rules.hpp.
 namespace {
 
+// In all of this an element X, and a coefficient T, is a number or a vector of numbers; a number goes with a vector.
+
 // The mean is in two parts, so that x - mean keeps its digits where |mean| is large beside the deviation.
-template <class T> T centred(T x, T mean, T mean_rest) {
+template <class X, class T> X centred(X x, T mean, T mean_rest) {
     return (x - mean) - mean_rest;
 }
 
@@ -16,9 +20,11 @@ template <class T> struct Normalize {
     static constexpr int coefficients = 4;
     T mean, mean_rest, scale, shift;
 
-    static Normalize load(const T* c, std::int64_t n) { return {c[0], c[n], c[2 * n], c[3 * n]}; }
+    template <class C> static Normalize load(const C* c, std::int64_t n) {
+        return {elements<T>(c), elements<T>(c + n), elements<T>(c + 2 * n), elements<T>(c + 3 * n)};
+    }
 
-    T operator()(T x) const { return centred(x, mean, mean_rest) * scale + shift; }
+    template <class X> X operator()(X x) const { return centred(x, mean, mean_rest) * scale + shift; }
 };
 
 // dx = gamma inv_std (dout - mean(dout) - xhat mean(dout xhat)), with offset = mean(dout) and
@@ -27,9 +33,14 @@ template <class T> struct Gradient {
     static constexpr int coefficients = 5;
     T mean, mean_rest, scale, offset, slope;
 
-    static Gradient load(const T* c, std::int64_t n) { return {c[0], c[n], c[2 * n], c[3 * n], c[4 * n]}; }
+    template <class C> static Gradient load(const C* c, std::int64_t n) {
+        return {elements<T>(c), elements<T>(c + n), elements<T>(c + 2 * n), elements<T>(c + 3 * n),
+                elements<T>(c + 4 * n)};
+    }
 
-    T operator()(T x, T dout) const { return scale * ((dout - offset) - centred(x, mean, mean_rest) * slope); }
+    template <class X> X operator()(X x, X dout) const {
+        return scale * ((dout - offset) - centred(x, mean, mean_rest) * slope);
+    }
 };
 
 // Count, mean and sum of squared deviations of a set of numbers; merged as by Chan, Golub & LeVeque 1979. The mean is

@@ -16,6 +16,8 @@ namespace {
 constexpr std::int64_t kSegmentElements = 65536, kSegmentRows = 1024, kMaxSegments = 64;
 // A group of channels up to this size is read a second time from the cache, so statistics and result are one task.
 constexpr std::int64_t kCacheBytes = 4 << 20;
+// A result of this size would drive its own beginning, and the input, out of the last cache.
+constexpr std::int64_t kPastCachesBytes = 16 << 20;
 constexpr std::int64_t kWorthAThread = 32768;  // elements
 constexpr std::int64_t kNarrowestPanel = 64;
 
@@ -33,9 +35,10 @@ std::int64_t divide_up(std::int64_t a, std::int64_t b) {
 // Groups of channels (one channel, or a panel of columns where channels are innermost), each cut into segments.
 template <class T> class Tiling {
   public:
-    explicit Tiling(Layout layout)
+    Tiling(Layout layout, bool in_place)
         : layout_(layout.channels == 1 ? Layout{1, 1, layout.size()} : layout),
           panels_(layout_.inner == 1),
+          past_caches_(!in_place && layout.size() * std::int64_t{sizeof(T)} >= kPastCachesBytes),
           kernels(panels_ ? kernels_of<T>(table()).panel : kernels_of<T>(table()).channel) {
         const std::int64_t shortest = panels_ ? kSegmentRows : kSegmentElements;
         segment_ = shortest * divide_up(divide_up(layout_.count(), kMaxSegments), shortest);
@@ -50,8 +53,12 @@ template <class T> class Tiling {
 
     Tile tile(std::int64_t group, std::int64_t segment) const {
         const std::int64_t begin = segment * segment_;
-        return {layout_.channels * layout_.inner, layout_.inner, begin, std::min(begin + segment_, layout_.count()),
-                std::min(width_, layout_.channels - first_channel(group))};
+        return {layout_.channels * layout_.inner,
+                layout_.inner,
+                begin,
+                std::min(begin + segment_, layout_.count()),
+                std::min(width_, layout_.channels - first_channel(group)),
+                past_caches_};
     }
 
     template <class F> void for_each_tile(const F& f) const {
@@ -101,7 +108,7 @@ template <class T> class Tiling {
     }
 
     Layout layout_;
-    bool panels_;
+    bool panels_, past_caches_;
     std::int64_t segment_, segments_, width_, groups_;
 
   public:
@@ -143,7 +150,7 @@ template <class T, template <class> class Formula> class Coefficients {
 template <class T> void batch_norm_training(const Layout& layout, const T* x, T* y, const double* gamma,
                                             const double* beta, double eps, double* mean, double* var,
                                             double* inv_std) {
-    const Tiling<T> tiling(layout);
+    const Tiling<T> tiling(layout, x == y);
     const std::int64_t channels = layout.channels;
     const double count = static_cast<double>(layout.count());
     const std::int64_t parts = tiling.segments() * channels;
@@ -186,7 +193,7 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
 
 template <class T> void batch_norm_inference(const Layout& layout, const T* x, T* y, const double* gamma,
                                              const double* beta, const double* mean, const double* var, double eps) {
-    const Tiling<T> tiling(layout);
+    const Tiling<T> tiling(layout, x == y);
     const Coefficients<T, Normalize> coefficients(layout);
     for (std::int64_t c = 0; c < layout.channels; ++c)
         coefficients.set(c, mean[c], 0, gamma[c] / std::sqrt(var[c] + eps), beta[c]);
@@ -199,7 +206,7 @@ template <class T> void batch_norm_inference(const Layout& layout, const T* x, T
 
 template <class T> void batch_norm_backward(const Layout& layout, const T* x, const T* dout, T* dx, const double* gamma,
                                             const double* mean, const double* inv_std, double* dgamma, double* dbeta) {
-    const Tiling<T> tiling(layout);
+    const Tiling<T> tiling(layout, dx == x || dx == dout);
     const std::int64_t channels = layout.channels;
     const double count = static_cast<double>(layout.count());
     const auto sums = room<double>(tiling.segments() * channels), dots = room<double>(tiling.segments() * channels);

@@ -50,7 +50,7 @@ template <class F> void over_runs(const Tile& tile, F f) {
 
 // The elements or rows from `begin` on of a tile, `length` of them at most.
 inline Tile part(const Tile& tile, int64_t begin, int64_t length) {
-    return {tile.stride, tile.run, begin, smaller(begin + length, tile.end), tile.channels};
+    return {tile.stride, tile.run, begin, smaller(begin + length, tile.end), tile.channels, tile.past_caches};
 }
 
 // Calls f(block) for each block of `length` elements or rows of a tile.
@@ -149,18 +149,31 @@ template <class T> void channel_sums(const T* x, const T* dout, const Tile& tile
 template <class T> void channel_normalize(const T* x, T* y, const Tile& tile, const T* coefficients, int64_t pitch) {
     const auto normalize = Normalize<T>::load(coefficients, pitch);
     over_runs(tile, [=](int64_t offset, int64_t n, int64_t) {
+        if (tile.past_caches) {
+            stream_each(y, offset, offset + n,
+                        [=](int64_t i, auto kind) { return normalize(elements<decltype(kind)>(x + i)); });
+            return;
+        }
 #pragma GCC ivdep
         for (int64_t i = offset; i < offset + n; ++i) y[i] = normalize(x[i]);
     });
+    if (tile.past_caches) end_of_streams();
 }
 
 template <class T>
 void channel_gradient(const T* x, const T* dout, T* dx, const Tile& tile, const T* coefficients, int64_t pitch) {
     const auto gradient = Gradient<T>::load(coefficients, pitch);
     over_runs(tile, [=](int64_t offset, int64_t n, int64_t) {
+        if (tile.past_caches) {
+            stream_each(dx, offset, offset + n, [=](int64_t i, auto kind) {
+                return gradient(elements<decltype(kind)>(x + i), elements<decltype(kind)>(dout + i));
+            });
+            return;
+        }
 #pragma GCC ivdep
         for (int64_t i = offset; i < offset + n; ++i) dx[i] = gradient(x[i], dout[i]);
     });
+    if (tile.past_caches) end_of_streams();
 }
 
 // Two sums for each column of a block of rows.
@@ -236,7 +249,23 @@ template <class T> void panel_sums(const T* x, const T* dout, const Tile& tile, 
     }
 }
 
+// Streams f(i, j, T()) to element i, which is in column j, of each row of a panel.
+template <class T, class F> void stream_rows(T* out, const Tile& tile, F f) {
+    for (int64_t row = tile.begin; row < tile.end; ++row) {
+        const int64_t offset = row * tile.stride;
+        stream_each(out, offset, offset + tile.channels, [=](int64_t i, auto kind) { return f(i, i - offset, kind); });
+    }
+    end_of_streams();
+}
+
 template <class T> void panel_normalize(const T* x, T* y, const Tile& tile, const T* coefficients, int64_t pitch) {
+    if (tile.past_caches) {
+        stream_rows(y, tile, [=](int64_t i, int64_t j, auto kind) {
+            using V = decltype(kind);
+            return Normalize<V>::load(coefficients + j, pitch)(elements<V>(x + i));
+        });
+        return;
+    }
     over_row_groups<kResultRows>(tile, [=](auto rows, int64_t offset) {
 #pragma GCC ivdep
         for (int64_t j = 0; j < tile.channels; ++j) {
@@ -248,6 +277,13 @@ template <class T> void panel_normalize(const T* x, T* y, const Tile& tile, cons
 
 template <class T>
 void panel_gradient(const T* x, const T* dout, T* dx, const Tile& tile, const T* coefficients, int64_t pitch) {
+    if (tile.past_caches) {
+        stream_rows(dx, tile, [=](int64_t i, int64_t j, auto kind) {
+            using V = decltype(kind);
+            return Gradient<V>::load(coefficients + j, pitch)(elements<V>(x + i), elements<V>(dout + i));
+        });
+        return;
+    }
     over_row_groups<kResultRows>(tile, [=](auto rows, int64_t offset) {
 #pragma GCC ivdep
         for (int64_t j = 0; j < tile.channels; ++j) {

@@ -28,6 +28,7 @@ constexpr int kMaxCoefficients = 8;  // the weight decay included
 // `channels` columns, each column a channel, each row `stride` after the last.
 struct Tile {
     std::int64_t stride, run, begin, end, channels;
+    bool past_caches;  // where the result goes
 };
 
 constexpr std::int64_t kPanelColumns = 1024;  // no panel is wider

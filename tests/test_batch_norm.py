@@ -26,6 +26,28 @@ def test_same_bits_everywhere(shape: tuple[int, ...], axis: int, dtype: Any) -> 
     np.testing.assert_equal(arrays, before)
 
 
+@pytest.mark.parametrize(("shape", "axis"), [((4099, 1031), 1), ((3, 7, 459, 461), 1)], ids=["columns", "planes"])
+def test_results_written_past_the_caches_have_the_same_bits(
+    shape: tuple[int, ...], axis: int, isa: str, dtype: Any, rng: np.random.Generator
+) -> None:
+    size = int(np.prod(shape))
+    assert size * np.dtype(dtype).itemsize > 16 << 20  # the size from which the driver does it
+    x, dout = (rng.standard_normal(shape, dtype) for _ in range(2))
+    gamma, beta = (rng.standard_normal(shape[axis]) for _ in range(2))
+    in_place, dx_in_place = x.copy(), dout.copy()  # these are never written past the caches
+    _, mean, inv_std = fs.batch_norm(in_place, gamma, beta, channel_axis=axis, out=in_place)
+    fs.batch_norm_backward(dx_in_place, x, gamma, mean, inv_std, axis, out=dx_in_place)
+    for begin in (0, 1, 5):
+        out = np.full(size + 16, 7, dtype)
+        there = out[begin : begin + size].reshape(shape)
+        fs.batch_norm(x, gamma, beta, channel_axis=axis, out=there)
+        np.testing.assert_array_equal(there, in_place)
+        fs.batch_norm_backward(dout, x, gamma, mean, inv_std, axis, out=there)
+        np.testing.assert_array_equal(there, dx_in_place)
+        assert (out[:begin] == 7).all()
+        assert (out[begin + size :] == 7).all()
+
+
 def deviations(x: Array, dout: Array, gamma: Array, beta: Array, axis: int, names: str = "") -> dict[str, float]:
     """Distances from the formulas in long double, in units of eps times what rounding the data alone may change."""
     got = results(x, dout, gamma, beta, axis)

@@ -1,0 +1,72 @@
+// Stores past the caches, for results that don't fit them: a line that is stored whole need not be read before.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__GNUC__) && defined(__x86_64__)
+#include <immintrin.h>
+#define FUSEDSTEP_STREAMS 1
+#endif
+
+// Without a name for the reason given in update_rules.hpp.
+namespace {
+
+// The elements from p on that a V holds: one, or a vector of them.
+template <class V, class T> V elements(const T* p) {
+    V v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+
+#ifdef FUSEDSTEP_STREAMS
+
+#ifdef __AVX__
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+template <class T> using Vector __attribute__((vector_size(kVectorBytes))) = T;
+
+#ifdef __AVX__
+inline void stream(float* to, Vector<float> v) {
+    _mm256_stream_ps(to, v);
+}
+inline void stream(double* to, Vector<double> v) {
+    _mm256_stream_pd(to, v);
+}
+#else
+inline void stream(float* to, Vector<float> v) {
+    _mm_stream_ps(to, v);
+}
+inline void stream(double* to, Vector<double> v) {
+    _mm_stream_pd(to, v);
+}
+#endif
+
+// out[i] = f(i, T()) for each i from begin to end; f(i, Vector<T>()) is f(i, T()), f(i + 1, T()), ...
+template <class T, class F> void stream_each(T* out, std::int64_t begin, std::int64_t end, F f) {
+    constexpr int width = kVectorBytes / sizeof(T);
+    std::int64_t i = begin;
+    for (; i < end && reinterpret_cast<std::uintptr_t>(out + i) % kVectorBytes != 0; ++i) out[i] = f(i, T());
+    for (; i + width <= end; i += width) stream(out + i, f(i, Vector<T>()));
+    for (; i < end; ++i) out[i] = f(i, T());
+}
+
+// What was streamed is seen by other threads that see what this one stores from here on.
+inline void end_of_streams() {
+    _mm_sfence();
+}
+
+#else
+
+template <class T, class F> void stream_each(T* out, std::int64_t begin, std::int64_t end, F f) {
+    for (std::int64_t i = begin; i < end; ++i) out[i] = f(i, T());
+}
+
+inline void end_of_streams() {}
+
+#endif
+
+}  // namespace
