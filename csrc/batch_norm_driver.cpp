@@ -20,6 +20,7 @@ constexpr std::int64_t kCacheBytes = 4 << 20;
 constexpr std::int64_t kPastCachesBytes = 16 << 20;
 constexpr std::int64_t kWorthAThread = 32768;  // elements
 constexpr std::int64_t kNarrowestPanel = 64;
+constexpr std::int64_t kResultElements = 16384;  // of a task that writes rows
 
 template <class T> const BatchNormTable<T>& kernels_of(const KernelTable& table) {
     if constexpr (sizeof(T) == sizeof(float))
@@ -61,38 +62,52 @@ template <class T> class Tiling {
                 past_caches_};
     }
 
-    template <class F> void for_each_tile(const F& f) const {
-        parallel_for(groups_ * segments_, grain(groups_ * segments_), [&](std::int64_t task) {
-            const FloatMode mode;
-            f(task / segments_, task % segments_);
-        });
-    }
-
     // How many elements of each channel the segments from first to last hold.
     double length(std::int64_t first, std::int64_t last) const {
         return static_cast<double>(std::min(last * segment_, layout_.count()) - first * segment_);
     }
 
-    // Calls first(group, segment) for all segments of a group, then between(group), then second(group, segment) for all
-    // segments again. Whether that makes one parallel region or three changes no bit.
-    template <class First, class Between, class Second>
-    void run(int arrays, const First& first, const Between& between, const Second& second) const {
-        const auto all_of = [this](const auto& f, std::int64_t group) {
-            for (std::int64_t segment = 0; segment < segments_; ++segment) f(group, segment);
+    // Calls statistics(group, segment) for all segments of a group, then coefficients(group), then result(group, tile)
+    // for tiles that make up the group. Whether that takes one parallel region or more changes no bit.
+    template <class Statistics, class Coefficients, class Result>
+    void run(int arrays, const Statistics& statistics, const Coefficients& coefficients, const Result& result) const {
+        const auto prepare = [&](std::int64_t group) {
+            for (std::int64_t segment = 0; segment < segments_; ++segment) statistics(group, segment);
+            coefficients(group);
         };
         const std::int64_t group_bytes = layout_.count() * width_ * arrays * std::int64_t{sizeof(T)};
-        if (segments_ <= 1 || (group_bytes <= kCacheBytes && groups_ >= 2 * num_threads())) {
-            parallel_for(groups_, grain(groups_), [&](std::int64_t group) {
-                const FloatMode mode;
-                all_of(first, group);
-                between(group);
-                all_of(second, group);
+        const bool alone = groups_ == 1 || num_threads() == 1, many = groups_ >= 2 * num_threads();
+        if (segments_ <= 1 ? !panels_ || alone || many : many && group_bytes <= kCacheBytes) {
+            in_parallel(groups_, [&](std::int64_t group) {
+                prepare(group);
+                for (std::int64_t segment = 0; segment < segments_; ++segment) result(group, tile(group, segment));
             });
-        } else {
-            for_each_tile(first);
-            for (std::int64_t group = 0; group < groups_; ++group) between(group);
-            for_each_tile(second);
+            return;
         }
+        if (segments_ <= 1) {
+            in_parallel(groups_, prepare);
+        } else {
+            in_parallel(groups_ * segments_,
+                        [&](std::int64_t task) { statistics(task / segments_, task % segments_); });
+            for (std::int64_t group = 0; group < groups_; ++group) coefficients(group);
+        }
+        write(result);
+    }
+
+    // Calls result(group, tile) for tiles that make up the whole. Where channels are innermost these are whole rows:
+    // two threads that write to one row would take its lines from each other.
+    template <class Result> void write(const Result& result) const {
+        if (!panels_) {
+            in_parallel(groups_ * segments_,
+                        [&](std::int64_t task) { result(task / segments_, tile(task / segments_, task % segments_)); });
+            return;
+        }
+        const std::int64_t rows = divide_up(kResultElements, std::max<std::int64_t>(1, layout_.channels));
+        in_parallel(divide_up(layout_.count(), rows), [&](std::int64_t task) {
+            const std::int64_t begin = task * rows;
+            result(0, Tile{layout_.channels, 1, begin, std::min(begin + rows, layout_.count()), layout_.channels,
+                           past_caches_});
+        });
     }
 
   private:
@@ -103,8 +118,12 @@ template <class T> class Tiling {
         return std::clamp<std::int64_t>(divide_up(layout_.channels, threads), kNarrowestPanel, kPanelColumns);
     }
 
-    std::int64_t grain(std::int64_t tasks) const {
-        return std::max<std::int64_t>(1, kWorthAThread * tasks / std::max<std::int64_t>(1, layout_.size()));
+    template <class Task> void in_parallel(std::int64_t tasks, const Task& task) const {
+        const std::int64_t grain = kWorthAThread * tasks / std::max<std::int64_t>(1, layout_.size());
+        parallel_for(tasks, std::max<std::int64_t>(1, grain), [&](std::int64_t i) {
+            const FloatMode mode;
+            task(i);
+        });
     }
 
     Layout layout_;
@@ -184,10 +203,10 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
                 coefficients.set(c, sum, rest, gamma[c] * inv_std[c], beta[c]);
             }
         },
-        [&](std::int64_t group, std::int64_t segment) {
+        [&](std::int64_t group, const Tile& tile) {
             const std::int64_t element = tiling.first_element(group);
-            tiling.kernels.normalize(x + element, y + element, tiling.tile(group, segment),
-                                     coefficients.of(tiling.first_channel(group)), coefficients.pitch);
+            tiling.kernels.normalize(x + element, y + element, tile, coefficients.of(tiling.first_channel(group)),
+                                     coefficients.pitch);
         });
 }
 
@@ -197,10 +216,10 @@ template <class T> void batch_norm_inference(const Layout& layout, const T* x, T
     const Coefficients<T, Normalize> coefficients(layout);
     for (std::int64_t c = 0; c < layout.channels; ++c)
         coefficients.set(c, mean[c], 0, gamma[c] / std::sqrt(var[c] + eps), beta[c]);
-    tiling.for_each_tile([&](std::int64_t group, std::int64_t segment) {
+    tiling.write([&](std::int64_t group, const Tile& tile) {
         const std::int64_t element = tiling.first_element(group);
-        tiling.kernels.normalize(x + element, y + element, tiling.tile(group, segment),
-                                 coefficients.of(tiling.first_channel(group)), coefficients.pitch);
+        tiling.kernels.normalize(x + element, y + element, tile, coefficients.of(tiling.first_channel(group)),
+                                 coefficients.pitch);
     });
 }
 
@@ -236,9 +255,9 @@ template <class T> void batch_norm_backward(const Layout& layout, const T* x, co
                 coefficients.set(c, mean[c], 0, gamma[c] * inv_std[c], dbeta[c] / count,
                                  dgamma[c] * inv_std[c] / count);
         },
-        [&](std::int64_t group, std::int64_t segment) {
+        [&](std::int64_t group, const Tile& tile) {
             const std::int64_t element = tiling.first_element(group);
-            tiling.kernels.gradient(x + element, dout + element, dx + element, tiling.tile(group, segment),
+            tiling.kernels.gradient(x + element, dout + element, dx + element, tile,
                                     coefficients.of(tiling.first_channel(group)), coefficients.pitch);
         });
 }

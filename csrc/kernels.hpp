@@ -31,7 +31,7 @@ struct Tile {
     bool past_caches;  // where the result goes
 };
 
-constexpr std::int64_t kPanelColumns = 1024;  // no panel is wider
+constexpr std::int64_t kPanelColumns = 1024;  // no panel whose statistics are taken is wider
 
 // What batch normalisation does with a tile. Arrays of elements start at the first channel's first element, arrays of
 // statistics and coefficients at the first channel. The coefficients (batch_norm.hpp) lie in rows of `pitch`, a row for
