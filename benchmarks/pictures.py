@@ -1,6 +1,6 @@
 """The report's pictures."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.report import Row, Run, duration, groups, median_of
+from benchmarks.report import Row, Run, best, duration, groups, median_of
 from benchmarks.workloads import BOOK, IN_PLACE, LIMIT, OURS, OURS_OUT, threads_text
 
 # From Okabe & Ito's palette, which colour-blind people can tell apart; a marker for each as well.
@@ -141,22 +141,13 @@ def _panels(run: Run, title: str, panels: dict[str, list[Row]], columns: int = 2
     return figure
 
 
-def _best(rows: Iterable[Row]) -> list[Row]:
-    """Each row's faster number of threads."""
-    best: dict[str, Row] = {}
-    for row in rows:
-        if row.row not in best or row.median < best[row.row].median:
-            best[row.row] = row
-    return list(best.values())
-
-
 def _many(run: Run) -> Figure | None:
     panels: dict[str, list[Row]] = {}
     for row in run.of("many"):
         if row.rule == "Adam":
             panels.setdefault(f"{row.work}, {row.dtype}", []).append(row)
     title = "Adam, many arrays: times as fast as the book's NumPy, best number of threads"
-    return _panels(run, title, {name: _best(rows) for name, rows in panels.items()})
+    return _panels(run, title, {name: list(best(rows).values()) for name, rows in panels.items()})
 
 
 def _norms(run: Run) -> Figure | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.workloads import BOOK, LIMIT
+from benchmarks.workloads import BOOK, IN_PLACE, LIMIT, OURS, OURS_OUT
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,52 @@ def median_of(rows: Iterable[Row], name: str) -> float | None:
     return next((row.median for row in rows if row.row == name), None)
 
 
+def best(rows: Iterable[Row]) -> dict[str, Row]:
+    """Each row by its name, with the number of threads that is its fastest."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        if row.row not in found or row.median < found[row.row].median:
+            found[row.row] = row
+    return found
+
+
+# The columns of the summary, and the rows of which the fastest counts.
+_BESIDE = {
+    "NumPy (book)": (BOOK,),
+    "NumPy (in place)": (IN_PLACE,),
+    "PyTorch": ("PyTorch", "PyTorch (fused)", "PyTorch (foreach)"),
+    "limit": (LIMIT,),
+}
+
+
+def _in_summary(row: Row) -> bool:
+    if row.kind == "update":
+        return (row.rule, row.dtype) == ("Adam", "float32")
+    return row.kind in ("batch norm", "training") or (row.kind, row.rule) == ("many", "Adam")
+
+
+def _summary(run: Run) -> list[str]:
+    works: dict[tuple[str, ...], list[Row]] = {}
+    for row in run.rows:
+        if _in_summary(row):
+            works.setdefault((row.kind, row.rule, row.dtype, row.work), []).append(row)
+    lines = ["", "## Time of others / time of fusedstep", ""]
+    lines += ["Each with its best number of threads; batch normalisation with `out=`.", ""]
+    lines += ["| | fusedstep | " + " | ".join(_BESIDE) + " |", "|---|--:" + "|--:" * len(_BESIDE) + "|"]
+    for (kind, rule, dtype, work), rows in works.items():
+        fastest = best(rows)
+        ours = fastest.get(OURS_OUT, fastest.get(OURS))
+        if ours is None:
+            continue
+        cells = [f"{kind if kind in ('batch norm', 'training') else ''} {work} {rule}, {dtype}".strip()]
+        cells.append(duration(ours.median))
+        for names in _BESIDE.values():
+            times = [fastest[name].median for name in names if name in fastest]
+            cells.append(f"{min(times) / ours.median:.2g}" if times else "")
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 def _times(of: float | None, row: Row) -> str:
     return "" if of is None else f"{of / row.median:.2f}"
 
@@ -145,6 +191,7 @@ def markdown(run: Run, pictures: Iterable[str]) -> str:
         "A ratio above 1 means that the row is the faster one. IQR is the range of the middle half of the rounds, "
         "as a part of the median. GB/s counts the bytes that have to be moved."
     )
+    lines += _summary(run)
     lines += [line for name in pictures for line in ("", f"![{Path(name).stem.replace('_', ' ')}]({name})")]
     for name, rows in groups(row for row in run.rows if row.kind != "memory").items():
         lines += _group_table(name, rows)

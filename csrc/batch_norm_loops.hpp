@@ -2,7 +2,7 @@
 //
 // Sums have the same order of additions whatever the vector width: within a channel, element i of a block adds to lane
 // i mod kLanes; across a panel of channels each column has its own sums. In both, kGroup terms are added up first where
-// so many lie together. Both restart in each block, and the blocks' sums are merged in double, compensated. A block's
+// so many are left. Both restart in each block, and the blocks' sums are merged in double, compensated. A block's
 // moments are taken about the mean of the blocks before it, the first block's about the mean of its first quarter, so
 // that no large number cancels: with such a pivot the sum of all squares is at most four times the sum of squared
 // deviations.
@@ -11,6 +11,7 @@
 // overlap and take a scalar loop then; other compilers ignore it and do.
 #pragma once
 
+#include <cstring>
 #include <type_traits>
 
 #include "batch_norm.hpp"
@@ -23,7 +24,7 @@ using fusedstep::Tile;
 using std::int64_t;
 
 template <class T> constexpr int kLanes = 128 / sizeof(T);
-constexpr int64_t kBlock = 1024, kPivotElements = kBlock / 4;  // of a channel
+constexpr int64_t kBlock = 1024, kPivotElements = kBlock / 4, kShortRun = kBlock / 4;  // of a channel
 constexpr int64_t kBlockRows = 128, kPivotRows = kBlockRows / 4;
 constexpr int kGroup = 4;
 constexpr int kResultRows = 2;  // that share loaded coefficients
@@ -53,9 +54,21 @@ inline Tile part(const Tile& tile, int64_t begin, int64_t length) {
     return {tile.stride, tile.run, begin, smaller(begin + length, tile.end), tile.channels, tile.past_caches};
 }
 
-// Calls f(block) for each block of `length` elements or rows of a tile.
-template <class F> void over_blocks(const Tile& tile, int64_t length, F f) {
-    for (int64_t begin = tile.begin; begin < tile.end; begin += length) f(part(tile, begin, length));
+// Calls f(block) for each block of rows of a panel.
+template <class F> void over_row_blocks(const Tile& tile, F f) {
+    for (int64_t begin = tile.begin; begin < tile.end; begin += kBlockRows) f(part(tile, begin, kBlockRows));
+}
+
+// Calls f(block) for each block of a channel. A block goes over several runs if these are short, else it is in one.
+template <class F> void over_blocks(const Tile& tile, F f) {
+    const int64_t blocks_in_run = (tile.run + kBlock - 1) / kBlock;
+    const int64_t length = tile.run < kShortRun ? kBlock : (tile.run + blocks_in_run - 1) / blocks_in_run;
+    for (int64_t begin = tile.begin; begin < tile.end;) {
+        const int64_t left = tile.run < kShortRun ? length : tile.run - begin % tile.run;
+        const Tile block = part(tile, begin, smaller(length, left));
+        f(block);
+        begin = block.end;
+    }
 }
 
 // Calls f(rows, offset) for the rows of a tile, so many rows at a time, what is left one at a time.
@@ -65,15 +78,22 @@ template <int Rows, class F> void over_row_groups(const Tile& tile, F f) {
     for (; row < tile.end; ++row) f(std::integral_constant<int, 1>(), row * tile.stride);
 }
 
-// Two sums over the elements of a block, in lanes.
+// The elements of a block of a channel side by side: where they lie if they are one run, else copied to `room`.
+template <class T> const T* side_by_side(const T* x, const Tile& block, T* room) {
+    if (block.begin / block.run == (block.end - 1) / block.run) return x + offset_of(block, block.begin);
+    over_runs(block, [=](int64_t offset, int64_t n, int64_t before) {
+        std::memcpy(room + before, x + offset, static_cast<std::size_t>(n) * sizeof(T));
+    });
+    return room;
+}
+
+// Two sums over n elements, in lanes.
 template <class T> struct LaneSums {
     T first[kLanes<T>] = {}, second[kLanes<T>] = {};
 
-    // terms(i, first, second) adds what element i of a run contributes; `before` elements of the block came before it.
-    template <class Terms> void add(int64_t n, int64_t before, Terms terms) {
+    // terms(i, first, second) adds what element i contributes.
+    template <class Terms> void add(int64_t n, Terms terms) {
         int64_t i = 0;
-        for (int lane = static_cast<int>(before % kLanes<T>); lane != 0 && i < n; ++i, lane = (lane + 1) % kLanes<T>)
-            terms(i, first[lane], second[lane]);
         for (; i + kGroup * kLanes<T> <= n; i += kGroup * kLanes<T>) {
             T one[kLanes<T>] = {}, other[kLanes<T>] = {};
             for (int group = 0; group < kGroup; ++group)
@@ -99,17 +119,16 @@ template <class T> struct LaneSums {
 };
 
 template <class T> Moments block_moments(const T* x, const Tile& block, T pivot, T base) {
+    T room[kBlock];
+    const T* elements = side_by_side(x, block, room);
+    const int64_t n = block.end - block.begin;
     LaneSums<T> sums;
-    over_runs(block, [&](int64_t offset, int64_t n, int64_t before) {
-        const T* run = x + offset;
-        sums.add(n, before, [=](int64_t i, T& sum, T& squares) {
-            const T d = run[i] - pivot;
-            sum += d;
-            squares += d * d;
-        });
+    sums.add(n, [=](int64_t i, T& sum, T& squares) {
+        const T d = elements[i] - pivot;
+        sum += d;
+        squares += d * d;
     });
-    const double count = static_cast<double>(block.end - block.begin);
-    return moments_about(pivot, base, count, sums.total(sums.first), sums.total(sums.second));
+    return moments_about(pivot, base, static_cast<double>(n), sums.total(sums.first), sums.total(sums.second));
 }
 
 template <class T> void channel_moments(const T* x, const Tile& tile, double* base, double* offset, double* m2) {
@@ -117,7 +136,7 @@ template <class T> void channel_moments(const T* x, const Tile& tile, double* ba
     const Moments head = block_moments(x, part(tile, tile.begin, kPivotElements), first, first);
     const T near_mean = static_cast<T>(head.base + head.offset);
     Moments all{0, near_mean, 0, 0};
-    over_blocks(tile, kBlock, [&](const Tile& block) {
+    over_blocks(tile, [&](const Tile& block) {
         all.merge(block_moments(x, block, static_cast<T>(all.base + all.offset), near_mean));
     });
     *base = all.base;
@@ -130,14 +149,13 @@ template <class T> void channel_sums(const T* x, const T* dout, const Tile& tile
     const T mean = coefficients[0], rest = coefficients[pitch];
     double sum_rest = 0, dot_rest = 0;
     *sum = *dot = 0;
-    over_blocks(tile, kBlock, [&](const Tile& block) {
+    over_blocks(tile, [&](const Tile& block) {
+        T x_room[kBlock], dout_room[kBlock];
+        const T *x_there = side_by_side(x, block, x_room), *dout_there = side_by_side(dout, block, dout_room);
         LaneSums<T> sums;
-        over_runs(block, [&](int64_t offset, int64_t n, int64_t before) {
-            const T *x_run = x + offset, *dout_run = dout + offset;
-            sums.add(n, before, [=](int64_t i, T& first, T& second) {
-                first += dout_run[i];
-                second += dout_run[i] * centred(x_run[i], mean, rest);
-            });
+        sums.add(block.end - block.begin, [=](int64_t i, T& first, T& second) {
+            first += dout_there[i];
+            second += dout_there[i] * centred(x_there[i], mean, rest);
         });
         add(*sum, sum_rest, sums.total(sums.first));
         add(*dot, dot_rest, sums.total(sums.second));
@@ -213,7 +231,7 @@ template <class T> void panel_moments(const T* x, const Tile& tile, double* base
         offset[j] = m2[j] = 0;
     }
     double count = 0;
-    over_blocks(tile, kBlockRows, [&](const Tile& block) {
+    over_row_blocks(tile, [&](const Tile& block) {
         const double n = static_cast<double>(block.end - block.begin);
         for (int64_t j = 0; j < block.channels; ++j) pivot[j] = static_cast<T>(base[j] + offset[j]);
         sums.set(block, squares_about_pivot);
@@ -233,7 +251,7 @@ template <class T> void panel_sums(const T* x, const T* dout, const Tile& tile, 
     ColumnSums<T> sums;
     double sum_rest[kPanelColumns], dot_rest[kPanelColumns];
     for (int64_t j = 0; j < tile.channels; ++j) sum[j] = dot[j] = sum_rest[j] = dot_rest[j] = 0;
-    over_blocks(tile, kBlockRows, [&](const Tile& block) {
+    over_row_blocks(tile, [&](const Tile& block) {
         sums.set(block, [=](int64_t i, int64_t j, T& first, T& second) {
             first += dout[i];
             second += dout[i] * centred(x[i], mean[j], rest[j]);
