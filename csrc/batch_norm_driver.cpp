@@ -18,6 +18,9 @@ constexpr std::int64_t kSegmentElements = 65536, kSegmentRows = 1024, kMaxSegmen
 constexpr std::int64_t kCacheBytes = 4 << 20;
 // A result of this size would drive its own beginning, and the input, out of the last cache.
 constexpr std::int64_t kPastCachesBytes = 16 << 20;
+// Short runs don't go past the caches: a line at the end of one, which is stored in part past them and in part not, is
+// slow. Where rows follow each other, less so.
+constexpr std::int64_t kLongRowBytes = 512, kLongPlaneBytes = 2048;
 constexpr std::int64_t kWorthAThread = 32768;  // elements
 constexpr std::int64_t kNarrowestPanel = 64;
 constexpr std::int64_t kResultElements = 16384;  // of a task that writes rows
@@ -39,7 +42,9 @@ template <class T> class Tiling {
     Tiling(Layout layout, bool in_place)
         : layout_(layout.channels == 1 ? Layout{1, 1, layout.size()} : layout),
           panels_(layout_.inner == 1),
-          past_caches_(!in_place && layout.size() * std::int64_t{sizeof(T)} >= kPastCachesBytes),
+          past_caches_(!in_place && layout.size() * std::int64_t{sizeof(T)} >= kPastCachesBytes &&
+                       (panels_ ? layout_.channels * std::int64_t{sizeof(T)} >= kLongRowBytes
+                                : layout_.inner * std::int64_t{sizeof(T)} >= kLongPlaneBytes)),
           kernels(panels_ ? kernels_of<T>(table()).panel : kernels_of<T>(table()).channel) {
         const std::int64_t shortest = panels_ ? kSegmentRows : kSegmentElements;
         segment_ = shortest * divide_up(divide_up(layout_.count(), kMaxSegments), shortest);
