@@ -147,10 +147,10 @@ def _summary(run: Run) -> list[str]:
         ours = fastest.get(OURS_OUT, fastest.get(OURS))
         if ours is None:
             continue
-        cells = [f"{kind if kind in ('batch norm', 'training') else ''} {work} {rule}, {dtype}".strip()]
-        cells.append(duration(ours.median))
-        for names in _BESIDE.values():
-            times = [fastest[name].median for name in names if name in fastest]
+        names = {"batch norm": f"batch normalisation {work} {rule}", "training": f"training iteration {work}"}
+        cells = [f"{names.get(kind, f'{rule}, {work}')}, {dtype}", duration(ours.median)]
+        for alternatives in _BESIDE.values():
+            times = [fastest[name].median for name in alternatives if name in fastest]
             cells.append(f"{min(times) / ours.median:.2g}" if times else "")
         lines.append("| " + " | ".join(cells) + " |")
     return lines
