@@ -5,26 +5,21 @@ initialisation, without and with batch normalisation. Prints a table and draws a
 """
 
 import argparse
-import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+import data
 import fusedstep
-import mnist
-from mnist import Images
+from command_line import Parser, main, whole
 from training import HIDDEN_LAYERS, Comparison, compare
 
 # Each rule with a learning rate that suits it here.
 RULES = {"SGD": 0.1, "Momentum": 0.03, "AdaGrad": 0.01, "RMSProp": 0.001, "Adam": 0.002}
-FORMATS = (".png", ".svg", ".pdf")
 DIGITS_EPOCHS = 50
 MNIST_EPOCHS = 1
-TEST_IMAGES = 360
 
 WHY = """\
 Without batch normalisation all bits are the same, because an update does NumPy's operations in NumPy's order; with it
@@ -33,79 +28,19 @@ training carries that on, and AdaGrad, RMSProp and Adam magnify it in the biases
 gradients are zero but for rounding."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def convert(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
-        return value
-
-    return convert
-
-
-def _picture_path(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() not in FORMATS:
-        raise argparse.ArgumentTypeError(f"{text!r} does not end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{str(path.parent)!r} is not a directory")
-    existed = os.path.lexists(path)
-    try:
-        path.open("ab").close()
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} can't be written: {error.strerror}") from error
-    if not existed:
-        path.unlink()
-    return path
-
-
 def _options() -> argparse.Namespace:
-    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = Parser(__doc__, "digits.png")
     parser.add_argument(
         "--epochs",
-        type=_whole(1, 10_000),
+        type=whole(1, 10_000),
         help=f"passes over the training images (default: {DIGITS_EPOCHS}, or {MNIST_EPOCHS} with --mnist, where one "
         "takes about a minute)",
     )
-    parser.add_argument("--hidden", type=_whole(1, 4096), default=100, help="units of a hidden layer (default: 100)")
-    parser.add_argument("--batch-size", type=_whole(2, 1_000_000), default=100, help="images in a step (default: 100)")
+    parser.add_argument("--hidden", type=whole(1, 4096), default=100, help="units of a hidden layer (default: 100)")
+    parser.add_argument("--batch-size", type=whole(2, 1_000_000), default=100, help="images in a step (default: 100)")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float64", help="default: float64")
-    parser.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0, help="for weights and batches (default: 0)")
-    parser.add_argument("--out", type=_picture_path, default="digits.png", help="the picture (default: digits.png)")
-    parser.add_argument(
-        "--mnist",
-        type=Path,
-        metavar="DIR",
-        help="train on MNIST: the directory that holds train-images-idx3-ubyte, train-labels-idx1-ubyte, "
-        "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each with or without .gz "
-        "(default: scikit-learn's digits, 1797 images of 8 x 8 pixels)",
-    )
+    parser.add_mnist()
     return parser.parse_args()
-
-
-def _failure(error: object) -> int:
-    if isinstance(error, OSError) and error.filename is not None:
-        error = f"{error.filename}: {error.strerror}"
-    print(f"digits.py: error: {error}", file=sys.stderr)
-    return 1
-
-
-def _sklearn_digits() -> Images:
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    # The same split whatever --seed says; the file is sorted by writer, so it has to be shuffled.
-    order = np.random.default_rng(0).permutation(len(labels))
-    x, t = pixels[order].astype(np.uint8), labels[order].astype(np.uint8)
-    return Images(x[:-TEST_IMAGES], t[:-TEST_IMAGES], x[-TEST_IMAGES:], t[-TEST_IMAGES:], 16)
 
 
 def _table(comparisons: list[Comparison]) -> str:
@@ -126,17 +61,15 @@ def _table(comparisons: list[Comparison]) -> str:
     return "\n".join(lines)
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run() -> None:
+    options = _options()
     # Here, not above: it takes a second, in which Ctrl-C would end in a traceback; and before the training, which would
     # be lost if Matplotlib were missing.
     from picture import draw
 
-    try:
-        images = mnist.load(options.mnist) if options.mnist else _sklearn_digits()
-    except (OSError, ValueError) as error:
-        return _failure(error)
+    images = data.images(options.mnist)
     if options.batch_size > len(images.x_train):
-        return _failure(f"--batch-size {options.batch_size} is more than the {len(images.x_train)} training images")
+        raise ValueError(f"--batch-size {options.batch_size} is more than the {len(images.x_train)} training images")
     epochs = options.epochs or (MNIST_EPOCHS if options.mnist else DIGITS_EPOCHS)
     iterations = epochs * (len(images.x_train) // options.batch_size)
     comparisons = []
@@ -168,25 +101,10 @@ def _run(options: argparse.Namespace) -> int:
     threads = fusedstep.get_num_threads()
     print(f"NumPy {np.__version__}; fusedstep {fusedstep.__version__}, {fusedstep.isa()}, threads: {threads}\n")
     print(f"{_table(comparisons)}\n\n{WHY}")
-    try:
-        draw(comparisons, options.out, task)
-    except OSError as error:
-        return _failure(error)
+    draw(comparisons, options.out, task)
     if any(c.difference is not None for c in comparisons if not c.norm):
-        return _failure("without batch normalisation the bits should be the same")
-    return 0
-
-
-def main() -> int:
-    """Returns the exit status."""
-    try:
-        return _run(_options())
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except MemoryError as error:
-        return _failure(f"not enough memory: {error}")
+        raise ValueError("without batch normalisation the bits should be the same")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(_run))

@@ -1,10 +1,12 @@
-"""A small fully connected network in NumPy, with a place for batch normalisation after each hidden layer."""
+"""The small fully connected network that the examples train, in NumPy but for batch normalisation and dropout."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+import fusedstep
 
 Array: TypeAlias = NDArray[np.floating[Any]]
 Labels: TypeAlias = NDArray[np.integer[Any]]
@@ -40,13 +42,34 @@ class MakeNorm(Protocol):
     def __call__(self, num_features: int, *, dtype: DTypeLike) -> Norm: ...
 
 
-class Affine:
-    """y = x w + b, with w from He's initialisation (He et al. 2015, arXiv:1502.01852) and b = 0."""
+class Initial(Protocol):
+    """Where weights begin: a function of `fusedstep.initializers`, or `normal(std)`."""
 
-    def __init__(self, inputs: int, outputs: int, rng: np.random.Generator, dtype: DTypeLike) -> None:
-        # Drawn in float64 whatever the type is, so that both types start from the same weights up to rounding.
-        self.w: Array = (rng.standard_normal((inputs, outputs)) * np.sqrt(2 / inputs)).astype(dtype)
-        self.b: Array = np.zeros(outputs, dtype)
+    def __call__(self, shape: tuple[int, int], /, *, dtype: DTypeLike, rng: np.random.Generator) -> Array: ...
+
+
+def normal(std: float) -> Initial:
+    """Weights from a normal distribution of this standard deviation, whatever their number."""
+
+    def draw(shape: tuple[int, int], /, *, dtype: DTypeLike, rng: np.random.Generator) -> Array:
+        w: Array = (rng.standard_normal(shape) * std).astype(dtype)
+        return w
+
+    return draw
+
+
+def he_normal(shape: tuple[int, int], /, *, dtype: DTypeLike, rng: np.random.Generator) -> Array:
+    # Drawn in float64 whatever the type is, so that both types start from the same weights up to rounding.
+    w: Array = (rng.standard_normal(shape) * np.sqrt(2 / shape[0])).astype(dtype)
+    return w
+
+
+class Affine:
+    """y = x w + b."""
+
+    def __init__(self, w: Array) -> None:
+        self.w = w
+        self.b: Array = np.zeros(w.shape[1], w.dtype)
 
     def forward(self, x: Array, training: bool) -> Array:
         self._x = x
@@ -72,6 +95,32 @@ class ReLU:
         return dout * self._positive
 
 
+class Sigmoid:
+    """y = 1 / (1 + exp(-x))."""
+
+    def forward(self, x: Array, training: bool) -> Array:
+        # By tanh, because exp(-x) overflows where x is far below zero.
+        self._y: Array = 0.5 * np.tanh(0.5 * x) + 0.5
+        return self._y
+
+    def backward(self, dout: Array) -> Array:
+        return dout * self._y * (1 - self._y)
+
+
+class Tanh:
+    """y = tanh(x)."""
+
+    def forward(self, x: Array, training: bool) -> Array:
+        self._y: Array = np.tanh(x)
+        return self._y
+
+    def backward(self, dout: Array) -> Array:
+        return dout * (1 - self._y * self._y)
+
+
+ACTIVATIONS: dict[str, type[Layer]] = {"sigmoid": Sigmoid, "tanh": Tanh, "relu": ReLU}
+
+
 def softmax_cross_entropy(scores: Array, labels: Labels) -> tuple[float, Array]:
     """The mean cross-entropy of softmax(scores), shape (batch, classes), and its gradient with respect to scores."""
     rows = np.arange(len(labels))
@@ -87,13 +136,16 @@ def softmax_cross_entropy(scores: Array, labels: Labels) -> tuple[float, Array]:
 
 
 class Network:
-    """Affine, batch normalisation (where it is asked for) and ReLU for each hidden layer, then an affine layer.
+    """Affine, batch normalisation, activation and dropout for each hidden layer, then an affine layer.
 
     Arguments:
         sizes: The numbers of inputs, of units of each hidden layer, and of classes.
         rng: Where the weights come from: equal generators give equal networks.
         dtype: float32 or float64.
         norm: The batch-normalisation layer's class, or None to do without.
+        activation: "sigmoid", "tanh" or "relu".
+        initial: Where the weights begin.
+        dropout: The part of each hidden layer's results that is dropped in training; 0 to do without.
 
     Attributes:
         params: The parameters by name: W1, b1, gamma1, beta1, W2 ... They are the layers' own arrays, so an optimizer
@@ -101,14 +153,22 @@ class Network:
     """
 
     def __init__(
-        self, sizes: Sequence[int], rng: np.random.Generator, dtype: DTypeLike, norm: MakeNorm | None = None
+        self,
+        sizes: Sequence[int],
+        rng: np.random.Generator,
+        dtype: DTypeLike = np.float64,
+        norm: MakeNorm | None = None,
+        *,
+        activation: str = "relu",
+        initial: Initial = he_normal,
+        dropout: float = 0.0,
     ) -> None:
         self._layers: list[Layer] = []
         self._affines: list[Affine] = []
         self._norms: list[Norm] = []
         self.params: Params = {}
         for i in range(1, len(sizes)):
-            affine = Affine(sizes[i - 1], sizes[i], rng, dtype)
+            affine = Affine(initial((sizes[i - 1], sizes[i]), dtype=dtype, rng=rng))
             self._layers.append(affine)
             self._affines.append(affine)
             self.params |= {f"W{i}": affine.w, f"b{i}": affine.b}
@@ -119,7 +179,18 @@ class Network:
                 self._layers.append(layer)
                 self._norms.append(layer)
                 self.params |= {f"gamma{i}": layer.gamma, f"beta{i}": layer.beta}
-            self._layers.append(ReLU())
+            self._layers.append(ACTIVATIONS[activation]())
+            if dropout > 0:
+                self._layers.append(fusedstep.Dropout(dropout, seed=int(rng.integers(2**63))))
+
+    def activations(self, x: Array) -> list[Array]:
+        """What each activation layer gives for a batch x."""
+        found = []
+        for layer in self._layers:
+            x = layer.forward(x, False)
+            if type(layer) in ACTIVATIONS.values():
+                found.append(x)
+        return found
 
     def scores(self, x: Array, training: bool = False) -> Array:
         """The input of the softmax, shape (batch, classes)."""

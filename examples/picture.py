@@ -1,7 +1,6 @@
 """Draws what `digits.py` found: the loss curves of NumPy and fusedstep over each other, and their times."""
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,25 +11,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
+from style import COLOURS, GREY, SMALL, STYLE, label_ends
 from training import Comparison
 
-# From Okabe & Ito's palette, which colour-blind people can tell apart.
-RULES = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7")
 UPDATE, NORM, REST = "#333333", "#56B4E9", "#DDDDDD"
-GREY = "#555555"
-SMALL = 7.5
-STYLE: dict[Any, Any] = {
-    "font.size": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "axes.labelcolor": GREY,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "legend.frameon": False,
-}
 
 
 def _window(iterations: int) -> int:
@@ -43,34 +27,18 @@ def _smooth(losses: list[float]) -> NDArray[np.float64]:
     return np.maximum(smooth, 1e-12)  # a float32 loss can be 0, which has no logarithm
 
 
-def _spread(positions: list[float], gap: float) -> list[float]:
-    """Moves labels as little as it takes to have neighbours a gap apart."""
-    order = np.argsort(positions)
-    moved = np.array(positions)[order]
-    for _ in range(100):
-        for i in range(len(moved) - 1):
-            push = max(0.0, (gap - (moved[i + 1] - moved[i])) / 2)
-            moved[i] -= push
-            moved[i + 1] += push
-    return [float(moved[i]) for i in np.argsort(order)]
-
-
 def _curves(ax: Axes, comparisons: list[Comparison], limits: tuple[float, float]) -> None:
     iterations = len(comparisons[0].losses[0])
     x = np.arange(_window(iterations), iterations + 1)
     ends = []
-    for c, colour in zip(comparisons, RULES, strict=True):
+    for c, colour in zip(comparisons, COLOURS, strict=False):
         numpy, fused = (_smooth(losses) for losses in c.losses)
         ax.plot(x, numpy, color=colour, alpha=0.3, linewidth=5)
         ax.plot(x, fused, color=colour, linewidth=1)
-        ends.append(float(np.log10(fused[-1])))
+        ends.append((c.rule, colour, float(fused[-1])))
     ax.set(yscale="log", ylim=limits, xlim=(0, iterations), xlabel="iteration")
     ax.yaxis.set_minor_formatter(LogFormatter())  # after a few iterations there may be no power of ten in the limits
-    for c, colour, y in zip(
-        comparisons, RULES, _spread(ends, 0.05 * float(np.log10(limits[1] / limits[0]))), strict=True
-    ):
-        place = ax.get_yaxis_transform()
-        ax.text(1.03, 10**y, c.rule, color=colour, va="center", weight="bold", transform=place)
+    label_ends(ax, ends)
 
 
 def _bars(ax: Axes, comparisons: list[Comparison]) -> None:

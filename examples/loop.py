@@ -1,0 +1,74 @@
+"""Trains one network on images, and keeps what a picture of the training needs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist import Images
+from network import Array, Network
+
+
+class Optimizer(Protocol):
+    """An optimizer of `fusedstep`."""
+
+    def update(self, params: Any, grads: Any) -> None: ...
+
+
+@dataclass
+class History:
+    """The loss of each batch, and the accuracies, from 0 to 1, after each epoch."""
+
+    losses: list[float] = field(default_factory=list)
+    train: list[float] = field(default_factory=list)
+    test: list[float] = field(default_factory=list)
+
+
+def scaled(pixels: NDArray[np.uint8], scale: int, dtype: Any = np.float64) -> Array:
+    """Brightnesses as numbers from 0 to 1."""
+    return pixels.astype(dtype) / scale
+
+
+def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
+    """The rows of each batch of an epoch, shuffled; those left over at the end are not used in it."""
+    shuffled = rng.permutation(count)
+    for i in range(0, count - size + 1, size):
+        yield shuffled[i : i + size]
+
+
+def train(
+    network: Network,
+    optimizer: Optimizer,
+    images: Images,
+    *,
+    epochs: int,
+    batch_size: int,
+    rng: np.random.Generator,
+    after_step: Callable[[], Any] = lambda: None,
+) -> History:
+    """Trains a network in place.
+
+    Arguments:
+        network: What to train.
+        optimizer: What updates its parameters.
+        images: What to train on, and to test on after each epoch.
+        epochs: How often each image is seen.
+        batch_size: The images in a step.
+        rng: Where the batches come from.
+        after_step: Called after each step.
+    """
+    history = History()
+    dtype = network.params["W1"].dtype
+    x_test = scaled(images.x_test, images.scale, dtype)
+    x_train = scaled(images.x_train, images.scale, dtype)
+    for _ in range(epochs):
+        for rows in batches(len(x_train), batch_size, rng):
+            loss, grads = network.gradient(x_train[rows], images.t_train[rows])
+            optimizer.update(network.params, grads)
+            history.losses.append(loss)
+            after_step()
+        history.train.append(network.accuracy(x_train, images.t_train))
+        history.test.append(network.accuracy(x_test, images.t_test))
+    return history

@@ -1,0 +1,50 @@
+"""How the examples' pictures look: colours, fonts, and labels beside the ends of curves."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+# From Okabe & Ito's palette, which colour-blind people can tell apart.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#333333")
+GREY = "#555555"
+SMALL = 7.5
+STYLE: dict[Any, Any] = {
+    "font.size": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.labelcolor": GREY,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "legend.frameon": False,
+}
+SLIDE: dict[Any, Any] = STYLE | {"font.size": 11, "axes.titlesize": 12, "lines.linewidth": 1.8, "savefig.dpi": 150}
+
+
+def _spread(positions: list[float], gap: float) -> list[float]:
+    """Moves labels as little as it takes to have neighbours a gap apart."""
+    order = np.argsort(positions)
+    moved = np.array(positions)[order]
+    for _ in range(100):
+        for i in range(len(moved) - 1):
+            push = max(0.0, (gap - (moved[i + 1] - moved[i])) / 2)
+            moved[i] -= push
+            moved[i + 1] += push
+    return [float(moved[i]) for i in np.argsort(order)]
+
+
+def label_ends(ax: Axes, ends: list[tuple[str, str, float]], gap: float = 0.05) -> None:
+    """Writes names to the right of the axes, each where its curve ends, apart enough to be read.
+
+    Arguments:
+        ax: Axes with their final limits and scale.
+        ends: The name, colour and last value of each curve.
+        gap: The least distance of two names, as a part of the axes' height.
+    """
+    to_height = ax.transData + ax.transAxes.inverted()
+    heights = [float(to_height.transform((ax.get_xlim()[0], value))[1]) for _, _, value in ends]
+    for (name, colour, _), height in zip(ends, _spread(heights, gap), strict=True):
+        ax.text(1.03, height, name, color=colour, va="center", weight="bold", transform=ax.transAxes)
