@@ -16,8 +16,6 @@ namespace {
 constexpr std::int64_t kSegmentElements = 65536, kSegmentRows = 1024, kMaxSegments = 64;
 // A group of channels up to this size is read a second time from the cache, so statistics and result are one task.
 constexpr std::int64_t kCacheBytes = 4 << 20;
-// A result of this size would drive its own beginning, and the input, out of the last cache.
-constexpr std::int64_t kPastCachesBytes = 16 << 20;
 // Short runs don't go past the caches: a line at the end of one, which is stored in part past them and in part not, is
 // slow. Where rows follow each other, less so.
 constexpr std::int64_t kLongRowBytes = 512, kLongPlaneBytes = 2048;

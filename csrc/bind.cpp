@@ -89,6 +89,50 @@ void require_same_type(const Name& name, const py::array& a, const Name& other_n
                               text(other.dtype()));
 }
 
+py::array as_native(const Name& name, const py::object& given) {
+    if (!py::isinstance<py::array>(given))
+        throw py::type_error(name.text() + " is a " + type_name(given) + ", expected an array");
+    require_native(name, given);
+    return given;
+}
+
+bool same_order(const py::array& x, const py::array& other) {
+    if (native_type(other) != native_type(x)) return false;
+    if (is_plain(x) && is_plain(other)) return true;
+    const View a = view_of(x), b = view_of(other);
+    for (std::size_t d = 0; d < a.shape.size(); ++d)
+        if (a.shape[d] > 1 && a.strides[d] != b.strides[d]) return false;
+    return b.aligned;
+}
+
+// Whether it shares memory with an array that is read, but is not that array.
+static bool lies_across(const py::array& written, std::initializer_list<const py::array*> read) {
+    const Span out = span_of(view_of(written), true);
+    return std::any_of(read.begin(), read.end(), [&](const py::array* other) {
+        const Span in = span_of(view_of(*other), false);
+        return out.meets(in) && out.low != in.low;
+    });
+}
+
+Output::Output(const py::array& x, const py::object& given, std::initializer_list<const py::array*> read)
+    : given_(given) {
+    if (given.is_none()) {
+        array_ = result_like(x);
+        return;
+    }
+    array_ = as_native({"out"}, given);
+    require_same_shape({"out"}, array_, {"x"}, x);
+    require_same_type({"out"}, array_, {"x"}, x);
+    require_writeable({"out"}, array_);
+    if (!same_order(x, array_) || lies_across(array_, read)) array_ = result_like(x);
+}
+
+py::object Output::finish() {
+    if (given_.is_none()) return array_;
+    if (!array_.is(given_)) numpy().attr("copyto")(given_, array_);
+    return given_;
+}
+
 }  // namespace fusedstep
 
 PYBIND11_MODULE(_native, module) {
@@ -100,6 +144,7 @@ PYBIND11_MODULE(_native, module) {
     module.attr("compiler") = FUSEDSTEP_COMPILER;
     bind_update(module);
     bind_batch_norm(module);
+    bind_dropout(module);
     bind_memory(module);
 
     module.def("isas", [] {

@@ -4,8 +4,10 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <initializer_list>
 #include <string>
 
+#include "kernels.hpp"
 #include "views.hpp"
 
 namespace fusedstep {
@@ -15,6 +17,7 @@ namespace py = pybind11;
 // Adds the functions of one part of the library to the module.
 void bind_update(py::module_& module);
 void bind_batch_norm(py::module_& module);
+void bind_dropout(py::module_& module);
 void bind_memory(py::module_& module);
 
 // How an error names an array: params['W1'], state['W1']['m'], x. Put together only when an error is raised.
@@ -51,5 +54,40 @@ void require_writeable(const Name& name, const py::array& a);
 void require_distinct_elements(const Name& name, const py::array& a);
 void require_same_shape(const Name& name, const py::array& a, const Name& other_name, const py::array& other);
 void require_same_type(const Name& name, const py::array& a, const Name& other_name, const py::array& other);
+
+// The array that an argument is; an error if it is something else or of another type than float32 and float64.
+py::array as_native(const Name& name, const py::object& given);
+
+// Whether an array has the type of x, and its elements where x, of the same shape, has them.
+bool same_order(const py::array& x, const py::array& other);
+
+// Where a result goes: to the array the caller gave if its elements lie as those of x, which has no gaps, and it
+// doesn't lie across what is read; else there by a copy.
+class Output {
+  public:
+    Output(const py::array& x, const py::object& given, std::initializer_list<const py::array*> read);
+
+    template <class T> T* data() { return reinterpret_cast<T*>(address(array_)); }
+
+    py::object finish();
+
+  private:
+    py::object given_;
+    py::array array_ = py::reinterpret_steal<py::array>(nullptr);  // not py::array(), which makes an empty array
+};
+
+// Calls f(T()) with the type of an array, without the GIL.
+template <class F> void with_type(const py::array& a, F f) {
+    const int type = native_type(a);
+    const py::gil_scoped_release released;
+    if (type == kFloat32)
+        f(float());
+    else
+        f(double());
+}
+
+template <class T> const T* elements(const py::array& a) {
+    return reinterpret_cast<const T*>(address(a));
+}
 
 }  // namespace fusedstep

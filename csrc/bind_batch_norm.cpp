@@ -19,7 +19,7 @@ struct Input {
     py::array x;
     Layout layout;
 
-    Input(const char* name, const py::object& given, py::ssize_t channel_axis) : x(as_array(name, given)) {
+    Input(const char* name, const py::object& given, py::ssize_t channel_axis) : x(as_native({name}, given)) {
         const py::ssize_t axis = channel_axis < 0 ? channel_axis + x.ndim() : channel_axis;
         if (axis < 0 || axis >= x.ndim())
             throw py::value_error("channel_axis is " + std::to_string(channel_axis) + ", " + name + " has shape " +
@@ -45,66 +45,11 @@ struct Input {
         }
     }
 
-    static py::array as_array(const char* name, const py::object& given) {
-        if (!py::isinstance<py::array>(given))
-            throw py::type_error(std::string(name) + " is a " + type_name(given) + ", expected an array");
-        require_native({name}, given);
-        return given;
-    }
-
     void require_elements() const {
         if (layout.count() == 0 && layout.channels != 0)
             throw py::value_error("x has shape " + text(x.attr("shape")) +
                                   ", which leaves no elements to take the mean of");
     }
-
-    bool same_order(const py::array& other) const {
-        if (native_type(other) != native_type(x)) return false;
-        if (is_plain(x) && is_plain(other)) return true;
-        const View a = view_of(x), b = view_of(other);
-        for (std::size_t d = 0; d < a.shape.size(); ++d)
-            if (a.shape[d] > 1 && a.strides[d] != b.strides[d]) return false;
-        return b.aligned;
-    }
-};
-
-// Where a result goes: to the array the caller gave if its elements lie as those of x, else there by a copy.
-class Output {
-  public:
-    Output(const Input& input, const py::object& given, std::initializer_list<const py::array*> read) : given_(given) {
-        if (given.is_none()) {
-            array_ = result_like(input.x);
-            return;
-        }
-        array_ = Input::as_array("out", given);
-        require_same_shape({"out"}, array_, {"x"}, input.x);
-        require_same_type({"out"}, array_, {"x"}, input.x);
-        require_writeable({"out"}, array_);
-        if (!fits(input, read)) array_ = result_like(input.x);
-    }
-
-    template <class T> T* data() { return reinterpret_cast<T*>(address(array_)); }
-
-    py::object finish() {
-        if (given_.is_none()) return array_;
-        if (!array_.is(given_)) numpy().attr("copyto")(given_, array_);
-        return given_;
-    }
-
-  private:
-    // Also where it is one of the arrays that are read, but not where it lies across one.
-    bool fits(const Input& input, std::initializer_list<const py::array*> read) const {
-        if (!input.same_order(array_)) return false;
-        const Span out = span_of(view_of(array_), true);
-        for (const py::array* other : read) {
-            const Span in = span_of(view_of(*other), false);
-            if (out.meets(in) && out.low != in.low) return false;
-        }
-        return true;
-    }
-
-    py::object given_;
-    py::array array_ = py::reinterpret_steal<py::array>(nullptr);  // not py::array(), which makes an empty array
 };
 
 // One number for each channel, as doubles; a copy, as out may lie where the array does.
@@ -147,7 +92,7 @@ class Running {
   public:
     Running(const char* name, const py::object& given, const Layout& layout) {
         if (given.is_none()) return;
-        array_ = Input::as_array(name, given);
+        array_ = as_native({name}, given);
         require_writeable({name}, array_);
         if (array_.ndim() != 1 || array_.shape(0) != layout.channels)
             throw py::value_error(std::string(name) + " has shape " + text(array_.attr("shape")) + ", x has " +
@@ -173,20 +118,6 @@ class Running {
     py::array array_ = py::reinterpret_steal<py::array>(nullptr);
 };
 
-// Calls f(T()) with the type of an array, without the GIL.
-template <class F> void with_type(const py::array& a, F f) {
-    const int type = native_type(a);
-    const py::gil_scoped_release released;
-    if (type == kFloat32)
-        f(float());
-    else
-        f(double());
-}
-
-template <class T> const T* elements(const py::array& a) {
-    return reinterpret_cast<const T*>(address(a));
-}
-
 py::tuple training(const py::object& given, const py::object& gamma_given, const py::object& beta_given, double eps,
                    py::ssize_t channel_axis, const py::object& out, const py::object& running_mean,
                    const py::object& running_var, double decay, bool unbiased) {
@@ -195,7 +126,7 @@ py::tuple training(const py::object& given, const py::object& gamma_given, const
     const Layout& layout = input.layout;
     const PerChannel gamma("gamma", gamma_given, layout), beta("beta", beta_given, layout);
     Running mean_so_far("running_mean", running_mean, layout), var_so_far("running_var", running_var, layout);
-    Output y(input, out, {&input.x});
+    Output y(input.x, out, {&input.x});
     Doubles mean(layout.channels), inv_std(layout.channels);
     const std::unique_ptr<double[]> var(new double[static_cast<std::size_t>(layout.channels)]);
     double *mean_data = mean.mutable_data(), *inv_std_data = inv_std.mutable_data();
@@ -216,7 +147,7 @@ py::object inference(const py::object& given, const py::object& gamma_given, con
     const Input input("x", given, channel_axis);
     const PerChannel gamma("gamma", gamma_given, input.layout), beta("beta", beta_given, input.layout),
         mean("mean", mean_given, input.layout), var("var", var_given, input.layout);
-    Output y(input, out, {&input.x});
+    Output y(input.x, out, {&input.x});
     with_type(input.x, [&](auto zero) {
         using T = decltype(zero);
         batch_norm_inference(input.layout, elements<T>(input.x), y.data<T>(), gamma.data(), beta.data(), mean.data(),
@@ -237,16 +168,16 @@ py::tuple backward(const py::object& dout_given, const py::object& given, const 
     const Input input("x", given, channel_axis);
     input.require_elements();
     const Layout& layout = input.layout;
-    py::array dout = Input::as_array("dout", dout_given);
+    py::array dout = as_native({"dout"}, dout_given);
     require_same_shape({"dout"}, dout, {"x"}, input.x);
     const PerChannel gamma("gamma", gamma_given, layout), mean("mean", mean_given, layout),
         inv_std("inv_std", inv_std_given, layout);
-    if (!input.same_order(dout)) {
+    if (!same_order(input.x, dout)) {
         const py::array copy = result_like(input.x);
         numpy().attr("copyto")(copy, dout);
         dout = copy;
     }
-    Output dx(input, out, {&input.x, &dout});
+    Output dx(input.x, out, {&input.x, &dout});
     Doubles dgamma(layout.channels), dbeta(layout.channels);
     double *dgamma_data = dgamma.mutable_data(), *dbeta_data = dbeta.mutable_data();
     with_type(input.x, [&](auto zero) {

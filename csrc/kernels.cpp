@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "batch_norm_loops.hpp"
+#include "dropout_loops.hpp"
 #include "update_rules.hpp"
 
 namespace {
@@ -62,7 +63,11 @@ template <class T> constexpr fusedstep::BatchNormTable<T> kBatchNorm = {
 namespace fusedstep {
 
 extern const KernelTable FUSEDSTEP_TABLE;
-const KernelTable FUSEDSTEP_TABLE = {FUSEDSTEP_ISA, kRules, sizeof kRules / sizeof kRules[0], kBatchNorm<float>,
-                                     kBatchNorm<double>};
+const KernelTable FUSEDSTEP_TABLE = {FUSEDSTEP_ISA,
+                                     kRules,
+                                     sizeof kRules / sizeof kRules[0],
+                                     kBatchNorm<float>,
+                                     kBatchNorm<double>,
+                                     {dropout<float>, dropout<double>}};
 
 }  // namespace fusedstep

@@ -48,12 +48,29 @@ template <class T> struct BatchNormTable {
     BatchNormKernels<T> channel, panel;
 };
 
+// Which elements dropout keeps: a function of the seed, the number of the call and the element's number. An element's
+// 32 random bits are compared with the threshold; what is kept is scaled.
+struct DropoutMask {
+    std::uint64_t seed, call;
+    std::uint32_t threshold;
+    double scale;
+};
+
+// Elements begin at number `first` of an array, a multiple of kDropoutElements. y may be x.
+using DropoutFunction = void (*)(const void* x, void* y, std::int64_t first, std::int64_t n, const DropoutMask& mask,
+                                 bool past_caches);
+constexpr std::int64_t kDropoutElements = 64;
+
+// A result of this size would drive its own beginning, and the input, out of the last cache.
+constexpr std::int64_t kPastCachesBytes = 16 << 20;
+
 struct KernelTable {
     const char* isa;
     const UpdateRule* rules;
     int rule_count;
     BatchNormTable<float> batch_norm_float32;
     BatchNormTable<double> batch_norm_float64;
+    DropoutFunction dropout[2];
 };
 
 }  // namespace fusedstep

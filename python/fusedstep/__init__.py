@@ -13,6 +13,7 @@ from fusedstep.config import (
     show_config,
     use_isa,
 )
+from fusedstep.dropout import Dropout, dropout
 from fusedstep.optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSProp, RMSprop
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "BatchNorm",
+    "Dropout",
     "Momentum",
     "Nesterov",
     "Optimizer",
@@ -30,6 +32,7 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
+    "dropout",
     "get_num_threads",
     "isa",
     "isas",

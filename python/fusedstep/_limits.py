@@ -13,6 +13,7 @@ LIMITS = {
     "eps": (math.inf, False),
     "weight_decay": (math.inf, False),
     "decay": (1.0, True),
+    "rate": (1.0, False),
 }
 
 

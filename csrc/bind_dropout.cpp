@@ -1,0 +1,28 @@
+// Dropout: makes what is not contiguous so.
+#include "bind.hpp"
+#include "dropout.hpp"
+
+namespace fusedstep {
+namespace {
+
+py::object apply(const py::object& given, std::uint64_t seed, std::uint64_t call, std::uint32_t threshold, double scale,
+                 const py::object& out) {
+    py::array x = as_native({"x"}, given);
+    if (!is_plain(x)) x = numpy().attr("array")(x, py::arg("order") = "C", py::arg("subok") = false);
+    Output y(x, out, {&x});
+    const DropoutMask mask{seed, call, threshold, scale};
+    with_type(x, [&](auto zero) {
+        using T = decltype(zero);
+        dropout(elements<T>(x), y.data<T>(), sizeof(T) == sizeof(float) ? kFloat32 : kFloat64, x.size(), mask);
+    });
+    return y.finish();
+}
+
+}  // namespace
+
+void bind_dropout(py::module_& module) {
+    using namespace pybind11::literals;
+    module.def("dropout", &apply, "x"_a, "seed"_a, "call"_a, "threshold"_a, "scale"_a, "out"_a);
+}
+
+}  // namespace fusedstep

@@ -1,0 +1,25 @@
+#include "dropout.hpp"
+
+#include <algorithm>
+
+#include "dispatch.hpp"
+#include "float_mode.hpp"
+#include "parallel.hpp"
+
+namespace fusedstep {
+
+void dropout(const void* x, void* y, int type, std::int64_t size, const DropoutMask& mask) {
+    constexpr std::int64_t kTaskElements = 256 * kDropoutElements, kTasksWorthAThread = 2;
+    const DropoutFunction function = table().dropout[type];
+    const std::int64_t item = type == kFloat32 ? sizeof(float) : sizeof(double);
+    const bool past_caches = x != y && size * item >= kPastCachesBytes;
+    const std::int64_t tasks = (size + kTaskElements - 1) / kTaskElements;
+    parallel_for(tasks, kTasksWorthAThread, [&](std::int64_t task) {
+        const FloatMode mode;
+        const std::int64_t begin = task * kTaskElements, n = std::min(kTaskElements, size - begin);
+        function(static_cast<const char*>(x) + begin * item, static_cast<char*>(y) + begin * item, begin, n, mask,
+                 past_caches);
+    });
+}
+
+}  // namespace fusedstep

@@ -1,0 +1,112 @@
+"""Dropout: the layer and its function. The arithmetic is in the extension module."""
+
+import operator
+import secrets
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusedstep import _native
+from fusedstep._limits import checked
+
+Array = NDArray[Any]
+
+
+def _checked_uint64(name: str, value: Any) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, expected an integer") from None
+    if not 0 <= number < 1 << 64:
+        raise ValueError(f"{name} is {value!r}, expected an integer from 0 to 2**64 - 1")
+    return number
+
+
+def dropout(x: Array, rate: float = 0.5, *, seed: int, call: int = 0, out: Array | None = None) -> Array:
+    """Sets a part of the elements to zero at random and scales the others up (Srivastava et al. 2014; inverted dropout).
+
+        y[i] = x[i] (1 / (1 - rate) if u(seed, call, i) >= rate else 0)
+
+    u is uniform in [0, 1) in steps of 2^-32, and i the element's number in row-major order. So the mask is a function of
+    seed, call, shape and rate: it is the same for both types, on every instruction set, with any number of threads,
+    and however the array lies in memory. Nothing is stored. The gradient with respect to x is the same function of the
+    gradient with respect to y: `dropout(dout, rate, seed=seed, call=call)`.
+
+    u is made by Threefry-4x32 with 13 rounds, a counter-based generator, with seed and call as its key (Salmon et al.
+    2011); `fusedstep.reference.dropout_mask` is the same in NumPy.
+
+    Arguments:
+        x: float32 or float64, of any shape. An array that isn't contiguous in row-major order is copied.
+        rate: The part to drop, from 0 to below 1.
+        seed: From 0 to 2^64 - 1. Masks of different seeds are independent.
+        call: From 0 to 2^64 - 1. Masks of different calls are independent.
+        out: Where to put y: an array of the shape and type of x. May be x.
+
+    Returns:
+        y, of the type of x. As the factor is multiplied, a NaN stays one whether it is dropped or not.
+
+    Raises:
+        ValueError: rate, seed or call is out of range, or the shape or type of out isn't that of x.
+        TypeError: x or out is not a float32 or float64 array, or a number is not one.
+    """
+    rate = checked("rate", rate)
+    threshold = min(round(rate * 2**32), 2**32 - 1)
+    return _native.dropout(
+        x, _checked_uint64("seed", seed), _checked_uint64("call", call), threshold, 1 / (1 - rate), out
+    )
+
+
+class Dropout:
+    """A dropout layer; see `dropout` for what it does in training. Otherwise it gives back its input.
+
+    Arguments:
+        rate: The part to drop, from 0 to below 1.
+        seed: From 0 to 2^64 - 1; None for one that the system chooses. Layers with the same seed drop the same
+            elements, so give each its own.
+
+    Attributes:
+        rate: May be changed between calls.
+        seed: What the layer was given, or what was chosen.
+        calls: How many forward passes in training there were; each has its own mask. With seed and calls restored, a
+            layer goes on as if it hadn't been stopped.
+    """
+
+    def __init__(self, rate: float = 0.5, seed: int | None = None) -> None:
+        self.rate = checked("rate", rate)
+        self.seed = secrets.randbits(64) if seed is None else _checked_uint64("seed", seed)
+        self.calls = 0
+        self._saved: tuple[tuple[int, ...], float, int, int] | None = None
+
+    def __repr__(self) -> str:
+        return f"Dropout(rate={self.rate!r}, seed={self.seed!r})"
+
+    def forward(self, x: Array, training: bool = True, out: Array | None = None) -> Array:
+        """Drops a part of x in training. Otherwise gives back x itself, or `out` with its values.
+
+        Raises:
+            ValueError, TypeError: As for `dropout`; the call then doesn't count.
+        """
+        if not training:
+            if out is None:
+                return x
+            return dropout(x, 0.0, seed=0, out=out)
+        y = dropout(x, self.rate, seed=self.seed, call=self.calls, out=out)
+        self._saved = x.shape, self.rate, self.seed, self.calls
+        self.calls += 1
+        return y
+
+    def backward(self, dout: Array, out: Array | None = None) -> Array:
+        """The gradient with respect to the x of the last forward pass in training, by the same mask.
+
+        Raises:
+            RuntimeError: There was no forward pass in training.
+            ValueError: The shape of dout isn't that of x.
+            ValueError, TypeError: As for `dropout`.
+        """
+        if self._saved is None:
+            raise RuntimeError("backward needs a forward pass in training before it")
+        shape, rate, seed, call = self._saved
+        if np.shape(dout) != shape:
+            raise ValueError(f"dout has shape {np.shape(dout)}, x has {shape}")
+        return dropout(dout, rate, seed=seed, call=call, out=out)
