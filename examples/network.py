@@ -100,7 +100,7 @@ class Sigmoid:
 
     def forward(self, x: Array, training: bool) -> Array:
         # By tanh, because exp(-x) overflows where x is far below zero.
-        self._y: Array = 0.5 * np.tanh(0.5 * x) + 0.5
+        self._y: Array = np.tanh(x / 2) / 2 + 0.5
         return self._y
 
     def backward(self, dout: Array) -> Array:

@@ -24,14 +24,14 @@ def _checked_uint64(name: str, value: Any) -> int:
 
 
 def dropout(x: Array, rate: float = 0.5, *, seed: int, call: int = 0, out: Array | None = None) -> Array:
-    """Sets a part of the elements to zero at random and scales the others up (Srivastava et al. 2014; inverted dropout).
+    """Drops a part of the elements at random and scales the others up (Srivastava et al. 2014, in its inverted form).
 
         y[i] = x[i] (1 / (1 - rate) if u(seed, call, i) >= rate else 0)
 
-    u is uniform in [0, 1) in steps of 2^-32, and i the element's number in row-major order. So the mask is a function of
-    seed, call, shape and rate: it is the same for both types, on every instruction set, with any number of threads,
-    and however the array lies in memory. Nothing is stored. The gradient with respect to x is the same function of the
-    gradient with respect to y: `dropout(dout, rate, seed=seed, call=call)`.
+    u is uniform in [0, 1) in steps of 2^-32, and i the element's number in row-major order. So the mask is the same for
+    both types, on every instruction set, with any number of threads, and however the array lies in memory, and it need
+    not be stored: the gradient with respect to x is `dropout(dout, rate, seed=seed, call=call)`, where dout is that with
+    respect to y.
 
     u is made by Threefry-4x32 with 13 rounds, a counter-based generator, with seed and call as its key (Salmon et al.
     2011); `fusedstep.reference.dropout_mask` is the same in NumPy.
