@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 import fusedstep as fs
-from benchmarks import norms, peers
+from benchmarks import dropouts, norms, peers
 from benchmarks.baselines import Limit, options
 from benchmarks.rows import UpdateCase, checked_first_step
 from benchmarks.training import Training
 from benchmarks.workloads import (
     BOOK,
+    LIMIT,
     LISTS,
     LR,
     NETWORKS,
@@ -183,11 +184,34 @@ def _norm_floors() -> Iterator[Floor]:
                 yield Floor(name, floor, aim, make, package="torch")
 
 
+def _dropout(row: str, size: int, threads: int) -> tuple[list[Work], list[Work]]:
+    """Both directions of a row against ours, without the time to get memory for a result."""
+    x, dout = dropouts.problem(size)
+
+    def work(name: str) -> Work:
+        forward, backward = dropouts.MAKERS[name](x, dout)
+        return Work(lambda: (forward(), backward()), threads)
+
+    return [work(row)], [work(OURS_OUT)]
+
+
+def _dropout_floors() -> Iterator[Floor]:
+    for n in THREADS:
+        for row, floor, aim, package in (
+            (BOOK, 5, 10, None),
+            (LIMIT, 0.5, 0.9, None),
+            (norms.PYTORCH, 2, 4, "torch"),
+        ):
+            name = f"dropout, 10 million float32, forward and backward, {threads_text(n)}: {row} / ours"
+            yield Floor(name, floor, aim, partial(_dropout, row, 10_000_000, n), package=package)
+
+
 def floors() -> list[Floor]:
     """All of them."""
     return [
         *_update_floors(),
         *_norm_floors(),
+        *_dropout_floors(),
         Floor("Adam, 500000 float32: step with subnormal moments / normal step", 1.2, 1.05, _subnormal, at_most=True),
         Floor("training iteration [100] * 5: NumPy / ours", 1.35, 1.5, partial(_training, "[100] * 5")),
         Floor("training iteration [1000] * 3: NumPy / ours", 1.5, 1.7, partial(_training, "[1000] * 3")),

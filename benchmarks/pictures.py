@@ -160,6 +160,14 @@ def _norms(run: Run) -> Figure | None:
     return _panels(run, title, {name: panels[name] for name in order})
 
 
+def _dropouts(run: Run) -> Figure | None:
+    panels: dict[str, list[Row]] = {}
+    for row in run.of("dropout"):
+        panels.setdefault(f"{row.work} {row.rule}", []).append(row)
+    title = "Dropout, float32: times as fast as the book's NumPy, best number of threads"
+    return _panels(run, title, {name: list(best(rows).values()) for name, rows in panels.items()})
+
+
 def _training(run: Run) -> Figure | None:
     panels = {f"hidden layers {rows[0].work}": rows for rows in groups(run.of("training")).values()}
     title = "Training iteration (batch normalisation, Adam, float64): times as fast as the book's NumPy"
@@ -170,6 +178,7 @@ PICTURES: dict[str, Callable[[Run], Figure | None]] = {
     "speed.png": _speed,
     "many_arrays.png": _many,
     "batch_norm.png": _norms,
+    "dropout.png": _dropouts,
     "training.png": _training,
 }
 

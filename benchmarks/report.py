@@ -131,7 +131,7 @@ _BESIDE = {
 def _in_summary(row: Row) -> bool:
     if row.kind == "update":
         return (row.rule, row.dtype) == ("Adam", "float32")
-    return row.kind in ("batch norm", "training") or (row.kind, row.rule) == ("many", "Adam")
+    return row.kind in ("batch norm", "dropout", "training") or (row.kind, row.rule) == ("many", "Adam")
 
 
 def _summary(run: Run) -> list[str]:
@@ -140,14 +140,18 @@ def _summary(run: Run) -> list[str]:
         if _in_summary(row):
             works.setdefault((row.kind, row.rule, row.dtype, row.work), []).append(row)
     lines = ["", "## Time of others / time of fusedstep", ""]
-    lines += ["Each with its best number of threads; batch normalisation with `out=`.", ""]
+    lines += ["Each with its best number of threads; batch normalisation and dropout with `out=`.", ""]
     lines += ["| | fusedstep | " + " | ".join(_BESIDE) + " |", "|---|--:" + "|--:" * len(_BESIDE) + "|"]
     for (kind, rule, dtype, work), rows in works.items():
         fastest = best(rows)
         ours = fastest.get(OURS_OUT, fastest.get(OURS))
         if ours is None:
             continue
-        names = {"batch norm": f"batch normalisation {work} {rule}", "training": f"training iteration {work}"}
+        names = {
+            "batch norm": f"batch normalisation {work} {rule}",
+            "dropout": f"dropout {work} {rule}",
+            "training": f"training iteration {work}",
+        }
         cells = [f"{names.get(kind, f'{rule}, {work}')}, {dtype}", duration(ours.median)]
         for alternatives in _BESIDE.values():
             times = [fastest[name].median for name in alternatives if name in fastest]

@@ -22,6 +22,12 @@ OBJECTS = [name for machine, name in PACKED if machine == MACHINE]
 RULES = re.findall(r"\brule<(\w+)>\(", (ROOT / "csrc" / "kernels.cpp").read_text())
 BATCH_NORM = tuple(f"{of}_{what}" for of in ("channel", "panel") for what in ("sums", "normalize", "gradient"))
 BATCH_NORM += ("block_moments", "panel_moments")
+# A packed addition of 32-bit integers, which is what random words are made of.
+PACKED_INTEGERS = {
+    ("x86_64", "kernels_baseline"): r"\bpaddd\s.*%xmm",
+    ("x86_64", "kernels_x86_64_v3"): r"\bvpaddd\s.*%ymm",
+    ("aarch64", "kernels_baseline"): r"\badd\s+v\d+\.4s",
+}
 
 pytestmark = pytest.mark.skipif(
     not OBJECTS or not shutil.which("c++") or not shutil.which("objdump"),
@@ -101,5 +107,8 @@ def test_loops_are_vectorised(build: Path, name: str, scalar: str) -> None:
         used = [name for name in names if any(name in head and op in body for head, body in functions.items())]
         assert used
         missing += [(name, op) for name in used if not packed(op, name)]
-    missing += [(kernel, "mul") for kernel in BATCH_NORM if not packed("mul", f"::{kernel}<{scalar}>")]
+    missing += [(kernel, "mul") for kernel in (*BATCH_NORM, "dropout") if not packed("mul", f"::{kernel}<{scalar}>")]
     assert missing == []
+    random = [body for head, body in functions.items() if re.search(r"random_words|group_factors|::dropout", head)]
+    # 13 rounds of 2 additions: words that are made one at a time have none that is packed.
+    assert sum(len(re.findall(PACKED_INTEGERS[MACHINE, name], body)) for body in random) >= 26

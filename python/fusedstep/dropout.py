@@ -30,8 +30,8 @@ def dropout(x: Array, rate: float = 0.5, *, seed: int, call: int = 0, out: Array
 
     u is uniform in [0, 1) in steps of 2^-32, and i the element's number in row-major order. So the mask is the same for
     both types, on every instruction set, with any number of threads, and however the array lies in memory, and it need
-    not be stored: the gradient with respect to x is `dropout(dout, rate, seed=seed, call=call)`, where dout is that with
-    respect to y.
+    not be stored: with dout the gradient with respect to y, that with respect to x is
+    `dropout(dout, rate, seed=seed, call=call)`.
 
     u is made by Threefry-4x32 with 13 rounds, a counter-based generator, with seed and call as its key (Salmon et al.
     2011); `fusedstep.reference.dropout_mask` is the same in NumPy.
