@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import operator
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeAlias
 
@@ -10,20 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedstep import _native
-from fusedstep._limits import LIMITS, checked
+from fusedstep._limits import LIMITS, checked, checked_count
 
 Arrays: TypeAlias = dict[Any, Any] | list[Any] | tuple[Any, ...] | NDArray[np.floating[Any]]
 LearningRate: TypeAlias = float | Callable[[int], float]
-
-
-def _checked_count(value: Any) -> int:
-    try:
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"iterations is {value!r}, expected an integer") from None
-    if count < 0:
-        raise ValueError(f"iterations is {count}, expected 0 or more")
-    return count
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -58,7 +47,7 @@ class Optimizer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "iterations":
-            value = _checked_count(value)
+            value = checked_count("iterations", value)
         elif name in LIMITS and not (name == "lr" and callable(value)):
             value = checked(name, value)
         object.__setattr__(self, name, value)
@@ -123,7 +112,7 @@ class Optimizer:
         values = own | {k: checked(k, v) if k in LIMITS else v for k, v in given.items()}
         if callable(self.lr):
             values["lr"] = self.lr
-        iterations = _checked_count(state_dict["iterations"])
+        iterations = checked_count("iterations", state_dict["iterations"])
         state = {key: self._copied_state(key, arrays) for key, arrays in state_dict["state"].items()}
         self.__dict__.update(values, iterations=iterations, state=state)
 
