@@ -47,8 +47,8 @@ def test_show_config(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_public_names_are_documented() -> None:
-    for name in fs.__all__:
-        value = getattr(fs, name)
+    modules = (fs, fs.initializers, fs.schedules)
+    for name, value in ((name, getattr(module, name)) for module in modules for name in module.__all__):
         if inspect.isclass(value) or inspect.isroutine(value):
             assert inspect.getdoc(value), name
             members = inspect.getmembers(value, inspect.isroutine) if inspect.isclass(value) else []
@@ -68,11 +68,13 @@ def test_the_readmes_examples_run() -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     ours = [block for block in blocks if "common.optimizer" not in block]
     assert ours
+    names: dict[str, Any] = {}  # a block goes on from the ones before
     for block in ours:
-        names: dict[str, Any] = {}
         exec(block, names)
-        np.testing.assert_allclose(names["params"]["W"], 0.999)
-        assert names["dx"].shape == (32, 100)
+    np.testing.assert_allclose(names["params"]["W"], 0.999)
+    assert names["dx"].shape == (32, 100)
+    assert (names["weights"].shape, names["weights"].dtype) == ((784, 100), np.float32)
+    assert names["sgd"].lr(10_000) == 0
 
 
 def test_no_flags_that_break_the_promises() -> None:

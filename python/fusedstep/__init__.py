@@ -1,6 +1,6 @@
 """Fused optimizer updates and batch normalisation for NumPy arrays, bit for bit what the plain formulas give."""
 
-from fusedstep import reference, schedules
+from fusedstep import initializers, reference, schedules
 from fusedstep._native import version as __version__
 from fusedstep.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
 from fusedstep.config import (
@@ -34,6 +34,7 @@ __all__ = [
     "batch_norm_inference",
     "dropout",
     "get_num_threads",
+    "initializers",
     "isa",
     "isas",
     "reference",

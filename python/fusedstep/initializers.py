@@ -1,0 +1,313 @@
+"""Initial weights, of a variance that keeps that of the activations or of the gradients from layer to layer.
+
+    w = gain sqrt(variance) z            *_normal:  z standard normal
+    w = gain sqrt(3 variance) u          *_uniform: u uniform from -1 to 1, whose variance is 1/3
+
+    lecun_*    variance = 1 / fan_in                   for linear units and those like tanh near 0
+    xavier_*   variance = 2 / (fan_in + fan_out)       the same, a compromise with the gradients' variance
+    he_*       variance = 2 / fan_in or 2 / fan_out    for ReLU, which halves the mean square
+
+The fans are the numbers of inputs of an output and of outputs of an input; see `fans` for the axes they are read from.
+The normal distributions are not truncated. Those of Keras and JAX are, at two standard deviations.
+
+Numbers are drawn in float64 and rounded to the type asked for, so float32 and float64 start from the same weights up to
+rounding. Biases want no initializer: `np.zeros`.
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fusedstep._limits import checked
+
+__all__ = [
+    "Fans",
+    "fans",
+    "he_normal",
+    "he_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "xavier_normal",
+    "xavier_uniform",
+]
+
+Array = NDArray[Any]
+Mode: TypeAlias = Literal["fan_in", "fan_out"]
+# Quoted, as below, so that importing this does not import numpy.random, which NumPy leaves until it is used.
+RNG: TypeAlias = (
+    "np.random.Generator | np.random.BitGenerator | np.random.SeedSequence | Sequence[int] | NDArray[Any] | int | None"
+)
+
+
+class Fans(NamedTuple):
+    """How many inputs an output has, and how many outputs an input."""
+
+    fan_in: int
+    fan_out: int
+
+
+def fans(shape: Sequence[int], in_axis: int | None = None, out_axis: int | None = None) -> Fans:
+    """The fans of weights of this shape: the inputs' or outputs' axis times the product of the kernel's axes.
+
+    Two axes are (inputs, outputs), as in `x @ W`. Three and more are (outputs, inputs, *kernel), the layout of the
+    book's and of PyTorch's convolutions. For other layouts give both axes:
+
+        PyTorch's Linear, (outputs, inputs):            in_axis=1, out_axis=0
+        Keras' convolutions, (*kernel, inputs, outputs): in_axis=-2, out_axis=-1
+
+    Arguments:
+        shape: The lengths of two or more axes.
+        in_axis: The axis of the inputs; may be negative.
+        out_axis: The axis of the outputs; may be negative.
+
+    Returns:
+        The named tuple (fan_in, fan_out).
+
+    Raises:
+        ValueError: There are fewer than two axes, a length is negative or a fan 0; or of in_axis and out_axis only one
+            is given, one is out of range, or both are the same.
+        TypeError: A length or an axis is not an integer.
+    """
+    lengths = _checked_shape(shape)
+    inputs, outputs = _checked_axes(lengths, in_axis, out_axis)
+    kernel = math.prod(length for axis, length in enumerate(lengths) if axis not in (inputs, outputs))
+    found = Fans(lengths[inputs] * kernel, lengths[outputs] * kernel)
+    for name, fan in found._asdict().items():
+        if fan == 0:
+            raise ValueError(f"shape is {lengths}, which makes {name} 0, expected 1 or more")
+    return found
+
+
+def lecun_normal(
+    shape: Sequence[int],
+    *,
+    gain: float = 1.0,
+    dtype: DTypeLike = np.float32,
+    rng: RNG = None,
+    in_axis: int | None = None,
+    out_axis: int | None = None,
+) -> Array:
+    """LeCun's normal initialisation (LeCun, Bottou, Orr & Müller 1998, Efficient BackProp, section 4.6).
+
+        standard deviation = gain sqrt(1 / fan_in)
+
+    The variance of a linear unit's output is then the mean square of its inputs. This is what the book and the slides
+    call Xavier: the standard deviation 1 / sqrt(n), n being the number of inputs. The slide on LeCun's writes the
+    standard deviation sqrt(1 / fan_in) where the variance 1 / fan_in belongs.
+
+    Arguments:
+        shape: The lengths of two or more axes: two are (inputs, outputs), more are (outputs, inputs, *kernel).
+        gain: Multiplies the standard deviation; finite and >= 0.
+        dtype: float32 or float64.
+        rng: A `numpy.random.Generator`, which advances; a seed or whatever else `numpy.random.default_rng` takes; or
+            None, for other weights every time.
+        in_axis: The axis of the inputs in another layout, see `fans`; given with out_axis or not at all.
+        out_axis: The axis of the outputs in another layout.
+
+    Returns:
+        A new array of the shape and type.
+
+    Raises:
+        ValueError: The shape has no such axes or a fan of 0, or gain or a seed is out of range.
+        TypeError: Something is not of the type that is named here.
+    """
+    fan_in, _ = fans(shape, in_axis, out_axis)
+    return _normal(shape, 1 / fan_in, gain, dtype, rng)
+
+
+def lecun_uniform(
+    shape: Sequence[int],
+    *,
+    gain: float = 1.0,
+    dtype: DTypeLike = np.float32,
+    rng: RNG = None,
+    in_axis: int | None = None,
+    out_axis: int | None = None,
+) -> Array:
+    """LeCun's uniform initialisation (LeCun, Bottou, Orr & Müller 1998, Efficient BackProp, section 4.6).
+
+        from -limit to limit,  limit = gain sqrt(3 / fan_in)
+
+    The variance of a linear unit's output is then the mean square of its inputs. This is what the book and the slides
+    call Xavier: the standard deviation 1 / sqrt(n), n being the number of inputs. The slide on LeCun's writes the
+    standard deviation sqrt(1 / fan_in) where the variance 1 / fan_in belongs.
+
+    Arguments, result and errors are those of `lecun_normal`.
+    """
+    fan_in, _ = fans(shape, in_axis, out_axis)
+    return _uniform(shape, 1 / fan_in, gain, dtype, rng)
+
+
+def xavier_normal(
+    shape: Sequence[int],
+    *,
+    gain: float = 1.0,
+    dtype: DTypeLike = np.float32,
+    rng: RNG = None,
+    in_axis: int | None = None,
+    out_axis: int | None = None,
+) -> Array:
+    """Xavier Glorot's normal initialisation (Glorot & Bengio 2010).
+
+        standard deviation = gain sqrt(2 / (fan_in + fan_out))
+
+    The variance is the harmonic mean of what keeps the activations' and what keeps the gradients'. The book and the
+    slides say Xavier for the standard deviation 1 / sqrt(n), n being the number of inputs: that is `lecun_normal` here.
+
+    Arguments, result and errors are those of `lecun_normal`.
+    """
+    fan_in, fan_out = fans(shape, in_axis, out_axis)
+    return _normal(shape, 2 / (fan_in + fan_out), gain, dtype, rng)
+
+
+def xavier_uniform(
+    shape: Sequence[int],
+    *,
+    gain: float = 1.0,
+    dtype: DTypeLike = np.float32,
+    rng: RNG = None,
+    in_axis: int | None = None,
+    out_axis: int | None = None,
+) -> Array:
+    """Xavier Glorot's uniform initialisation (Glorot & Bengio 2010).
+
+        from -limit to limit,  limit = gain sqrt(6 / (fan_in + fan_out))
+
+    The variance is the harmonic mean of what keeps the activations' and what keeps the gradients'. The book and the
+    slides say Xavier for the standard deviation 1 / sqrt(n), n being the number of inputs: that is `lecun_uniform`
+    here.
+
+    Arguments, result and errors are those of `lecun_normal`.
+    """
+    fan_in, fan_out = fans(shape, in_axis, out_axis)
+    return _uniform(shape, 2 / (fan_in + fan_out), gain, dtype, rng)
+
+
+def he_normal(
+    shape: Sequence[int],
+    *,
+    mode: Mode = "fan_in",
+    gain: float = 1.0,
+    dtype: DTypeLike = np.float32,
+    rng: RNG = None,
+    in_axis: int | None = None,
+    out_axis: int | None = None,
+) -> Array:
+    """Kaiming He's normal initialisation (He et al. 2015, arXiv:1502.01852).
+
+        standard deviation = gain sqrt(2 / fan_in),  or with fan_out in its place
+
+    Half of a ReLU's inputs become 0, so twice LeCun's variance keeps the mean square: of the activations with fan_in,
+    of the gradients with fan_out.
+
+    Arguments:
+        mode: Which fan: "fan_in" or "fan_out", or ValueError is raised.
+
+    The other arguments, result and errors are those of `lecun_normal`.
+    """
+    fan = _checked_fan(mode, fans(shape, in_axis, out_axis))
+    return _normal(shape, 2 / fan, gain, dtype, rng)
+
+
+def he_uniform(
+    shape: Sequence[int],
+    *,
+    mode: Mode = "fan_in",
+    gain: float = 1.0,
+    dtype: DTypeLike = np.float32,
+    rng: RNG = None,
+    in_axis: int | None = None,
+    out_axis: int | None = None,
+) -> Array:
+    """Kaiming He's uniform initialisation (He et al. 2015, arXiv:1502.01852).
+
+        from -limit to limit,  limit = gain sqrt(6 / fan_in),  or with fan_out in its place
+
+    Half of a ReLU's inputs become 0, so twice LeCun's variance keeps the mean square: of the activations with fan_in,
+    of the gradients with fan_out.
+
+    Arguments:
+        mode: Which fan: "fan_in" or "fan_out", or ValueError is raised.
+
+    The other arguments, result and errors are those of `lecun_normal`.
+    """
+    fan = _checked_fan(mode, fans(shape, in_axis, out_axis))
+    return _uniform(shape, 2 / fan, gain, dtype, rng)
+
+
+def _normal(shape: Sequence[int], variance: float, gain: float, dtype: DTypeLike, rng: RNG) -> Array:
+    deviation = checked("gain", gain) * math.sqrt(variance)
+    dtype, generator = _checked_dtype(dtype), _checked_rng(rng)
+    return (deviation * generator.standard_normal(shape)).astype(dtype, copy=False)
+
+
+def _uniform(shape: Sequence[int], variance: float, gain: float, dtype: DTypeLike, rng: RNG) -> Array:
+    limit = checked("gain", gain) * math.sqrt(3 * variance)
+    dtype, generator = _checked_dtype(dtype), _checked_rng(rng)
+    return (limit * generator.uniform(-1.0, 1.0, shape)).astype(dtype, copy=False)
+
+
+def _checked_shape(shape: Any) -> tuple[int, ...]:
+    try:
+        lengths = tuple(map(operator.index, shape))
+    except TypeError:
+        raise TypeError(f"shape is {shape!r}, expected a sequence of integers") from None
+    if len(lengths) < 2:
+        raise ValueError(f"shape is {lengths}, expected two axes or more")
+    if min(lengths) < 0:
+        raise ValueError(f"shape is {lengths}, expected lengths >= 0")
+    return lengths
+
+
+def _checked_axes(shape: tuple[int, ...], in_axis: Any, out_axis: Any) -> tuple[int, int]:
+    if in_axis is None and out_axis is None:
+        return (0, 1) if len(shape) == 2 else (1, 0)
+    if in_axis is None or out_axis is None:
+        raise ValueError(f"in_axis is {in_axis} and out_axis is {out_axis}, expected both or neither")
+    inputs, outputs = _checked_axis("in_axis", in_axis, shape), _checked_axis("out_axis", out_axis, shape)
+    if inputs == outputs:
+        raise ValueError(
+            f"in_axis is {in_axis} and out_axis is {out_axis}, expected two different axes of shape {shape}"
+        )
+    return inputs, outputs
+
+
+def _checked_axis(name: str, value: Any, shape: tuple[int, ...]) -> int:
+    try:
+        axis = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, expected an integer") from None
+    count = len(shape)
+    if not -count <= axis < count:
+        raise ValueError(f"{name} is {axis}, expected {-count} to {count - 1} for shape {shape}")
+    return axis % count
+
+
+def _checked_fan(mode: Any, found: Fans) -> int:
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"mode is {mode!r}, expected 'fan_in' or 'fan_out'")
+    return found.fan_in if mode == "fan_in" else found.fan_out
+
+
+def _checked_dtype(value: Any) -> np.dtype[Any]:
+    try:
+        dtype: np.dtype[Any] | None = None if value is None else np.dtype(value)  # NumPy reads None as float64
+    except TypeError:
+        dtype = None
+    if dtype is None or dtype not in (np.float32, np.float64):
+        raise TypeError(f"dtype is {value!r}, expected float32 or float64")
+    return dtype
+
+
+def _checked_rng(value: Any) -> "np.random.Generator":
+    expected = "expected a numpy.random.Generator, a seed >= 0 or None"
+    try:
+        return np.random.default_rng(value)
+    except ValueError:
+        raise ValueError(f"rng is {value!r}, {expected}") from None
+    except TypeError:
+        raise TypeError(f"rng is {value!r}, {expected}") from None
