@@ -161,6 +161,14 @@ def test_a_seed_reproduces(name: str, seed: str) -> None:
     assert np.all(function((30, 20), rng=4) != w)
 
 
+def test_the_numbers_are_the_generators() -> None:
+    # a deviation of 1/2 and a limit of 1, which round nothing
+    normal = initializers.lecun_normal((4, 3), dtype=np.float64, rng=3)
+    np.testing.assert_array_equal(normal, np.random.default_rng(3).standard_normal((4, 3)) / 2)
+    uniform = initializers.lecun_uniform((3, 4), dtype=np.float64, rng=3)
+    np.testing.assert_array_equal(uniform, np.random.default_rng(3).uniform(-1, 1, (3, 4)))
+
+
 @every_function
 def test_a_generator_advances(name: str) -> None:
     function, _ = VARIANCES[name]

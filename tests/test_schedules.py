@@ -105,10 +105,12 @@ def test_by_another_formula(schedule: Callable[[int], float], formula: Callable[
 EXACT = (
     (StepDecay(0.3, (10,)), {0: 0.3, 9: 0.3}),
     (Exponential(0.3, 0.7, 3), {0: 0.3}),
-    (Polynomial(0.3, 1000, end=1e-5, power=0.9), {0: 0.3, 1000: 1e-5, FAR: 1e-5}),
-    (Cosine(0.3, 1000, end=1e-5), {0: 0.3, 1000: 1e-5, FAR: 1e-5}),
-    (LinearWarmup(0.3, 49), {48: 0.3, 49: 0.3, FAR: 0.3}),
-    (Joined((LinearWarmup(0.3, 49), Cosine(0.3, 51)), (49,)), {48: 0.3, 49: 0.3, 100: 0.0, FAR: 0.0}),
+    # .001 + (.01 - .001) rounds to another number than .01
+    (Polynomial(0.01, 1000, end=0.001, power=0.9), {0: 0.01, 1000: 0.001, FAR: 0.001}),
+    (Cosine(0.01, 1000, end=0.001), {0: 0.01, 1000: 0.001, FAR: 0.001}),
+    # and .1 * 41 / 41 to another than .1
+    (LinearWarmup(0.1, 41), {40: 0.1, 41: 0.1, FAR: 0.1}),
+    (Joined((LinearWarmup(0.1, 41), Cosine(0.1, 59)), (41,)), {40: 0.1, 41: 0.1, 100: 0.0, FAR: 0.0}),
 )
 
 
