@@ -4,9 +4,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 # From Okabe & Ito's palette, which colour-blind people can tell apart.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#333333")
+# A rule has the same colour in every picture.
+RULE_COLOURS = dict(zip(("SGD", "Momentum", "AdaGrad", "RMSProp", "Adam", "Nesterov", "AdamW"), COLOURS, strict=True))
 GREY = "#555555"
 SMALL = 7.5
 STYLE: dict[Any, Any] = {
@@ -22,6 +25,14 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 SLIDE: dict[Any, Any] = STYLE | {"font.size": 11, "axes.titlesize": 12, "lines.linewidth": 1.8, "savefig.dpi": 150}
+SLIDE_SIZE = (10.0, 5.625)  # inches, 16:9
+
+
+def headline(figure: Figure, title: str, subtitle: str) -> None:
+    """Writes what a picture shows above it, and in grey how it was made."""
+    width, height = figure.get_size_inches()
+    figure.text(0.12 / width, 1 - 0.34 / height, title, weight="bold", fontsize=15)
+    figure.text(0.12 / width, 1 - 0.62 / height, subtitle, color=GREY)
 
 
 def _spread(positions: list[float], gap: float) -> list[float]:
