@@ -1,0 +1,270 @@
+"""Walks down three surfaces by five rules: a long valley, a saddle, and a local minimum beside a deeper one.
+
+The valley is the figure of chapter 6 of *Deep Learning from Scratch*, with its learning rates (RMSProp is not in it):
+SGD zigzags across it. Near the saddle and the local minimum the gradient vanishes, so SGD waits or stays; momentum, at
+the same learning rate, is carried on. Adam leaves the local minimum at 0.3, but stays in it at 0.1. Draws a row of
+panels for each surface, prints where each path ends, and animates the picture if asked to.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+import fusedstep as fs
+from command_line import Parser, main, picture_path, whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Path2D = NDArray[np.float64]  # shape (points, 2)
+
+RULES: dict[str, Callable[[float], fs.Optimizer]] = {
+    "SGD": fs.SGD,
+    "Momentum": fs.Momentum,
+    "AdaGrad": fs.AdaGrad,
+    "RMSProp": fs.RMSProp,
+    "Adam": fs.Adam,
+}
+MOST_FRAMES = 100
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A function of x and y, where the paths begin on it, and what part of it is drawn."""
+
+    name: str
+    formula: str
+    f: Callable[[Any, Any], Any]
+    gradient: Callable[[float, float], tuple[float, float]]
+    start: tuple[float, float]
+    lr: dict[str, float]
+    minimum: tuple[float, float]
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+    levels: list[float]
+
+
+TILT = 0.15
+VALLEY = Surface(
+    "A long valley",
+    "x²/20 + y²",
+    lambda x, y: x**2 / 20 + y**2,
+    lambda x, y: (x / 10, 2 * y),
+    (-7.0, 2.0),
+    {"SGD": 0.95, "Momentum": 0.1, "AdaGrad": 1.5, "RMSProp": 0.1, "Adam": 0.3},
+    (0.0, 0.0),
+    (-8.0, 2.6),
+    (-2.7, 2.7),
+    [0.05, 0.2, 0.5, 1, 2, 3.5, 5.5, 8],
+)
+SADDLE = Surface(
+    "A saddle",
+    "x²/2 - y²/2 + y⁴/4",
+    lambda x, y: x**2 / 2 - y**2 / 2 + y**4 / 4,
+    lambda x, y: (x, y**3 - y),
+    (-2.0, 0.001),
+    {"SGD": 0.1, "Momentum": 0.1, "AdaGrad": 0.5, "RMSProp": 0.05, "Adam": 0.3},
+    (0.0, 1.0),
+    (-2.3, 1.7),
+    (-0.8, 1.7),
+    [-0.22, -0.15, -0.07, -0.001, 0.15, 0.4, 0.8, 1.4, 2.2],
+)
+TWO_MINIMA = Surface(
+    "A local minimum beside a deeper one",
+    "x⁴/4 - x²/2 - 0.15 x + y²/2",
+    lambda x, y: x**4 / 4 - x**2 / 2 - TILT * x + y**2 / 2,
+    lambda x, y: (x**3 - x - TILT, y),
+    (-1.8, 0.8),
+    {"SGD": 0.1, "Momentum": 0.1, "AdaGrad": 0.5, "RMSProp": 0.05, "Adam": 0.3},
+    (1.068, 0.0),
+    (-2.15, 1.9),
+    (-0.85, 1.05),
+    [-0.37, -0.28, -0.18, -0.09, -0.03, 0.011, 0.1, 0.3, 0.6, 1.1],
+)
+SURFACES = (VALLEY, SADDLE, TWO_MINIMA)
+
+
+def walk(surface: Surface, rule: str, iterations: int) -> Path2D:
+    """The points that a rule visits, the start included."""
+    optimizer = RULES[rule](surface.lr[rule])
+    params: dict[str, float] = dict(zip("xy", surface.start, strict=True))
+    path = [surface.start]
+    for _ in range(iterations):
+        dx, dy = surface.gradient(params["x"], params["y"])
+        optimizer.update(params, {"x": dx, "y": dy})
+        path.append((params["x"], params["y"]))
+    return np.array(path)
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _number(value: float) -> str:
+    return _minus(f"{round(float(value), 2) + 0.0:.2f}")
+
+
+def _crossings(path: Path2D) -> int:
+    """How often a path crosses the valley's floor, y = 0."""
+    return int(np.sum(path[1:, 1] * path[:-1, 1] < 0))
+
+
+def _on_saddle(path: Path2D) -> bool:
+    return bool(abs(path[-1, 1]) < 0.1)
+
+
+def _deeper(path: Path2D) -> bool:
+    return bool(path[-1, 0] > 0.5)
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names) or "none"
+
+
+def _findings(paths: dict[str, dict[str, Path2D]], iterations: int) -> tuple[str, list[str]]:
+    """The title of the picture, and that of each row."""
+    steps = "1 step" if iterations == 1 else f"{iterations} steps"
+    valley, saddle, minima = (paths[surface.name] for surface in SURFACES)
+    crossings = {rule: _crossings(path) for rule, path in valley.items()}
+    on_saddle = [rule for rule, path in saddle.items() if _on_saddle(path)]
+    deeper = [rule for rule, path in minima.items() if _deeper(path)]
+    rows = [
+        "crossings of its floor: " + ", ".join(f"{rule} {count}" for rule, count in crossings.items()),
+        f"still on it after {steps}: {_listed(on_saddle)}",
+        f"in the deeper one after {steps}: {_listed(deeper)}",
+    ]
+    if crossings["SGD"] > iterations / 2 and on_saddle == ["SGD"] and "Momentum" in deeper and "SGD" not in deeper:
+        title = f"In {steps} SGD zigzags, waits at a saddle and stays in a local minimum; momentum leaves both"
+    else:
+        title = f"Where {steps} of each rule lead{'s' * (iterations == 1)}"
+    return title, [
+        f"{surface.name},  f = {_minus(surface.formula)};  {row}" for surface, row in zip(SURFACES, rows, strict=True)
+    ]
+
+
+def _table(paths: dict[str, dict[str, Path2D]]) -> str:
+    lines = [f"{'surface':37}{'rule':10}{'lr':>6}{'end x':>9}{'end y':>9}{'f':>10}"]
+    lines.append("-" * len(lines[0]))
+    for surface in SURFACES:
+        for rule, path in paths[surface.name].items():
+            x, y = path[-1]
+            lines.append(
+                f"{surface.name:37}{rule:10}{surface.lr[rule]:6g}{x:9.3f}{y:9.3f}{float(surface.f(x, y)):10.4f}"
+            )
+    return "\n".join(lines)
+
+
+class _Panel:
+    """One path on one surface, up to any of its points."""
+
+    def __init__(self, ax: "Axes", surface: Surface, rule: str, path: Path2D) -> None:
+        from style import GREY, RULE_COLOURS
+
+        self._surface, self._path = surface, path
+        x, y = np.meshgrid(np.linspace(*surface.x_range, 160), np.linspace(*surface.y_range, 160))
+        ax.contour(x, y, surface.f(x, y), surface.levels, colors="#BBBBBB", linewidths=0.7, linestyles="solid")
+        ax.plot(*surface.minimum, "x", color=GREY, markersize=7, markeredgewidth=1.6)
+        colour = RULE_COLOURS[rule]
+        (self._line,) = ax.plot([], [], ".-", color=colour, linewidth=1.4, markersize=4.5)
+        ax.plot(*surface.start, "o", color=colour, markerfacecolor="white", markersize=6, markeredgewidth=1.5)
+        (self._end,) = ax.plot([], [], "o", color=colour, markersize=7)
+        self._text = ax.text(0.97, 0.06, "", ha="right", transform=ax.transAxes)
+        self._text.set_bbox({"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.5})
+        ax.set(xlim=surface.x_range, ylim=surface.y_range)
+        ax.locator_params(nbins=3, integer=True)
+        ax.spines[:].set_visible(True)
+        ax.spines[:].set_color("#BBBBBB")
+        ax.tick_params(length=2, labelsize=9)
+
+    def show(self, last: int) -> None:
+        """Draws the path up to this point."""
+        self._line.set_data(*self._path[: last + 1].T)
+        x, y = self._path[last]
+        self._end.set_data([x], [y])
+        self._text.set_text(f"f = {_number(self._surface.f(x, y))}")
+
+
+def _figure(paths: dict[str, dict[str, Path2D]], iterations: int) -> tuple["Figure", list[_Panel]]:
+    from matplotlib.figure import Figure
+
+    from style import RULE_COLOURS, headline
+
+    title, row_titles = _findings(paths, iterations)
+    figure = Figure((12, 6.75))
+    headline(
+        figure,
+        title,
+        "○ start   ● end   \N{MULTIPLICATION SIGN} lowest point.  Each column is a rule, each dot a step.",
+    )
+    panels = []
+    width, height = 0.176, 0.2
+    for row, surface in enumerate(SURFACES):
+        bottom = 0.6 - 0.28 * row
+        figure.text(0.04, bottom + height + 0.012, row_titles[row], fontsize=11)
+        for column, rule in enumerate(RULES):
+            ax = figure.add_axes((0.04 + 0.192 * column, bottom, width, height))
+            if row == 0:
+                ax.text(0.5, 1.2, rule, transform=ax.transAxes, ha="center", weight="bold", color=RULE_COLOURS[rule])
+            if column:
+                ax.tick_params(labelleft=False)
+            panels.append(_Panel(ax, surface, rule, paths[surface.name][rule]))
+    return figure, panels
+
+
+def _animate(figure: "Figure", panels: list[_Panel], iterations: int, gif: Path) -> None:
+    from matplotlib.animation import PillowWriter
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    frames = np.unique(np.linspace(0, iterations, min(iterations + 1, MOST_FRAMES)).round().astype(int))
+    writer = PillowWriter(fps=5)
+    with writer.saving(figure, str(gif), dpi=80), tqdm([*frames, *[iterations] * 10], unit="frame", delay=1) as bar:
+        for last in bar:
+            for panel in panels:
+                panel.show(last)
+            writer.grab_frame()
+
+
+def _options() -> argparse.Namespace:
+    parser = Parser(__doc__, "trajectories.png")
+    parser.add_argument(
+        "--iterations", type=whole(1, 10_000), default=40, help="steps of each rule on each surface (default: 40)"
+    )
+    parser.add_argument(
+        "--gif",
+        type=partial(picture_path, formats=(".gif",)),
+        metavar="FILE",
+        help=f"animate the picture in at most {MOST_FRAMES} frames; takes about half a minute",
+    )
+    return parser.parse_args()
+
+
+def _run() -> None:
+    options = _options()
+    import matplotlib as mpl
+
+    from style import SLIDE
+
+    iterations = options.iterations
+    paths = {surface.name: {rule: walk(surface, rule, iterations) for rule in RULES} for surface in SURFACES}
+    print(_table(paths))
+    with mpl.rc_context(SLIDE):
+        figure, panels = _figure(paths, iterations)
+        for panel in panels:
+            panel.show(iterations)
+        figure.savefig(options.out)
+        if options.gif:
+            _animate(figure, panels, iterations, options.gif)
+
+
+if __name__ == "__main__":
+    sys.exit(main(_run))
