@@ -58,7 +58,12 @@ def train(
         batch_size: The images in a step.
         rng: Where the batches come from.
         after_step: Called after each step.
+
+    Raises:
+        ValueError: There are fewer images than a batch needs.
     """
+    if batch_size > len(images.x_train):
+        raise ValueError(f"batch_size is {batch_size}, more than the {len(images.x_train)} training images")
     history = History()
     dtype = network.params["W1"].dtype
     x_test = scaled(images.x_test, images.scale, dtype)
