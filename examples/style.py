@@ -31,7 +31,7 @@ SLIDE_SIZE = (10.0, 5.625)  # inches, 16:9
 def headline(figure: Figure, title: str, subtitle: str) -> None:
     """Writes what a picture shows above it, and in grey how it was made."""
     width, height = figure.get_size_inches()
-    figure.text(0.12 / width, 1 - 0.34 / height, title, weight="bold", fontsize=15)
+    figure.text(0.12 / width, 1 - 0.34 / height, title, weight="bold", fontsize=14.5)
     figure.text(0.12 / width, 1 - 0.62 / height, subtitle, color=GREY)
 
 
