@@ -1,0 +1,196 @@
+"""Trains one network on handwritten digits by seven rules, and shows how the steps of AdaGrad and RMSProp shrink.
+
+The network is that of chapter 6 of *Deep Learning from Scratch*: four hidden layers of 100 units, ReLU, He's
+initialisation. Each rule has a learning rate that suits it here. What AdaGrad multiplies a gradient with,
+lr / (sqrt(h) + eps), falls as long as there are gradients, because h is the sum of all their squares; RMSProp's h is a
+mean of the last ones, so it levels off. These digits are soon known by heart, and then the gradients fade, AdaGrad's
+step no longer falls and RMSProp's rises again. So the steps are those of trainings with noise added to the pixels anew
+in every batch, where the gradients stay.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+import data
+import fusedstep as fs
+from command_line import Parser, main, whole
+from loop import History, Optimizer, train
+from mnist import CLASSES, Images
+from network import Array, Labels, Network, Params
+
+RULES: dict[str, Callable[[], fs.Optimizer]] = {
+    "SGD": lambda: fs.SGD(lr=0.1),
+    "Momentum": lambda: fs.Momentum(lr=0.03),
+    "Nesterov": lambda: fs.Nesterov(lr=0.03),
+    "AdaGrad": lambda: fs.AdaGrad(lr=0.01),
+    "RMSProp": lambda: fs.RMSProp(lr=0.001),
+    "Adam": lambda: fs.Adam(lr=0.002),
+    "AdamW": lambda: fs.AdamW(lr=0.002),
+}
+ADAPTIVE = ("AdaGrad", "RMSProp")  # with these learning rates their first step is the same: RMSProp's h is 0.01 g^2
+HIDDEN = [100] * 4
+BATCH_SIZE = 100
+NOISE = 0.4  # the standard deviation; pixels are 0 to 1
+LAYER = "W2"
+DIGITS_EPOCHS = 50
+MNIST_EPOCHS = 2
+
+
+class _NoisyNetwork(Network):
+    """Sees other noise on its images in each training batch."""
+
+    noise: np.random.Generator
+
+    def gradient(self, x: Array, labels: Labels) -> tuple[float, Params]:
+        return super().gradient(x + NOISE * self.noise.standard_normal(x.shape), labels)
+
+
+def _train(
+    kind: type[Network], optimizer: Optimizer, images: Images, epochs: int, seed: int, after_step: Callable[[], Any]
+) -> History:
+    network = kind([images.x_train.shape[1], *HIDDEN, CLASSES], np.random.default_rng(seed))
+    if isinstance(network, _NoisyNetwork):
+        network.noise = np.random.default_rng([seed, 2])
+    rng = np.random.default_rng([seed, 1])
+    return train(network, optimizer, images, epochs=epochs, batch_size=BATCH_SIZE, rng=rng, after_step=after_step)
+
+
+def _effective_steps(
+    rule: str, images: Images, epochs: int, seed: int, after_step: Callable[[], Any]
+) -> NDArray[np.float64]:
+    """The median over a layer's weights of lr / (sqrt(h) + eps), after each step."""
+    optimizer: Any = RULES[rule]()
+    steps = []
+
+    def record() -> None:
+        # The median of h first: the quotient falls with h, so its median is at the same weight.
+        h = float(np.median(optimizer.state[LAYER]["h"]))
+        steps.append(optimizer.lr / (h**0.5 + optimizer.eps))
+        after_step()
+
+    _train(_NoisyNetwork, optimizer, images, epochs, seed, record)
+    return np.array(steps)
+
+
+def _window(iterations: int) -> int:
+    return max(1, iterations // 25)
+
+
+def _smooth(losses: list[float]) -> NDArray[np.float64]:
+    windows = np.lib.stride_tricks.sliding_window_view(np.array(losses), _window(len(losses)))
+    smooth: NDArray[np.float64] = np.median(windows, axis=-1)
+    return smooth
+
+
+def _change(steps: NDArray[np.float64]) -> float:
+    """How much a step has grown in the last half of the training, in per cent."""
+    return 100 * float(steps[-1] / steps[(len(steps) - 1) // 2] - 1)
+
+
+def _table(histories: dict[str, History], steps: dict[str, NDArray[np.float64]]) -> str:
+    lines = [f"{'rule':10}{'lr':>7}{'loss':>10}{'test accuracy':>16}"]
+    lines.append("-" * len(lines[0]))
+    lines += [
+        f"{rule:10}{RULES[rule]().lr:7g}{_smooth(h.losses)[-1]:10.1e}{h.test[-1]:16.1%}"
+        for rule, h in histories.items()
+    ]
+    count = len(steps[ADAPTIVE[0]])
+    at = sorted({i for i in (1, 10, 100, 1000) if i < count} | {count})
+    lines += ["", f"{'lr / (sqrt(h) + eps) of ' + LAYER + ', step':34}" + "".join(f"{i:>9}" for i in at)]
+    lines.append("-" * len(lines[-1]))
+    lines += [f"{rule:34}" + "".join(f"{s[i - 1]:9.3f}" for i in at) for rule, s in steps.items()]
+    return "\n".join(lines)
+
+
+def _title(steps: dict[str, NDArray[np.float64]]) -> str:
+    adagrad, rmsprop = (_change(steps[rule]) for rule in ADAPTIVE)
+    signed = [f"{change:+.0f} %".replace("-", "\N{MINUS SIGN}") for change in (adagrad, rmsprop)]
+    if adagrad < -20 and abs(rmsprop) < 10:
+        return f"AdaGrad's steps keep shrinking ({signed[0]} in the last half), RMSProp's don't ({signed[1]})"
+    return f"Effective steps in the last half of the training: AdaGrad's {signed[0]}, RMSProp's {signed[1]}"
+
+
+def _draw(histories: dict[str, History], steps: dict[str, NDArray[np.float64]], out: Path, subtitle: str) -> None:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
+
+    from style import GREY, RULE_COLOURS, SLIDE, SLIDE_SIZE, headline, label_ends
+
+    with mpl.rc_context(SLIDE):
+        figure = Figure(SLIDE_SIZE)
+        headline(figure, _title(steps), subtitle)
+        left, right = (figure.add_axes((x, 0.12, 0.32, 0.67)) for x in (0.065, 0.53))
+        ends = []
+        for rule, history in histories.items():
+            curve = _smooth(history.losses)
+            x = np.arange(len(history.losses) - len(curve), len(history.losses)) + 1
+            style = "--" if rule in ("Nesterov", "AdamW") else "-"  # close to Momentum's and Adam's
+            left.plot(x, curve, style, color=RULE_COLOURS[rule])
+            ends.append((rule, RULE_COLOURS[rule], float(curve[-1])))
+        left.set(yscale="log", title="Loss of a batch, moving median", xlabel="step", xlim=(0, len(x) + x[0] - 1))
+        left.set_ylim(left.get_ylim()[0] / 1.8)  # room for the lowest label
+        left.locator_params(axis="x", integer=True)
+        label_ends(left, ends, 0.07)
+        for rule, values in steps.items():
+            right.plot(np.arange(1, len(values) + 1), values, color=RULE_COLOURS[rule])
+        x = np.array([1, len(values)])
+        right.plot(x, steps["AdaGrad"][-1] * 0.55 * np.sqrt(x[-1] / x), ":", color=GREY)
+        right.set(
+            xscale="log",
+            yscale="log",
+            title=f"lr / (√h + eps), median over {LAYER}, noisy pixels",
+            xlabel="step",
+            xlim=(1, max(2, len(values))),
+        )
+        for axis in (right.xaxis, right.yaxis):
+            axis.set_major_formatter("{x:g}")
+        for axis in (left.yaxis, right.xaxis, right.yaxis):
+            axis.set_minor_formatter(NullFormatter())
+        last = [(f"{rule} {v[-1]:.2f}", RULE_COLOURS[rule], float(v[-1])) for rule, v in steps.items()]
+        label_ends(right, [*last, ("1/√step", GREY, float(steps["AdaGrad"][-1]) * 0.55)], 0.07)
+        figure.savefig(out)
+
+
+def _options() -> argparse.Namespace:
+    parser = Parser(__doc__, "compare_optimizers.png")
+    parser.add_argument(
+        "--epochs",
+        type=whole(1, 10_000),
+        help=f"passes over the training images (default: {DIGITS_EPOCHS}, or {MNIST_EPOCHS} with --mnist)",
+    )
+    parser.add_mnist()
+    return parser.parse_args()
+
+
+def _run() -> None:
+    options = _options()
+    images = data.images(options.mnist)
+    epochs = options.epochs or (MNIST_EPOCHS if options.mnist else DIGITS_EPOCHS)
+    iterations = epochs * (len(images.x_train) // BATCH_SIZE)
+    histories, steps = {}, {}
+    with threadpool_limits(1), tqdm(total=(len(RULES) + len(ADAPTIVE)) * iterations, unit="it", smoothing=0) as bar:
+        for rule, make in RULES.items():
+            bar.set_description(rule)
+            histories[rule] = _train(Network, make(), images, epochs, options.seed, bar.update)
+        for rule in ADAPTIVE:
+            bar.set_description(f"{rule}, noisy pixels")
+            steps[rule] = _effective_steps(rule, images, epochs, options.seed, bar.update)
+    print(_table(histories, steps))
+    task = (
+        f"{len(images.x_train)} handwritten digits, batches of {BATCH_SIZE}, {iterations} steps, "
+        f"{len(HIDDEN)} hidden layers of {HIDDEN[0]}"
+    )
+    _draw(histories, steps, options.out, task)
+
+
+if __name__ == "__main__":
+    sys.exit(main(_run))
