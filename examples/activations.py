@@ -9,8 +9,7 @@ standard deviation of each layer, and what part of it is saturated, within 1 % o
 
 import argparse
 import sys
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,9 @@ from tqdm import tqdm
 
 from command_line import Parser, main
 from network import Array, Initial, Network, he_normal, normal
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INPUTS, UNITS, LAYERS, CLASSES = 1000, 100, 5, 10
 INITIAL: dict[str, Initial] = {
@@ -95,46 +97,36 @@ def _title(activation: str, results: dict[str, list[Array]]) -> str:
     return f"{NAMES[activation]}: std 1 saturates {large}, std 0.01 {small}, {best} {good}"
 
 
-def _draw(activation: str, results: dict[str, list[Array]], out: Path) -> None:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    from style import COLOURS, GREY, SLIDE, SLIDE_SIZE, headline
+def _draw(figure: "Figure", activation: str, results: dict[str, list[Array]]) -> None:
+    from style import COLOURS, GREY
 
     bins = BINS[activation]
     lost = "zero" if activation == "relu" else "saturated"
-    with mpl.rc_context(SLIDE):
-        figure = Figure(SLIDE_SIZE)
-        subtitle = (
-            f"{INPUTS} normal inputs, {UNITS} units in a layer; title: layer {LAYERS}; "
-            "each histogram is scaled to its highest bar"
-        )
-        headline(figure, _title(activation, results), subtitle)
-        for row, (name, label) in enumerate(ROWS.items()):
-            bottom = 0.635 - 0.19 * row
-            figure.text(0.012, bottom + 0.07, label, color=COLOURS[row], weight="bold", va="center")
-            for column, y in enumerate(results[name]):
-                ax = figure.add_axes((0.145 + 0.171 * column, bottom, 0.155, 0.165))
-                counts, _ = np.histogram(y, bins)
-                ax.stairs(counts / max(1, counts.max()), bins, fill=True, color=COLOURS[row])
-                if activation == "relu":
-                    ax.set_xscale("log")
-                names = [f"$10^{{{np.log10(t):.0f}}}$" if activation == "relu" else f"{t:g}" for t in TICKS[activation]]
-                ax.set_xticks(TICKS[activation], [name.replace("-", "\N{MINUS SIGN}") for name in names])
-                if activation != "relu":  # the ticks at the ends would meet their neighbours'
-                    first, _, last = ax.get_xticklabels()
-                    first.set_horizontalalignment("left")
-                    last.set_horizontalalignment("right")
-                ax.minorticks_off()
-                figures = _figures(activation, y)
-                text = f"std {_short(figures.std)}\n{figures.lost:.0%}".replace("%", f" % {lost}")
-                ax.text(0.5, 1, text, color=GREY, fontsize=9, ha="center", va="top", transform=ax.transAxes)
-                ax.set(xlim=bins[[0, -1]], ylim=(0, 1.6), yticks=[])
-                ax.spines["left"].set_visible(False)
-                ax.tick_params(labelbottom=row == len(ROWS) - 1, labelsize=9)
-                if row == 0:
-                    ax.set_title(f"layer {column + 1}", loc="center", fontsize=11)
-        figure.savefig(out)
+    ticks = [f"$10^{{{np.log10(t):.0f}}}$" if activation == "relu" else f"{t:g}" for t in TICKS[activation]]
+    ticks = [tick.replace("-", "\N{MINUS SIGN}") for tick in ticks]
+    for row, (name, label) in enumerate(ROWS.items()):
+        bottom = 0.635 - 0.19 * row
+        figure.text(0.012, bottom + 0.07, label, color=COLOURS[row], weight="bold", va="center")
+        for column, y in enumerate(results[name]):
+            ax = figure.add_axes((0.145 + 0.171 * column, bottom, 0.155, 0.165))
+            counts, _ = np.histogram(y, bins)
+            ax.stairs(counts / max(1, counts.max()), bins, fill=True, color=COLOURS[row])
+            if activation == "relu":
+                ax.set_xscale("log")
+            ax.set_xticks(TICKS[activation], ticks)
+            if activation != "relu":  # the ticks at the ends would meet their neighbours'
+                first, _, last = ax.get_xticklabels()
+                first.set_horizontalalignment("left")
+                last.set_horizontalalignment("right")
+            ax.minorticks_off()
+            figures = _figures(activation, y)
+            text = f"std {_short(figures.std)}\n{figures.lost:.0%}".replace("%", f" % {lost}")
+            ax.text(0.5, 1, text, color=GREY, fontsize=9, ha="center", va="top", transform=ax.transAxes)
+            ax.set(xlim=bins[[0, -1]], ylim=(0, 1.6), yticks=[])
+            ax.spines["left"].set_visible(False)
+            ax.tick_params(labelbottom=row == len(ROWS) - 1, labelsize=9)
+            if row == 0:
+                ax.set_title(f"layer {column + 1}", loc="center", fontsize=11)
 
 
 def _options() -> argparse.Namespace:
@@ -148,11 +140,19 @@ def _options() -> argparse.Namespace:
 
 def _run() -> None:
     options = _options()
+    from style import slide  # before the work, which would be lost without Matplotlib
+
     results = {activation: _results(activation, options.seed) for activation in BINS}
     print("\n\n".join(_table(activation, found) for activation, found in results.items()))
-    out = Path(options.out)
+    subtitle = (
+        f"{INPUTS} normal inputs, {UNITS} units in a layer; title: layer {LAYERS}; "
+        "each histogram is scaled to its highest bar"
+    )
+    out = options.out
     for activation, found in tqdm(results.items(), unit="picture"):
-        _draw(activation, found, out.with_name(f"{out.stem}-{activation}{out.suffix}"))
+        path = out.with_name(f"{out.stem}-{activation}{out.suffix}")
+        with slide(path, _title(activation, found), subtitle) as figure:
+            _draw(figure, activation, found)
 
 
 if __name__ == "__main__":

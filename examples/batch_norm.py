@@ -9,7 +9,7 @@ stays at guessing. With it the network learns from all, from the largest slowly 
 import argparse
 import sys
 from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -21,6 +21,9 @@ from command_line import Parser, main, whole
 from loop import train
 from mnist import CLASSES, Images
 from network import Network, normal
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STDS = [float(std) for std in np.logspace(0, -4, 16)]
 IMAGES = 1000
@@ -71,37 +74,31 @@ def _title(curves: dict[float, Curves]) -> str:
     return f"{len(curves)} weight scales: median training accuracy {medians}"
 
 
-def _draw(curves: dict[float, Curves], out: Path, subtitle: str) -> None:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
+def _draw(figure: "Figure", curves: dict[float, Curves]) -> None:
 
-    from style import COLOURS, GREY, SLIDE, SLIDE_SIZE, headline
+    from style import COLOURS, GREY
 
     colours = {True: COLOURS[0], False: COLOURS[3]}
-    with mpl.rc_context(SLIDE):
-        figure = Figure(SLIDE_SIZE)
-        headline(figure, _title(curves), subtitle)
-        for i, (std, found) in enumerate(curves.items()):
-            row, column = divmod(i, 4)
-            ax = figure.add_axes((0.085 + 0.232 * column, 0.665 - 0.188 * row, 0.2, 0.13))
-            epochs = np.arange(1, len(found[True]) + 1)
-            for norm, style in ((False, "--"), (True, "-")):
-                ax.plot(epochs, found[norm], style, color=colours[norm], clip_on=False)
-                if len(epochs) == 1:
-                    ax.plot(epochs, found[norm], "o", color=colours[norm], clip_on=False)
-            ax.set(xlim=(0, len(epochs)), ylim=(0, 1), yticks=[0, 0.5, 1], yticklabels=["0", "", "1"])
-            ax.set_title(f"std {std:.2g}", fontsize=10, pad=4)
-            for norm, right in ((False, 1.0), (True, 0.78)):
-                text = _percent(found[norm][-1])
-                ax.text(right, 1.08, text, color=colours[norm], fontsize=10, ha="right", transform=ax.transAxes)
-            ax.locator_params(axis="x", integer=True, nbins=4)
-            ax.tick_params(labelbottom=row == 3, labelleft=column == 0, labelsize=10)
-        figure.text(0.012, 0.44, "training accuracy", rotation=90, color=GREY, va="center")
-        figure.text(0.533, 0.012, "epoch", color=GREY, ha="center")
-        first = figure.axes[0]
-        for norm, x, y, text in ((True, 0.03, 0.76, "with batch norm"), (False, 0.66, 0.17, "without")):
-            first.text(x, y, text, color=colours[norm], fontsize=10, weight="bold", transform=first.transAxes)
-        figure.savefig(out)
+    for i, (std, found) in enumerate(curves.items()):
+        row, column = divmod(i, 4)
+        ax = figure.add_axes((0.085 + 0.232 * column, 0.665 - 0.188 * row, 0.2, 0.13))
+        epochs = np.arange(1, len(found[True]) + 1)
+        for norm, style in ((False, "--"), (True, "-")):
+            ax.plot(epochs, found[norm], style, color=colours[norm], clip_on=False)
+            if len(epochs) == 1:
+                ax.plot(epochs, found[norm], "o", color=colours[norm], clip_on=False)
+        ax.set(xlim=(0, len(epochs)), ylim=(0, 1), yticks=[0, 0.5, 1], yticklabels=["0", "", "1"])
+        ax.set_title(f"std {std:.2g}", fontsize=10, pad=4)
+        for norm, right in ((False, 1.0), (True, 0.78)):
+            text = _percent(found[norm][-1])
+            ax.text(right, 1.08, text, color=colours[norm], fontsize=10, ha="right", transform=ax.transAxes)
+        ax.locator_params(axis="x", integer=True, nbins=4)
+        ax.tick_params(labelbottom=row == 3, labelleft=column == 0, labelsize=10)
+    figure.text(0.012, 0.44, "training accuracy", rotation=90, color=GREY, va="center")
+    figure.text(0.533, 0.012, "epoch", color=GREY, ha="center")
+    first = figure.axes[0]
+    for norm, x, y, text in ((True, 0.03, 0.76, "with batch norm"), (False, 0.66, 0.17, "without")):
+        first.text(x, y, text, color=colours[norm], fontsize=10, weight="bold", transform=first.transAxes)
 
 
 def _options() -> argparse.Namespace:
@@ -118,6 +115,8 @@ def _options() -> argparse.Namespace:
 
 def _run() -> None:
     options = _options()
+    from style import slide  # before the work, which would be lost without Matplotlib
+
     images = data.images(options.mnist)
     images = images._replace(x_train=images.x_train[:IMAGES], t_train=images.t_train[:IMAGES])
     steps = options.epochs * (len(images.x_train) // BATCH_SIZE)
@@ -131,7 +130,8 @@ def _run() -> None:
         f"{len(images.x_train)} handwritten digits, batches of {BATCH_SIZE}, "
         f"{len(HIDDEN)} hidden layers of {HIDDEN[0]}, ReLU, SGD with lr {LR:g}"
     )
-    _draw(curves, options.out, task)
+    with slide(options.out, _title(curves), task) as figure:
+        _draw(figure, curves)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ in every batch, where the gradients stay.
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,9 @@ from command_line import Parser, main, whole
 from loop import History, Optimizer, train
 from mnist import CLASSES, Images
 from network import Array, Labels, Network, Params
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RULES: dict[str, Callable[[], fs.Optimizer]] = {
     "SGD": lambda: fs.SGD(lr=0.1),
@@ -118,46 +120,40 @@ def _title(steps: dict[str, NDArray[np.float64]]) -> str:
     return f"Effective steps in the last half of the training: AdaGrad's {signed[0]}, RMSProp's {signed[1]}"
 
 
-def _draw(histories: dict[str, History], steps: dict[str, NDArray[np.float64]], out: Path, subtitle: str) -> None:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
+def _draw(figure: "Figure", histories: dict[str, History], steps: dict[str, NDArray[np.float64]]) -> None:
     from matplotlib.ticker import NullFormatter
 
-    from style import GREY, RULE_COLOURS, SLIDE, SLIDE_SIZE, headline, label_ends
+    from style import GREY, RULE_COLOURS, label_ends
 
-    with mpl.rc_context(SLIDE):
-        figure = Figure(SLIDE_SIZE)
-        headline(figure, _title(steps), subtitle)
-        left, right = (figure.add_axes((x, 0.12, 0.32, 0.67)) for x in (0.065, 0.53))
-        ends = []
-        for rule, history in histories.items():
-            curve = _smooth(history.losses)
-            x = np.arange(len(history.losses) - len(curve), len(history.losses)) + 1
-            style = "--" if rule in ("Nesterov", "AdamW") else "-"  # close to Momentum's and Adam's
-            left.plot(x, curve, style, color=RULE_COLOURS[rule])
-            ends.append((rule, RULE_COLOURS[rule], float(curve[-1])))
-        left.set(yscale="log", title="Loss of a batch, moving median", xlabel="step", xlim=(0, len(x) + x[0] - 1))
-        left.set_ylim(left.get_ylim()[0] / 1.8)  # room for the lowest label
-        left.locator_params(axis="x", integer=True)
-        label_ends(left, ends, 0.07)
-        for rule, values in steps.items():
-            right.plot(np.arange(1, len(values) + 1), values, color=RULE_COLOURS[rule])
-        x = np.array([1, len(values)])
-        right.plot(x, steps["AdaGrad"][-1] * 0.55 * np.sqrt(x[-1] / x), ":", color=GREY)
-        right.set(
-            xscale="log",
-            yscale="log",
-            title=f"lr / (√h + eps), median over {LAYER}, noisy pixels",
-            xlabel="step",
-            xlim=(1, max(2, len(values))),
-        )
-        for axis in (right.xaxis, right.yaxis):
-            axis.set_major_formatter("{x:g}")
-        for axis in (left.yaxis, right.xaxis, right.yaxis):
-            axis.set_minor_formatter(NullFormatter())
-        last = [(f"{rule} {v[-1]:.2f}", RULE_COLOURS[rule], float(v[-1])) for rule, v in steps.items()]
-        label_ends(right, [*last, ("1/√step", GREY, float(steps["AdaGrad"][-1]) * 0.55)], 0.07)
-        figure.savefig(out)
+    left, right = (figure.add_axes((x, 0.12, 0.32, 0.67)) for x in (0.065, 0.53))
+    ends = []
+    for rule, history in histories.items():
+        curve = _smooth(history.losses)
+        x = np.arange(len(history.losses) - len(curve), len(history.losses)) + 1
+        style = "--" if rule in ("Nesterov", "AdamW") else "-"  # close to Momentum's and Adam's
+        left.plot(x, curve, style, color=RULE_COLOURS[rule])
+        ends.append((rule, RULE_COLOURS[rule], float(curve[-1])))
+    left.set(yscale="log", title="Loss of a batch, moving median", xlabel="step", xlim=(0, len(x) + x[0] - 1))
+    left.set_ylim(left.get_ylim()[0] / 1.8)  # room for the lowest label
+    left.locator_params(axis="x", integer=True)
+    label_ends(left, ends, 0.07)
+    for rule, values in steps.items():
+        right.plot(np.arange(1, len(values) + 1), values, color=RULE_COLOURS[rule])
+    x = np.array([1, len(values)])
+    right.plot(x, steps["AdaGrad"][-1] * 0.55 * np.sqrt(x[-1] / x), ":", color=GREY)
+    right.set(
+        xscale="log",
+        yscale="log",
+        title=f"lr / (√h + eps), median over {LAYER}, noisy pixels",
+        xlabel="step",
+        xlim=(1, max(2, len(values))),
+    )
+    for axis in (right.xaxis, right.yaxis):
+        axis.set_major_formatter("{x:g}")
+    for axis in (left.yaxis, right.xaxis, right.yaxis):
+        axis.set_minor_formatter(NullFormatter())
+    last = [(f"{rule} {v[-1]:.2f}", RULE_COLOURS[rule], float(v[-1])) for rule, v in steps.items()]
+    label_ends(right, [*last, ("1/√step", GREY, float(steps["AdaGrad"][-1]) * 0.55)], 0.07)
 
 
 def _options() -> argparse.Namespace:
@@ -173,6 +169,8 @@ def _options() -> argparse.Namespace:
 
 def _run() -> None:
     options = _options()
+    from style import slide  # before the work, which would be lost without Matplotlib
+
     images = data.images(options.mnist)
     epochs = options.epochs or (MNIST_EPOCHS if options.mnist else DIGITS_EPOCHS)
     iterations = epochs * (len(images.x_train) // BATCH_SIZE)
@@ -189,7 +187,8 @@ def _run() -> None:
         f"{len(images.x_train)} handwritten digits, batches of {BATCH_SIZE}, {iterations} steps, "
         f"{len(HIDDEN)} hidden layers of {HIDDEN[0]}"
     )
-    _draw(histories, steps, options.out, task)
+    with slide(options.out, _title(steps), task) as figure:
+        _draw(figure, histories, steps)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ first ones, are next to nothing, and its loss stays at ln 10, that of guessing. 
 import argparse
 import math
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -21,6 +21,9 @@ from command_line import Parser, main, whole
 from loop import History, train
 from mnist import CLASSES
 from network import Array, Initial, Network, he_normal, normal
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def xavier_normal(shape: tuple[int, int], /, *, dtype: DTypeLike, rng: np.random.Generator) -> Array:
@@ -59,32 +62,24 @@ def _title(histories: dict[str, History]) -> str:
     return f"The loss from std 0.01 reaches {last['std 0.01']:.2f}; {learnt}"
 
 
-def _draw(histories: dict[str, History], out: Path, subtitle: str) -> None:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
+def _draw(figure: "Figure", histories: dict[str, History]) -> None:
 
-    from style import COLOURS, GREY, SLIDE, SLIDE_SIZE, headline, label_ends
+    from style import COLOURS, GREY, label_ends
 
-    with mpl.rc_context(SLIDE):
-        figure = Figure(SLIDE_SIZE)
-        headline(figure, _title(histories), subtitle)
-        ax = figure.add_axes((0.07, 0.12, 0.7, 0.72))
-        ends = []
-        # The colours that the same weights have in the pictures of activations.py.
-        for (name, history), colour in zip(histories.items(), COLOURS[1:], strict=False):
-            curve = _smooth(history.losses)
-            steps = len(history.losses)
-            ax.plot(np.arange(steps - len(curve), steps) + 1, curve, color=colour, linewidth=2.5)
-            ends.append((f"{name}: test {history.test[-1]:.0%}".replace("%", " %"), colour, float(curve[-1])))
-        ax.axhline(GUESSING, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
-        ax.set(
-            xlim=(0, steps), ylim=(0, ax.get_ylim()[1]), xlabel="step", ylabel="cross-entropy of a batch, moving mean"
-        )
-        ax.text(0.99 * steps, GUESSING + 0.03, "guessing: ln 10", color=GREY, ha="right", va="bottom")
-        ax.set_ylim(0, 1.12 * ax.get_ylim()[1])
-        ax.locator_params(axis="x", integer=True)
-        label_ends(ax, ends, 0.07)
-        figure.savefig(out)
+    ax = figure.add_axes((0.07, 0.12, 0.7, 0.72))
+    ends = []
+    # The colours that the same weights have in the pictures of activations.py.
+    for (name, history), colour in zip(histories.items(), COLOURS[1:], strict=False):
+        curve = _smooth(history.losses)
+        steps = len(history.losses)
+        ax.plot(np.arange(steps - len(curve), steps) + 1, curve, color=colour, linewidth=2.5)
+        ends.append((f"{name}: test {history.test[-1]:.0%}".replace("%", " %"), colour, float(curve[-1])))
+    ax.axhline(GUESSING, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
+    ax.set(xlim=(0, steps), ylim=(0, ax.get_ylim()[1]), xlabel="step", ylabel="cross-entropy of a batch, moving mean")
+    ax.text(0.99 * steps, GUESSING + 0.03, "guessing: ln 10", color=GREY, ha="right", va="bottom")
+    ax.set_ylim(0, 1.12 * ax.get_ylim()[1])
+    ax.locator_params(axis="x", integer=True)
+    label_ends(ax, ends, 0.07)
 
 
 def _options() -> argparse.Namespace:
@@ -100,6 +95,8 @@ def _options() -> argparse.Namespace:
 
 def _run() -> None:
     options = _options()
+    from style import slide  # before the work, which would be lost without Matplotlib
+
     images = data.images(options.mnist)
     epochs = options.epochs or (MNIST_EPOCHS if options.mnist else DIGITS_EPOCHS)
     steps = epochs * (len(images.x_train) // BATCH_SIZE)
@@ -123,7 +120,8 @@ def _run() -> None:
         f"{len(images.x_train)} handwritten digits, batches of {BATCH_SIZE}, SGD with lr {LR:g}, "
         f"{len(HIDDEN)} hidden layers of {HIDDEN[0]}, ReLU"
     )
-    _draw(histories, options.out, task)
+    with slide(options.out, _title(histories), task) as figure:
+        _draw(figure, histories)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 """How the examples' pictures look: colours, fonts, and labels beside the ends of curves."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,11 +32,26 @@ SLIDE: dict[Any, Any] = STYLE | {"font.size": 11, "axes.titlesize": 12, "lines.l
 SLIDE_SIZE = (10.0, 5.625)  # inches, 16:9
 
 
-def headline(figure: Figure, title: str, subtitle: str) -> None:
-    """Writes what a picture shows above it, and in grey how it was made."""
-    width, height = figure.get_size_inches()
-    figure.text(0.12 / width, 1 - 0.34 / height, title, weight="bold", fontsize=14.5)
-    figure.text(0.12 / width, 1 - 0.62 / height, subtitle, color=GREY)
+@contextmanager
+def slide(out: Path, title: str, subtitle: str, size: tuple[float, float] = SLIDE_SIZE) -> Iterator[Figure]:
+    """A figure to draw on, which is then written; the suffix of `out` says in which format.
+
+    Arguments:
+        out: The picture.
+        title: What it shows.
+        subtitle: How it was made, in grey.
+        size: Its width and height in inches.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    with mpl.rc_context(SLIDE):
+        figure = Figure(size)
+        width, height = size
+        figure.text(0.12 / width, 1 - 0.34 / height, title, weight="bold", fontsize=14.5)
+        figure.text(0.12 / width, 1 - 0.62 / height, subtitle, color=GREY)
+        yield figure
+        figure.savefig(out)
 
 
 def _spread(positions: list[float], gap: float) -> list[float]:

@@ -193,18 +193,9 @@ class _Panel:
         self._text.set_text(f"f = {_number(self._surface.f(x, y))}")
 
 
-def _figure(paths: dict[str, dict[str, Path2D]], iterations: int) -> tuple["Figure", list[_Panel]]:
-    from matplotlib.figure import Figure
+def _draw(figure: "Figure", paths: dict[str, dict[str, Path2D]], row_titles: list[str]) -> list[_Panel]:
+    from style import RULE_COLOURS
 
-    from style import RULE_COLOURS, headline
-
-    title, row_titles = _findings(paths, iterations)
-    figure = Figure((12, 6.75))
-    headline(
-        figure,
-        title,
-        "○ start   ● end   \N{MULTIPLICATION SIGN} lowest point.  Each column is a rule, each dot a step.",
-    )
     panels = []
     width, height = 0.176, 0.2
     for row, surface in enumerate(SURFACES):
@@ -217,7 +208,7 @@ def _figure(paths: dict[str, dict[str, Path2D]], iterations: int) -> tuple["Figu
             if column:
                 ax.tick_params(labelleft=False)
             panels.append(_Panel(ax, surface, rule, paths[surface.name][rule]))
-    return figure, panels
+    return panels
 
 
 def _animate(figure: "Figure", panels: list[_Panel], iterations: int, gif: Path) -> None:
@@ -250,20 +241,19 @@ def _options() -> argparse.Namespace:
 
 def _run() -> None:
     options = _options()
-    import matplotlib as mpl
-
-    from style import SLIDE
+    from style import slide  # here, because it takes a second, in which Ctrl-C would end in a traceback
 
     iterations = options.iterations
     paths = {surface.name: {rule: walk(surface, rule, iterations) for rule in RULES} for surface in SURFACES}
     print(_table(paths))
-    with mpl.rc_context(SLIDE):
-        figure, panels = _figure(paths, iterations)
+    title, row_titles = _findings(paths, iterations)
+    subtitle = "○ start   ● end   \N{MULTIPLICATION SIGN} lowest point.  Each column is a rule, each dot a step."
+    with slide(options.out, title, subtitle, (12, 6.75)) as figure:
+        panels = _draw(figure, paths, row_titles)
         for panel in panels:
             panel.show(iterations)
-        figure.savefig(options.out)
-        if options.gif:
-            _animate(figure, panels, iterations, options.gif)
+    if options.gif:
+        _animate(figure, panels, iterations, options.gif)
 
 
 if __name__ == "__main__":
