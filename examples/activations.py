@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+import fusedstep as fs
 from command_line import Parser, main
-from network import Array, Initial, Network, he_normal, normal
+from network import Array, Initial, Network, normal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,9 +26,9 @@ INPUTS, UNITS, LAYERS, CLASSES = 1000, 100, 5, 10
 INITIAL: dict[str, Initial] = {
     "std 1": normal(1),
     "std 0.01": normal(0.01),
-    "LeCun": normal(0.1),
-    "Xavier": normal(0.1),
-    "He": he_normal,
+    "LeCun": fs.initializers.lecun_normal,
+    "Xavier": fs.initializers.xavier_normal,
+    "He": fs.initializers.he_normal,
 }
 ROWS = {
     "std 1": "weights\nof std 1",

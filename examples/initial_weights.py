@@ -2,7 +2,8 @@
 
 As in chapter 6 of *Deep Learning from Scratch*: four hidden layers of 100 units, SGD with a learning rate of 0.01, the
 loss of each batch, smoothed. From 0.01 the network doesn't learn: what its last layer sees, and the gradients of its
-first ones, are next to nothing, and its loss stays at ln 10, that of guessing. Prints the figures behind the picture.
+first ones, are next to nothing, and its loss stays at ln 10, that of guessing. Xavier's are the paper's; the book's
+1 / sqrt(n) is LeCun's, which differs in the first and the last layer. Prints the figures behind the picture.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -20,17 +21,16 @@ import fusedstep as fs
 from command_line import Parser, main, whole
 from loop import History, train
 from mnist import CLASSES
-from network import Array, Initial, Network, he_normal, normal
+from network import Initial, Network, normal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
-def xavier_normal(shape: tuple[int, int], /, *, dtype: DTypeLike, rng: np.random.Generator) -> Array:
-    return normal(math.sqrt(2 / sum(shape)))(shape, dtype=dtype, rng=rng)
-
-
-INITIAL: dict[str, Initial] = {"std 0.01": normal(0.01), "Xavier": xavier_normal, "He": he_normal}
+INITIAL: dict[str, Initial] = {
+    "std 0.01": normal(0.01),
+    "Xavier": fs.initializers.xavier_normal,
+    "He": fs.initializers.he_normal,
+}
 HIDDEN = [100] * 4
 BATCH_SIZE = 100
 LR = 0.01
