@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 import fusedstep
+from fusedstep.initializers import he_normal
 
 Array: TypeAlias = NDArray[np.floating[Any]]
 Labels: TypeAlias = NDArray[np.integer[Any]]
@@ -56,12 +57,6 @@ def normal(std: float) -> Initial:
         return w
 
     return draw
-
-
-def he_normal(shape: tuple[int, int], /, *, dtype: DTypeLike, rng: np.random.Generator) -> Array:
-    # Drawn in float64 whatever the type is, so that both types start from the same weights up to rounding.
-    w: Array = (rng.standard_normal(shape) * np.sqrt(2 / shape[0])).astype(dtype)
-    return w
 
 
 class Affine:
