@@ -133,8 +133,8 @@ def _draw(figure: "Figure", activation: str, results: dict[str, list[Array]]) ->
 def _options() -> argparse.Namespace:
     parser = Parser(__doc__, "activations.png")
     parser.epilog = (
-        "Writes a picture for each activation: with --out activations.png they are activations-sigmoid.png, "
-        "activations-tanh.png and activations-relu.png."
+        "Writes a picture for each activation: with --out activations.png they are\n"
+        "activations-sigmoid.png, activations-tanh.png and activations-relu.png."
     )
     return parser.parse_args()
 
