@@ -118,7 +118,10 @@ def _run() -> None:
     from style import slide  # before the work, which would be lost without Matplotlib
 
     images = data.images(options.mnist)
-    images = images._replace(x_train=images.x_train[:IMAGES], t_train=images.t_train[:IMAGES])
+    # One test image: those accuracies are not drawn, and all of MNIST's took most of the time.
+    images = Images(
+        images.x_train[:IMAGES], images.t_train[:IMAGES], images.x_test[:1], images.t_test[:1], images.scale
+    )
     steps = options.epochs * (len(images.x_train) // BATCH_SIZE)
     curves: dict[float, Curves] = {}
     with threadpool_limits(1), tqdm(total=2 * len(STDS) * steps, unit="it", smoothing=0) as bar:

@@ -152,7 +152,7 @@ def _draw(figure: "Figure", histories: dict[str, History], steps: dict[str, NDAr
         axis.set_major_formatter("{x:g}")
     for axis in (left.yaxis, right.xaxis, right.yaxis):
         axis.set_minor_formatter(NullFormatter())
-    last = [(f"{rule} {v[-1]:.2f}", RULE_COLOURS[rule], float(v[-1])) for rule, v in steps.items()]
+    last = [(f"{rule} {v[-1]:.2g}", RULE_COLOURS[rule], float(v[-1])) for rule, v in steps.items()]
     label_ends(right, [*last, ("1/√step", GREY, float(steps["AdaGrad"][-1]) * 0.55)], 0.07)
 
 
@@ -161,7 +161,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--epochs",
         type=whole(1, 10_000),
-        help=f"passes over the training images (default: {DIGITS_EPOCHS}, or {MNIST_EPOCHS} with --mnist)",
+        help=f"passes over the training images (default: {DIGITS_EPOCHS}, or {MNIST_EPOCHS} with --mnist, which take "
+        "about a minute)",
     )
     parser.add_mnist()
     return parser.parse_args()

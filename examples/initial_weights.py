@@ -87,7 +87,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--epochs",
         type=whole(1, 10_000),
-        help=f"passes over the training images (default: {DIGITS_EPOCHS}, or {MNIST_EPOCHS} with --mnist)",
+        help=f"passes over the training images (default: {DIGITS_EPOCHS}, or {MNIST_EPOCHS} with --mnist, which take "
+        "about half a minute)",
     )
     parser.add_mnist()
     return parser.parse_args()
