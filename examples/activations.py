@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 import fusedstep as fs
 from command_line import Parser, main
 from network import Array, Initial, Network, normal
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import FigureBase
 
 INPUTS, UNITS, LAYERS, CLASSES = 1000, 100, 5, 10
 INITIAL: dict[str, Initial] = {
@@ -98,7 +97,7 @@ def _title(activation: str, results: dict[str, list[Array]]) -> str:
     return f"{NAMES[activation]}: std 1 saturates {large}, std 0.01 {small}, {best} {good}"
 
 
-def _draw(figure: "Figure", activation: str, results: dict[str, list[Array]]) -> None:
+def _draw(figure: "FigureBase", activation: str, results: dict[str, list[Array]]) -> None:
     from style import COLOURS, GREY
 
     bins = BINS[activation]
@@ -132,27 +131,26 @@ def _draw(figure: "Figure", activation: str, results: dict[str, list[Array]]) ->
 
 def _options() -> argparse.Namespace:
     parser = Parser(__doc__, "activations.png")
-    parser.epilog = (
-        "Writes a picture for each activation: with --out activations.png they are\n"
-        "activations-sigmoid.png, activations-tanh.png and activations-relu.png."
+    parser.add_argument(
+        "--activation", choices=tuple(BINS), help="the one to show (default: all of them, below each other)"
     )
     return parser.parse_args()
 
 
 def _run() -> None:
     options = _options()
-    from style import slide  # before the work, which would be lost without Matplotlib
+    from style import slides  # before the work, which would be lost without Matplotlib
 
-    results = {activation: _results(activation, options.seed) for activation in BINS}
+    chosen = [options.activation] if options.activation else list(BINS)
+    results = {activation: _results(activation, options.seed) for activation in chosen}
     print("\n\n".join(_table(activation, found) for activation, found in results.items()))
     subtitle = (
         f"{INPUTS} normal inputs, {UNITS} units in a layer; title: layer {LAYERS}; "
         "each histogram is scaled to its highest bar"
     )
-    out = options.out
-    for activation, found in tqdm(results.items(), unit="picture"):
-        path = out.with_name(f"{out.stem}-{activation}{out.suffix}")
-        with slide(path, _title(activation, found), subtitle) as figure:
+    titles = [_title(activation, found) for activation, found in results.items()]
+    with slides(options.out, titles, subtitle) as figures:
+        for figure, (activation, found) in zip(figures, results.items(), strict=True):
             _draw(figure, activation, found)
 
 

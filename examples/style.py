@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 # From Okabe & Ito's palette, which colour-blind people can tell apart.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#333333")
@@ -32,6 +32,12 @@ SLIDE: dict[Any, Any] = STYLE | {"font.size": 11, "axes.titlesize": 12, "lines.l
 SLIDE_SIZE = (10.0, 5.625)  # inches, 16:9
 
 
+def _headline(figure: FigureBase, size: tuple[float, float], title: str, subtitle: str) -> None:
+    width, height = size
+    figure.text(0.12 / width, 1 - 0.34 / height, title, weight="bold", fontsize=14.5)
+    figure.text(0.12 / width, 1 - 0.62 / height, subtitle, color=GREY)
+
+
 @contextmanager
 def slide(out: Path, title: str, subtitle: str, size: tuple[float, float] = SLIDE_SIZE) -> Iterator[Figure]:
     """A figure to draw on, which is then written; the suffix of `out` says in which format.
@@ -47,10 +53,21 @@ def slide(out: Path, title: str, subtitle: str, size: tuple[float, float] = SLID
     """
     with mpl.rc_context(SLIDE):
         figure = Figure(size)
-        width, height = size
-        figure.text(0.12 / width, 1 - 0.34 / height, title, weight="bold", fontsize=14.5)
-        figure.text(0.12 / width, 1 - 0.62 / height, subtitle, color=GREY)
+        _headline(figure, size, title, subtitle)
         yield figure
+        figure.savefig(out)
+
+
+@contextmanager
+def slides(out: Path, titles: list[str], subtitle: str) -> Iterator[list[FigureBase]]:
+    """Figures below each other in one picture, each with its title; see `slide`."""
+    width, height = SLIDE_SIZE
+    with mpl.rc_context(SLIDE):
+        figure = Figure((width, len(titles) * height))
+        parts: list[FigureBase] = list(figure.subfigures(len(titles), squeeze=False)[:, 0])
+        for part, title in zip(parts, titles, strict=True):
+            _headline(part, SLIDE_SIZE, title, subtitle)
+        yield parts
         figure.savefig(out)
 
 
