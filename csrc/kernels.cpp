@@ -47,9 +47,16 @@ template <template <class> class Rule> constexpr fusedstep::UpdateRule rule(cons
 }
 
 constexpr fusedstep::UpdateRule kRules[] = {
-    rule<Sgd>("sgd"),           rule<Momentum>("momentum"), rule<MomentumPlainVelocity>("momentum_plain_velocity"),
-    rule<Nesterov>("nesterov"), rule<AdaGrad>("adagrad"),   rule<RmsProp>("rmsprop"),
-    rule<Adam>("adam"),         rule<AdamW>("adamw"),       rule<Limit1>("limit1"),
+    rule<Sgd>("sgd"),
+    rule<Momentum>("momentum"),
+    rule<MomentumPlainVelocity>("momentum_plain_velocity"),
+    rule<Nesterov>("nesterov"),
+    rule<NesterovNewVelocity>("nesterov_new_velocity"),
+    rule<AdaGrad>("adagrad"),
+    rule<RmsProp>("rmsprop"),
+    rule<Adam>("adam"),
+    rule<AdamW>("adamw"),
+    rule<Limit1>("limit1"),
     rule<Limit2>("limit2"),
 };
 

@@ -52,6 +52,18 @@ template <class T> struct Nesterov {
     }
 };
 
+// The same with the new velocity in the step, as in the book's older editions.
+template <class T> struct NesterovNewVelocity {
+    static constexpr int states = 1;
+    T lr, a, aa, step;
+
+    void operator()(T& w, T g, T& v) const {
+        v = a * v - lr * g;
+        w += aa * v;
+        w -= step * g;
+    }
+};
+
 // Duchi et al. 2011, diagonal.
 template <class T> struct AdaGrad {
     static constexpr int states = 1;

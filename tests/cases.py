@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
-from fusedstep import reference
+from fusedstep import book, reference
 
 SIZES = (0, 1, 7, 8, 9, 63, 64, 65, 1000, 100_003)
 
@@ -44,6 +44,10 @@ def _cases() -> Iterator[Any]:
             text = ",".join(f"{k}={getattr(v, '__name__', v)}" for k, v in options.items())
             name = row.optimizer.__name__
             yield pytest.param(row, options, id=f"{name}({text})")
+    # A rule that only the book's dialect has.
+    row = Row(book.Nesterov, reference.Nesterov)
+    yield pytest.param(row, {"legacy": True}, id="book.Nesterov(legacy)")
+    yield pytest.param(row, {"legacy": True, "lr": schedule, "momentum": 0.5}, id="book.Nesterov(legacy,lr=schedule)")
 
 
 ALL_CASES = tuple(_cases())

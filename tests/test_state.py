@@ -46,6 +46,17 @@ def test_a_copy_goes_on_as_the_original(row: Row, how: str, rng: np.random.Gener
     np.testing.assert_equal(other.state, original.state)
 
 
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_keeps_the_order_of_the_books_nesterov(how: str) -> None:
+    results = []
+    for optimizer in (book.Nesterov(0.1, legacy=True), COPIES[how](book.Nesterov(0.1, legacy=True))):
+        assert repr(optimizer) == "Nesterov(lr=0.1, momentum=0.9, legacy=True)"
+        w = np.ones(3)
+        advance(optimizer, w, np.random.default_rng(1))
+        results.append(w)
+    np.testing.assert_array_equal(results[0], results[1])
+
+
 @pytest.mark.parametrize("row", ALL_ROWS)
 def test_state_dict_is_a_snapshot(row: Row, rng: np.random.Generator) -> None:
     optimizer = row.optimizer(lr=schedule)

@@ -83,19 +83,21 @@ class Momentum(Optimizer):
 
 
 class Nesterov(Optimizer):
-    """See fusedstep.Nesterov."""
+    """See fusedstep.Nesterov, and for legacy fusedstep.book.Nesterov."""
 
     letters = ("v",)
 
-    def __init__(self, lr: Any = 0.01, momentum: float = 0.9, **options: Any) -> None:
+    def __init__(self, lr: Any = 0.01, momentum: float = 0.9, legacy: bool = False, **options: Any) -> None:
         super().__init__(lr, **options)
         self.momentum = momentum
+        self.legacy = legacy
 
     def step(self, t: Rounded, lr: float, w: Array, g: Array, v: Array) -> None:  # type: ignore[override]
         a = self.momentum
-        w += t(a * a) * v
+        new = t(a) * v - t(lr) * g
+        w += t(a * a) * (new if self.legacy else v)
         w -= t((1 + a) * lr) * g
-        v[...] = t(a) * v - t(lr) * g
+        v[...] = new
 
 
 class AdaGrad(Optimizer):

@@ -2,10 +2,11 @@
 
     from fusedstep.book import *
 
-in place of the book's `from common.optimizer import *` (and of `BatchNormalization` from `common.layers`) gives the
-same parameters to the bit in float64, with two exceptions. Batch normalisation sums in another order than NumPy and
-agrees to rounding. And where a parameter is a Python float instead of an array, the book's Adam squares the gradient
-with `**`, which for about one number in a thousand rounds the last bit otherwise.
+in place of the book's `from common.optimizer import *`, and of `BatchNormalization` from `common.layers`,
+gives the same parameters to the bit in float64, with two exceptions. Batch normalisation sums in another order than
+NumPy and agrees to rounding. And where a parameter is a Python float instead of an array, the book's Adam squares the
+gradient with `**`, which for about one number in a thousand rounds the last bit otherwise. Parameters may be dicts, as
+in the first volume, or lists, as in the second.
 """
 
 import math
@@ -49,12 +50,35 @@ class Momentum(optimizers.Momentum):
 
 
 class Nesterov(optimizers.Nesterov):
-    """Nesterov's accelerated gradient in the order of the book's current edition; see `fusedstep.Nesterov`."""
+    """Nesterov's accelerated gradient, v being 0 at first.
+
+    In the order of the first volume's current edition, that of Bengio et al. 2013, as in `fusedstep.Nesterov`:
+
+        w = w + momentum^2 v
+        w = w - (1 + momentum) lr g
+        v = momentum v - lr g
+
+    In that of its older editions, its Korean one, and the second volume, which puts the new velocity into w:
+
+        v = momentum v - lr g
+        w = w + momentum^2 v
+        w = w - (1 + momentum) lr g
+
+    Arguments:
+        lr: The learning rate.
+        momentum: From 0 to 1.
+        legacy: Takes the second order.
+    """
 
     v = _state("v")
 
-    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+    def __init__(self, lr: float = 0.01, momentum: float = 0.9, legacy: bool = False) -> None:
         super().__init__(lr, momentum)
+        self.legacy = legacy
+
+    @property
+    def _rule(self) -> str:  # type: ignore[override]
+        return "nesterov_new_velocity" if self.legacy else "nesterov"
 
 
 class AdaGrad(optimizers.AdaGrad):
