@@ -114,7 +114,7 @@ OPTIMIZERS = pytest.mark.parametrize(("ours", "formula", "defaults"), PAIRS, ids
 
 def test_every_optimizer_of_the_book_has_a_formula() -> None:
     optimizers = {ours.__name__ for ours, _, _ in PAIRS if isinstance(ours, type)}
-    assert optimizers | {"BatchNormalization", "np"} == set(book.__all__)
+    assert optimizers | {"BatchNormalization", "Dropout", "np"} == set(book.__all__)
 
 
 def test_star_import_gives_the_names_and_np() -> None:
@@ -128,6 +128,7 @@ def test_star_import_gives_the_names_and_np() -> None:
         "RMSprop",
         "Adam",
         "BatchNormalization",
+        "Dropout",
         "np",
     }
     assert names["np"] is np
@@ -300,3 +301,30 @@ def test_float32_data_and_float64_parameters(rng: np.random.Generator) -> None:
         fusedstep.book.BatchNormalization(np.ones(4, np.float32), np.zeros(4, np.float32)).forward(x).dtype
         == np.float32
     )
+
+
+def test_dropout_draws_as_the_book_does() -> None:
+    x, dout = np.arange(1.0, 13.0).reshape(3, 4), np.arange(12.0).reshape(3, 4)
+    layer = book.Dropout(0.3)
+    np.random.seed(1)  # noqa: NPY002
+    kept = np.random.rand(3, 4) > 0.3  # noqa: NPY002
+    expected_next = np.random.rand()  # noqa: NPY002
+    np.random.seed(1)  # noqa: NPY002
+    np.testing.assert_array_equal(layer.forward(x), np.where(kept, x, 0.0))
+    assert np.random.rand() == expected_next  # noqa: NPY002
+    assert 0 < kept.sum() < 12
+    np.testing.assert_array_equal(layer.mask, kept)
+    np.testing.assert_array_equal(layer.forward(x, False), x * 0.7)
+    np.testing.assert_array_equal(layer.backward(dout), np.where(kept, dout, 0.0))
+    assert layer.forward(x.astype(np.float32)).dtype == np.float32
+    assert (layer.params, layer.grads, book.Dropout().dropout_ratio) == ([], [], 0.5)
+
+
+def test_dropout_checks_its_ratio_and_its_order() -> None:
+    for ratio, error in ((-0.1, ValueError), (1.1, ValueError), (np.nan, ValueError), ("a", TypeError)):
+        with pytest.raises(error, match=f"dropout_ratio is {ratio!r}, expected a number"):
+            book.Dropout(ratio)  # type: ignore[arg-type]
+    layer = book.Dropout(1.0)
+    layer.forward(np.ones(3), train_flg=False)
+    with pytest.raises(RuntimeError, match="backward needs a forward pass in training"):
+        layer.backward(np.ones(3))

@@ -17,6 +17,7 @@ LIMITS = {
     "rate": (1.0, False),
     "gain": (math.inf, False),
     "end": (math.inf, False),
+    "dropout_ratio": (1.0, True),
 }
 
 

@@ -2,7 +2,7 @@
 
     from fusedstep.book import *
 
-in place of the book's `from common.optimizer import *`, and of `BatchNormalization` from `common.layers`,
+in place of the book's `from common.optimizer import *`, and of `BatchNormalization` and `Dropout` from `common.layers`,
 gives the same parameters to the bit in float64, with two exceptions. Batch normalisation sums in another order than
 NumPy and agrees to rounding. And where a parameter is a Python float instead of an array, the book's Adam squares the
 gradient with `**`, which for about one number in a thousand rounds the last bit otherwise. Parameters may be dicts, as
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from fusedstep import _native, optimizers
+from fusedstep._limits import checked
 
-__all__ = ["SGD", "AdaGrad", "Adam", "BatchNormalization", "Momentum", "Nesterov", "RMSprop", "np"]
+__all__ = ["SGD", "AdaGrad", "Adam", "BatchNormalization", "Dropout", "Momentum", "Nesterov", "RMSprop", "np"]
 
 _EPS = 1e-7
 
@@ -182,3 +183,35 @@ class BatchNormalization:
         dout = np.asarray(dout, dtype=x.dtype).reshape(len(dout), -1)
         dx, self.dgamma, self.dbeta = _native.batch_norm_backward(dout, x, gamma, mean, inv_std, 1, None)
         return dx.reshape(self.input_shape)
+
+
+class Dropout:
+    """Dropout in the form of Hinton et al. 2012 (arXiv:1207.0580), which scales outside training.
+
+    In training y = x mask with mask = np.random.rand(*x.shape) > dropout_ratio: the numbers come from NumPy's global
+    generator, as in the book. Otherwise y = x (1 - dropout_ratio). `fusedstep.Dropout` scales in training instead, and
+    makes its own numbers.
+
+    Arguments:
+        dropout_ratio: The share that is dropped, from 0 to 1.
+    """
+
+    def __init__(self, dropout_ratio: float = 0.5) -> None:
+        checked("dropout_ratio", dropout_ratio)
+        self.dropout_ratio = dropout_ratio
+        self.mask: Any = None
+        self.params: list[Any] = []
+        self.grads: list[Any] = []
+
+    def forward(self, x: Any, train_flg: bool = True) -> Any:
+        """Drops a part of x, newly drawn, in training, and scales x otherwise."""
+        if not train_flg:
+            return x * (1.0 - self.dropout_ratio)
+        self.mask = np.random.rand(*x.shape) > self.dropout_ratio  # noqa: NPY002, a seeded script must draw the same
+        return x * self.mask
+
+    def backward(self, dout: Any) -> Any:
+        """The gradient of the last forward pass in training: dout mask."""
+        if self.mask is None:
+            raise RuntimeError("backward needs a forward pass in training before it")
+        return dout * self.mask
