@@ -1,0 +1,153 @@
+"""Puts fusedstep's classes in the place of the book's in the reader's own modules, where they do the same."""
+
+import contextlib
+import importlib.abc
+import importlib.machinery
+import inspect
+import io
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from fusedstep import book
+
+
+class LegacyNesterov(book.Nesterov):
+    """`fusedstep.book.Nesterov` in its legacy order, with the arguments of the book's class."""
+
+    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+        super().__init__(lr, momentum, legacy=True)
+
+
+# Three trials, each of which makes objects of a class and returns all that came out. The inputs have sizes at which a
+# change of any constant of the book shows.
+def _try_optimizer(make: Callable[..., Any]) -> list[Any]:
+    wave = np.sin(np.arange(1.0, 13.0)).reshape(3, 4)
+    first, other = wave + 2, wave[0] - 3
+    optimizer, params, grads = make(), [first, other], [np.zeros_like(first), np.zeros_like(other)]
+    try:
+        optimizer.update(params, grads)
+    except Exception:  # lists are the second volume's, dicts the first's
+        optimizer, keys = make(), ("W", "b")
+        params, grads = dict(zip(keys, params, strict=True)), dict(zip(keys, grads, strict=True))  # type: ignore[assignment]
+        optimizer.update(params, grads)
+    for step in range(1, 6):
+        for n, key in enumerate(params if isinstance(params, dict) else (0, 1)):
+            grads[key][...] = np.cos(step * params[key]) * np.logspace(-8, 3, 4) * (n + 1)
+        optimizer.update(params, grads)
+    # Where the arrays of params are not the first ones any more, the layers that hold those have not learned.
+    return [optimizer, first, other, *(params.values() if isinstance(params, dict) else params)]
+
+
+def _try_batch_normalization(make: Callable[..., Any]) -> list[Any]:
+    results = []
+    wave = np.sin(np.arange(48.0) ** 2)
+    for shape in ((4, 12), (4, 3, 2, 2)):
+        layer = make(gamma=wave[:12] + 2, beta=wave[12:24])
+        x = (wave.reshape(4, 12) * np.logspace(-4, 1, 12)).reshape(shape)
+        for scale in (1.0, 3.0):
+            results += [layer.forward(scale * x, True), layer.backward(np.cos(x)), layer.dgamma, layer.dbeta]
+        results += [layer.forward(x, False), layer.running_mean, layer.running_var]
+    return [layer, *results]
+
+
+def _try_dropout(make: Callable[..., Any]) -> list[Any]:
+    np.random.seed(0)  # noqa: NPY002, the state is restored
+    layer, x = make(), np.arange(1.0, 61.0).reshape(3, 20)
+    results = [layer.forward(x, True), layer.backward(2 * x), layer.forward(x, False)]
+    return [layer, *results, np.random.rand()]  # noqa: NPY002
+
+
+Trial = Callable[[Callable[..., Any]], list[Any]]
+CLASSES: dict[str, dict[str, tuple[Trial, tuple[type[Any], ...]]]] = {
+    "common.optimizer": {
+        "SGD": (_try_optimizer, (book.SGD,)),
+        "Momentum": (_try_optimizer, (book.Momentum,)),
+        "Nesterov": (_try_optimizer, (book.Nesterov, LegacyNesterov)),
+        "AdaGrad": (_try_optimizer, (book.AdaGrad,)),
+        "RMSprop": (_try_optimizer, (book.RMSprop,)),
+        "Adam": (_try_optimizer, (book.Adam,)),
+    },
+    "common.layers": {
+        "BatchNormalization": (_try_batch_normalization, (book.BatchNormalization,)),
+        "Dropout": (_try_dropout, (book.Dropout,)),
+    },
+}
+# Attributes of the book's classes that ours lack: what its batch normalisation keeps for the way back.
+_INTERNAL = {"xc", "xn", "std"}
+
+
+def _arguments(cls: type[Any]) -> dict[str, Any]:
+    return {name: parameter.default for name, parameter in inspect.signature(cls).parameters.items()}
+
+
+def _difference(theirs: type[Any], ours: type[Any], trial: Trial) -> str | None:
+    """What keeps our class from standing in for the reader's, as the end of a sentence; None if nothing does."""
+    printed = io.StringIO()
+    try:
+        arguments = _arguments(theirs)
+        if list(arguments.items()) != list(_arguments(ours).items())[: len(arguments)]:
+            return "has other arguments than the book's"
+        # The defaults are the same; what is not a default shows whether the arguments are used.
+        options = {name: value / 2 for name, value in arguments.items() if isinstance(value, float)}
+        with contextlib.redirect_stdout(printed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made, *results = trial(lambda **data: theirs(**options, **data))
+            own, *expected = trial(lambda **data: ours(**options, **data))
+        # Formulas that differ in rounding alone are 1e-12 apart on these inputs, other constants 1e-6 and more.
+        same = all(np.allclose(r, e, rtol=1e-9, atol=1e-9) for r, e in zip(results, expected, strict=True))
+    except Exception as error:
+        return f"raised {type(error).__name__} when tried"
+    if not same:
+        return "gives other numbers than the book's"
+    if printed.getvalue():
+        return "prints"
+    added = sorted(name for name in set(dir(made)) - set(dir(own)) - _INTERNAL if not name.startswith("_"))
+    return f"has {', '.join(added)}" if added else None
+
+
+def substitute(module: ModuleType) -> None:
+    """Replaces the module's own classes by ours of the same name.
+
+    A class that a reader has changed stays, and a line on stderr says so. NumPy's global generator is left as it was.
+    """
+    names = vars(module)
+    if names.get("np", np) is not np:
+        print(f"fusedstep.book: keeps {module.__name__} as it is, which computes without NumPy", file=sys.stderr)
+        return
+    random_state = np.random.get_state()  # noqa: NPY002
+    for name, (trial, candidates) in CLASSES[module.__name__].items():
+        theirs = names.get(name)
+        if not inspect.isclass(theirs) or theirs.__module__ != module.__name__:
+            continue
+        for ours in candidates:
+            difference = _difference(theirs, ours, trial)
+            if difference is None:
+                names[name] = ours
+                break
+        else:
+            print(f"fusedstep.book: keeps the {name} of {module.__name__}, which {difference}", file=sys.stderr)
+    np.random.set_state(random_state)  # noqa: NPY002
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    """Finds the book's modules where Python does, and substitutes their classes as soon as they have run."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The spec of one of the book's modules, with a loader that substitutes; None for any other module."""
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target) if fullname in CLASSES else None
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_substitute(module: ModuleType) -> None:
+                execute(module)
+                substitute(module)
+
+            spec.loader.exec_module = execute_and_substitute  # type: ignore[method-assign]
+        return spec
