@@ -5,15 +5,15 @@ import runpy
 import sys
 from pathlib import Path
 
-from fusedstep.book._substitution import CLASSES, Finder
+from fusedstep.book._substitution import Finder
 
 HELP = """\
 usage: python -m fusedstep.book SCRIPT [ARGS...]
 
 Runs a script of Deep Learning from Scratch as `python SCRIPT [ARGS...]` does, from the script's folder, with
 fusedstep's SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam, BatchNormalization and Dropout in place of those in the
-book's common/optimizer.py and common/layers.py. A class there that gives other numbers than the book's stays; a line on
-stderr says so."""
+book's common/optimizer.py and common/layers.py. Where a class there gives other numbers than the book's, or takes other
+arguments, and so stays, a line on stderr says so."""
 
 
 def _fail(message: str) -> None:
@@ -21,8 +21,8 @@ def _fail(message: str) -> None:
     sys.exit(2)
 
 
-def _has_the_books_modules(folder: str) -> bool:
-    return any(Path(folder, *name.split(".")).with_suffix(".py").is_file() for name in CLASSES)
+def _has_the_books_package(folder: str) -> bool:
+    return any(Path(folder, "common").glob("*.py"))
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     if not sys.flags.safe_path:
         sys.path[0] = str(Path(script).resolve().parent)
     # The scripts append the parent of the working directory to sys.path themselves.
-    if not any(map(_has_the_books_modules, (*sys.path, os.pardir))):
+    if not any(map(_has_the_books_package, (*sys.path, os.pardir))):
         _fail(f"the book's common package is not where {script} looks for it; run it from its folder, as after cd ch06")
     sys.meta_path.insert(0, Finder())
     runpy.run_path(script, run_name="__main__")

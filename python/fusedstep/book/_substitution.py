@@ -1,4 +1,4 @@
-"""Puts fusedstep's classes in the place of the book's in the reader's own modules, where they do the same."""
+"""Puts fusedstep's classes in place of the book's in the reader's own modules, and says where that changes numbers."""
 
 import contextlib
 import importlib.abc
@@ -8,6 +8,7 @@ import io
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -81,19 +82,24 @@ CLASSES: dict[str, dict[str, tuple[Trial, tuple[type[Any], ...]]]] = {
 _INTERNAL = {"xc", "xn", "std"}
 
 
+def _note(message: str) -> None:
+    print(f"fusedstep.book: {message}", file=sys.stderr)
+
+
 def _arguments(cls: type[Any]) -> dict[str, Any]:
-    return {name: parameter.default for name, parameter in inspect.signature(cls).parameters.items()}
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {p.name: p.default for p in inspect.signature(cls).parameters.values() if p.kind in named}
 
 
 def _difference(theirs: type[Any], ours: type[Any], trial: Trial) -> str | None:
-    """What keeps our class from standing in for the reader's, as the end of a sentence; None if nothing does."""
+    """What is different where our class stands in for the reader's, as the end of a sentence; None if nothing is."""
     printed = io.StringIO()
+    arguments, own_arguments = _arguments(theirs), _arguments(ours)
+    if any(own_arguments[name] != default for name, default in arguments.items()):
+        return "has other defaults than the book's"
+    # The defaults are the same; what is not a default shows whether the arguments are used.
+    options = {name: value / 2 for name, value in arguments.items() if isinstance(value, float)}
     try:
-        arguments = _arguments(theirs)
-        if list(arguments.items()) != list(_arguments(ours).items())[: len(arguments)]:
-            return "has other arguments than the book's"
-        # The defaults are the same; what is not a default shows whether the arguments are used.
-        options = {name: value / 2 for name, value in arguments.items() if isinstance(value, float)}
         with contextlib.redirect_stdout(printed), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             made, *results = trial(lambda **data: theirs(**options, **data))
@@ -113,25 +119,52 @@ def _difference(theirs: type[Any], ours: type[Any], trial: Trial) -> str | None:
 def substitute(module: ModuleType) -> None:
     """Replaces the module's own classes by ours of the same name.
 
-    A class that a reader has changed stays, and a line on stderr says so. NumPy's global generator is left as it was.
+    Where that changes what a script gets, a line on stderr says so. A class stays only if it takes arguments that ours
+    doesn't. NumPy's global generator is left as it was.
     """
     names = vars(module)
     if names.get("np", np) is not np:
-        print(f"fusedstep.book: keeps {module.__name__} as it is, which computes without NumPy", file=sys.stderr)
+        _note(f"keeps {module.__name__} as it is, which computes without NumPy")
         return
     random_state = np.random.get_state()  # noqa: NPY002
     for name, (trial, candidates) in CLASSES[module.__name__].items():
         theirs = names.get(name)
         if not inspect.isclass(theirs) or theirs.__module__ != module.__name__:
             continue
-        for ours in candidates:
-            difference = _difference(theirs, ours, trial)
-            if difference is None:
-                names[name] = ours
-                break
-        else:
-            print(f"fusedstep.book: keeps the {name} of {module.__name__}, which {difference}", file=sys.stderr)
+        which = f"the {name} of {module.__name__}"
+        if more := [argument for argument in _arguments(theirs) if argument not in _arguments(candidates[0])]:
+            _note(f"keeps {which}, which takes {', '.join(more)}")
+            continue
+        differences = [_difference(theirs, ours, trial) for ours in candidates]
+        best = differences.index(None) if None in differences else 0
+        names[name] = candidates[best]
+        if differences[best] is not None:
+            _note(f"{which} {differences[best]}; fusedstep's takes its place")
     np.random.set_state(random_state)  # noqa: NPY002
+
+
+def _execute(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    try:
+        execute(module)
+    except Exception as error:
+        # Without its other layers no script would run, but what optimizers there are is known.
+        if module.__name__ != "common.optimizer":
+            raise
+        _note(f"{module.__name__} raised {type(error).__name__}: {error}; fusedstep's takes its place")
+        _provide(module)
+    else:
+        substitute(module)
+
+
+def _provide(module: ModuleType) -> None:
+    vars(module).update({name: ours[0] for name, (_, ours) in CLASSES[module.__name__].items()}, np=np)
+
+
+class _Provider(importlib.abc.Loader):
+    """Makes a module of the book that the reader doesn't have."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        _provide(module)
 
 
 class Finder(importlib.abc.MetaPathFinder):
@@ -141,13 +174,10 @@ class Finder(importlib.abc.MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """The spec of one of the book's modules, with a loader that substitutes; None for any other module."""
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target) if fullname in CLASSES else None
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def execute_and_substitute(module: ModuleType) -> None:
-                execute(module)
-                substitute(module)
-
-            spec.loader.exec_module = execute_and_substitute  # type: ignore[method-assign]
+        if fullname not in CLASSES:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is None or spec.loader is None:
+            return importlib.machinery.ModuleSpec(fullname, _Provider())
+        spec.loader.exec_module = partial(_execute, spec.loader.exec_module)  # type: ignore[method-assign]
         return spec
