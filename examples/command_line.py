@@ -71,12 +71,13 @@ def main(run: Callable[[], Any]) -> int:
     """Runs a script. Returns its exit status: 1 after an error, 130 if it was interrupted.
 
     Arguments:
-        run: What the script does. A ValueError, OSError or MemoryError is its user's to mend and is told in one line.
+        run: What the script does. A ValueError, OSError or MemoryError is its user's to mend and is told in one line,
+            and so is what a KeyboardInterrupt has to say.
     """
     try:
         run()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(": ".join(("interrupted", *map(str, interrupt.args))), file=sys.stderr)
         return 130
     except (OSError, ValueError, MemoryError) as error:
         what: object = error
