@@ -8,13 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist import Images
-from network import Array, Network
+from network import Array, Network, Params
 
 
 class Optimizer(Protocol):
     """An optimizer of `fusedstep`."""
 
     def update(self, params: Any, grads: Any) -> None: ...
+
+
+class WeightsAndBiases:
+    """Two optimizers, so that weights alone decay: one for the parameters W1, W2, ..., one for all others."""
+
+    def __init__(self, weights: Optimizer, others: Optimizer) -> None:
+        self.weights = weights
+        self.others = others
+
+    def update(self, params: Params, grads: Params) -> None:
+        """Updates all parameters in place."""
+        weights = {name: w for name, w in params.items() if name.startswith("W")}
+        self.weights.update(weights, grads)
+        self.others.update({name: b for name, b in params.items() if name not in weights}, grads)
 
 
 @dataclass
