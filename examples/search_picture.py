@@ -48,8 +48,9 @@ def _curves(ax: Axes, trial: Trial, rank: int, last: int) -> None:
     ax.plot(x, trial.validation, color=BLUE, marker=marker, clip_on=False)
     ax.set(ylim=(0, 1), yticks=(0, 0.5, 1), yticklabels=("0", "", "100 %"), xlim=(0, epochs), xticks=(0, epochs))
     title = f"lr {_power(trial.params['lr'])}\ndecay {_power(trial.params['weight_decay'])}"
-    for label, side in zip(ax.get_xticklabels(), ("left", "right"), strict=True):
-        label.set_horizontalalignment(side)
+    begin, end = ax.get_xticklabels()
+    begin.set_horizontalalignment("left")
+    end.set_horizontalalignment("right")
     ax.set_title(title, fontsize=SMALL, pad=3)
     ax.tick_params(labelleft=rank % COLUMNS == 0, labelbottom=rank + COLUMNS >= last, labelsize=SMALL)
 
