@@ -1,0 +1,80 @@
+"""Draws what `learning_rates.py` found: the learning rates above, the losses that they led to below."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from learning_rates import Result
+from style import COLOURS, GREY, SLIDE
+
+RATE, LOSS = COLOURS[3], COLOURS[0]
+LIGHT = "#C4C4C4"
+SMALL = 10
+
+
+def _title(constant: Result, steps: Result) -> str:
+    quarter = len(steps.losses) // 4
+    if quarter < 1:
+        return "Learning rates and losses"
+    before = np.mean(steps.losses[max(0, quarter - 5) : quarter])
+    after = np.mean(steps.losses[max(quarter, 2 * quarter - 5) : 2 * quarter])
+    stays = np.mean(constant.losses[max(quarter, 2 * quarter - 5) : 2 * quarter])
+    return (
+        f"A tenth of the learning rate after {quarter} epochs brings the loss from {before:.2g} to {after:.2g};\n"
+        f"with the rate kept as it was, it is {stays:.2g}"
+    )
+
+
+def draw(results: list[Result], out: Path) -> None:
+    """Writes the picture; the suffix of `out` says in which format.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    constant, steps = results[:2]
+    epochs = len(constant.losses)
+    x_rates = np.linspace(0, epochs, len(constant.rates), endpoint=False)
+    x_losses = np.arange(1, epochs + 1)
+    marker = "o" if epochs == 1 else ""
+    highest = max(constant.rates)
+    every = [loss for r in results for loss in r.losses]
+    limits = 0.7 * max(min(every), 1e-6), 1.4 * max(every)
+    with mpl.rc_context(SLIDE):
+        figure = Figure((12.8, 7.2))
+        figure.text(0.012, 0.975, _title(constant, steps), weight="bold", fontsize=17, va="top", linespacing=1.3)
+        grid = figure.add_gridspec(
+            2,
+            len(results),
+            left=0.075,
+            right=0.985,
+            bottom=0.1,
+            top=0.77,
+            hspace=0.16,
+            wspace=0.14,
+            height_ratios=(2, 3),
+        )
+        for i, r in enumerate(results):
+            top, bottom = figure.add_subplot(grid[0, i]), figure.add_subplot(grid[1, i])
+            top.set_title(f"{r.name}\n", fontsize=13, weight="bold", pad=4)
+            top.text(0, 1.05, f"test {r.test:.1%}".replace("%", " %"), transform=top.transAxes, color=GREY, fontsize=12)
+            top.plot(x_rates, r.rates, color=RATE)
+            top.set(xlim=(0, epochs), ylim=(0, 1.08 * highest), xticklabels=[], yticks=(0, highest / 2, highest))
+            if r is not constant:
+                bottom.plot(x_losses, constant.losses, color=LIGHT, linewidth=1, marker=marker)
+            bottom.plot(x_losses, r.losses, color=LOSS, marker=marker)
+            bottom.set(xlim=(0, epochs), yscale="log", ylim=limits)
+            for ax in (top, bottom):
+                ax.set_xticks([0, epochs / 4, epochs / 2, 3 * epochs / 4, epochs])
+                ax.tick_params(labelleft=i == 0, labelsize=SMALL)
+            bottom.yaxis.set_minor_formatter(NullFormatter())
+            bottom.set_xticklabels(["0", "", f"{epochs / 2:g}", "", f"{epochs}"])
+            bottom.get_xticklabels()[0].set_horizontalalignment("left")
+            bottom.get_xticklabels()[-1].set_horizontalalignment("right")
+            if i == 0:
+                top.set_ylabel("learning rate", color=RATE, weight="bold")
+                bottom.set_ylabel("loss, mean of an epoch", color=LOSS, weight="bold")
+        figure.text(0.53, 0.02, "epoch (grey: the loss with the constant learning rate)", color=GREY, ha="center")
+        figure.savefig(out)
