@@ -1,5 +1,7 @@
 """Random search over several processes, each finished trial kept in an SQLite file from which a search goes on."""
 
+from __future__ import annotations
+
 import fcntl
 import multiprocessing
 import signal
@@ -9,12 +11,13 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
-import optuna
-from optuna.distributions import FloatDistribution
-from optuna.trial import TrialState
+
+# Where it is used, not here: it takes a second, in which Ctrl-C would end in a traceback, and the workers do without.
+if TYPE_CHECKING:
+    import optuna
 
 STUDY = "hyperparameters"
 
@@ -49,6 +52,9 @@ def open_study(path: Path, settings: dict[str, Any]) -> Iterator[optuna.Study]:
         ValueError: The file isn't a search's, or one's with other settings.
         OSError: It can't be opened, or another search uses it.
     """
+    import optuna
+    from optuna.trial import TrialState
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # SQLite locks with fcntl, which on Linux knows nothing of flock; the system undoes it however the process ends.
     with path.open("a+b") as file:
@@ -76,6 +82,8 @@ def open_study(path: Path, settings: dict[str, Any]) -> Iterator[optuna.Study]:
 
 def finished(study: optuna.Study, trials: int) -> list[Trial]:
     """Those of the first trials that are finished, by number."""
+    from optuna.trial import TrialState
+
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     found = [
         Trial(t.user_attrs["number"], t.params, t.user_attrs["train"], t.user_attrs["validation"]) for t in complete
@@ -84,9 +92,12 @@ def finished(study: optuna.Study, trials: int) -> list[Trial]:
 
 
 def _ask(study: optuna.Study, ranges: Ranges, seed: int, number: int) -> optuna.Trial:
+    from optuna.distributions import FloatDistribution
+    from optuna.samplers import RandomSampler
+
     # A generator of its own for each, so that a trial is the same whichever were made before it, in whatever order.
     # Optuna's numbers won't do: a trial that was killed has used one up.
-    study.sampler = optuna.samplers.RandomSampler(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
+    study.sampler = RandomSampler(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
     trial = study.ask({name: FloatDistribution(low, high, log=True) for name, (low, high) in ranges.items()})
     trial.set_user_attr("number", number)
     return trial
