@@ -109,12 +109,13 @@ def _table(best: list[Trial], trials: int) -> str:
 
 
 def _search(options: argparse.Namespace, images: Images, storage: Path) -> list[Trial]:
+    digest = hashlib.sha256(images.x_train.tobytes() + images.x_test.tobytes()).hexdigest()[:8]
     settings = {
         "images": options.images,
         "epochs": options.epochs,
         "seed": options.seed,
         "ranges": {name: list(limits) for name, limits in RANGES.items()},
-        "data": hashlib.sha256(images.x_train.tobytes() + images.x_test.tobytes()).hexdigest()[:16],
+        "data": f"{images.x_train.shape[1]} pixels ({digest})",
     }
     with open_study(storage, settings) as study:
         try:
@@ -150,7 +151,12 @@ def _run() -> None:
         descriptor, name = tempfile.mkstemp(".db", "hyperparameters-")
         os.close(descriptor)
         storage = Path(name)
-    trials = _search(options, images, storage)
+    try:
+        trials = _search(options, images, storage)
+    except KeyboardInterrupt as interrupt:
+        if options.storage is None and not interrupt.args:  # it came before the first trial
+            storage.unlink()
+        raise
     if options.storage is None:
         storage.unlink()
     best = sorted(trials, key=lambda trial: (-trial.validation[-1], trial.number))[

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from urllib.parse import quote
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def open_study(path: Path, settings: dict[str, Any]) -> Iterator[optuna.Study]:
         if file.read(16) not in (b"", b"SQLite format 3\0"):
             raise ValueError(f"{path}: is not an SQLite file")
         study = optuna.create_study(
-            storage=f"sqlite:///{path}", study_name=STUDY, direction="maximize", load_if_exists=True
+            storage=f"sqlite:///{quote(str(path))}", study_name=STUDY, direction="maximize", load_if_exists=True
         )
         made_with = study.user_attrs.get("settings")
         if made_with is None:
