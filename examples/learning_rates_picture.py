@@ -2,29 +2,29 @@
 
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from learning_rates import Result
-from style import COLOURS, GREY, SLIDE
+from style import COLOURS, GREY, slide
 
 RATE, LOSS = COLOURS[3], COLOURS[0]
 LIGHT = "#C4C4C4"
 SMALL = 10
 
 
-def _title(constant: Result, steps: Result) -> str:
+def _title(constant: Result, steps: Result) -> tuple[str, str]:
     quarter = len(steps.losses) // 4
     if quarter < 1:
-        return "Learning rates and losses"
-    before = np.mean(steps.losses[max(0, quarter - 5) : quarter])
-    after = np.mean(steps.losses[max(quarter, 2 * quarter - 5) : 2 * quarter])
-    stays = np.mean(constant.losses[max(quarter, 2 * quarter - 5) : 2 * quarter])
+        return "Learning rates and losses", ""
+    start, end = quarter - min(quarter, 5), quarter
+    before, after, stays = (
+        np.mean(r.losses[start + shift : end + shift])
+        for r, shift in ((steps, 0), (steps, quarter), (constant, quarter))
+    )
     return (
-        f"A tenth of the learning rate after {quarter} epochs brings the loss from {before:.2g} to {after:.2g};\n"
-        f"with the rate kept as it was, it is {stays:.2g}"
+        f"A tenth of the learning rate after {quarter} epochs brings the loss from {before:.2g} to {after:.2g}",
+        f"with the rate kept as it was, the loss is {stays:.2g}; test: the accuracy at the end",
     )
 
 
@@ -42,24 +42,22 @@ def draw(results: list[Result], out: Path) -> None:
     highest = max(constant.rates)
     every = [loss for r in results for loss in r.losses]
     limits = 0.7 * max(min(every), 1e-6), 1.4 * max(every)
-    with mpl.rc_context(SLIDE):
-        figure = Figure((12.8, 7.2))
-        figure.text(0.012, 0.975, _title(constant, steps), weight="bold", fontsize=17, va="top", linespacing=1.3)
+    with slide(out, *_title(constant, steps), (12, 6.75)) as figure:
         grid = figure.add_gridspec(
             2,
             len(results),
             left=0.075,
             right=0.985,
             bottom=0.1,
-            top=0.77,
+            top=0.79,
             hspace=0.16,
             wspace=0.14,
             height_ratios=(2, 3),
         )
         for i, r in enumerate(results):
             top, bottom = figure.add_subplot(grid[0, i]), figure.add_subplot(grid[1, i])
-            top.set_title(f"{r.name}\n", fontsize=13, weight="bold", pad=4)
-            top.text(0, 1.05, f"test {r.test:.1%}".replace("%", " %"), transform=top.transAxes, color=GREY, fontsize=12)
+            top.set_title(f"{r.name}\n", fontsize=12, weight="bold", pad=4)
+            top.text(0, 1.05, f"test {r.test:.1%}".replace("%", " %"), transform=top.transAxes, color=GREY, fontsize=11)
             top.plot(x_rates, r.rates, color=RATE)
             top.set(xlim=(0, epochs), ylim=(0, 1.08 * highest), xticklabels=[], yticks=(0, highest / 2, highest))
             if r is not constant:
@@ -77,4 +75,3 @@ def draw(results: list[Result], out: Path) -> None:
                 top.set_ylabel("learning rate", color=RATE, weight="bold")
                 bottom.set_ylabel("loss, mean of an epoch", color=LOSS, weight="bold")
         figure.text(0.53, 0.02, "epoch (grey: the loss with the constant learning rate)", color=GREY, ha="center")
-        figure.savefig(out)

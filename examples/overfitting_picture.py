@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from overfitting import SAMPLES, Result
-from style import COLOURS, GREY, SLIDE
+from style import COLOURS, GREY, slide
 
 TRAIN, TEST = COLOURS[3], COLOURS[0]
 
@@ -17,11 +15,11 @@ def _accuracies(ax: Axes, result: Result, right: float, lowest: float) -> None:
     x = range(1, epochs + 1)
     marker = "o" if epochs == 1 else ""
     train, test = ([100 * y for y in curve] for curve in (result.history.train, result.history.test))
-    ax.plot(x, train, color=TRAIN, marker=marker, zorder=3)
-    ax.plot(x, test, color=TEST, marker=marker, zorder=3)
+    ax.plot(x, train, color=TRAIN, linewidth=1.4, marker=marker, zorder=3)
+    ax.plot(x, test, color=TEST, linewidth=1.4, marker=marker, zorder=3)
     ax.axhline(right, color=GREY, linewidth=1, linestyle=":")
     ax.set(xlim=(0, epochs), ylim=(lowest, 100.5), xlabel="epoch")
-    ax.set_title(f"{result.name[0].upper()}{result.name[1:]}", fontsize=13, pad=10)
+    ax.set_title(f"{result.name[0].upper()}{result.name[1:]}", pad=10)
     # Beside the axes, each at its curve's end, or where that leaves too little room, above and below their middle.
     text = 0.11 * (100.5 - lowest) / 2
     ends = 100 * result.train, 100 * result.test
@@ -36,7 +34,7 @@ def _accuracies(ax: Axes, result: Result, right: float, lowest: float) -> None:
             color=colour,
             weight="bold",
             va="bottom" if side > 0 else "top",
-            fontsize=12,
+            fontsize=11,
             annotation_clip=False,
         )
 
@@ -48,23 +46,19 @@ def draw(results: list[Result], wrong_labels: int, out: Path) -> None:
         OSError: It can't be written.
     """
     gaps = [f"{100 * (r.train - r.test):.1f}".replace("-", "\N{MINUS SIGN}") for r in results]
-    title = f"Gap between training and test: {gaps[0]} points {results[0].name}, {gaps[1]} {results[1].name}"
+    title = f"Gap between training and test: {gaps[0]} points {results[0].name}, {gaps[1]} with it"
     # Of the first epochs only their end is of interest.
     lowest = 50 if min(min(r.train, r.test) for r in results) > 0.6 else 0
     wrong = f", {wrong_labels} % of them with a wrong label" if wrong_labels else ""
     subtitle = f"{SAMPLES} training images{wrong}"
     if results[1].norm < 0.9 * results[0].norm:
         subtitle += f"; norm of the weights {results[0].norm:.0f} on the left, {results[1].norm:.0f} on the right"
-    with mpl.rc_context(SLIDE):
-        figure = Figure((12.8, 6.4))
-        figure.text(0.012, 0.925, title, weight="bold", fontsize=17)
-        figure.text(0.012, 0.865, subtitle, color=GREY, fontsize=13)
+    with slide(out, title, subtitle) as figure:
         for i, result in enumerate(results):
-            ax = figure.add_axes((0.065 + 0.48 * i, 0.11, 0.37, 0.63))
+            ax = figure.add_axes((0.075 + 0.485 * i, 0.12, 0.345, 0.66))
             _accuracies(ax, result, 100 - wrong_labels, lowest)
             if i == 0:
                 ax.set_ylabel("accuracy in %")
                 if wrong_labels:
                     x, y = 0.98 * len(result.history.train), 100 - wrong_labels
                     ax.text(x, y + 0.7, f"{y} % of the labels are right", color=GREY, ha="right")
-        figure.savefig(out)

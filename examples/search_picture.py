@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from search import Ranges, Trial
-from style import COLOURS, GREY, SLIDE
+from style import COLOURS, slide
 
 BLUE, ORANGE = COLOURS[0], COLOURS[3]
 LIGHT = "#BBBBBB"
 ROWS, COLUMNS = 4, 5
-SMALL = 9.5
+SMALL = 9
 
 
 def _power(value: float) -> str:
@@ -69,28 +67,24 @@ def draw(trials: list[Trial], best: list[Trial], ranges: Ranges, out: Path) -> N
     """
     lr, decay = (_span(best, name) for name in ("lr", "weight_decay"))
     title = (
-        f"The learning rates of the best {len(best)} of {len(trials)} trials lie within a factor of {_factor(lr)},\n"
-        f"their weight decays anywhere within one of {_factor(decay)}"
+        f"The best {len(best)} of {len(trials)} trials: learning rates within a factor of {_factor(lr)}, "
+        f"weight decays within {_factor(decay)}"
     )
     subtitle = (
         f"learning rates {_power(lr[0])} to {_power(lr[1])}, weight decays {_power(decay[0])} to {_power(decay[1])}, "
         f"where both were searched over a factor of {_factor(ranges['lr'])}"
     )
-    with mpl.rc_context(SLIDE):
-        figure = Figure((12.8, 7.2))
-        figure.text(0.012, 0.975, title, weight="bold", fontsize=17, va="top", linespacing=1.3)
-        figure.text(0.012, 0.855, subtitle, color=GREY, fontsize=12.5)
-        _where(figure.add_axes((0.07, 0.1, 0.29, 0.655)), trials, best, ranges)
-        figure.text(0.07, 0.79, "Trials:", fontsize=12)
-        figure.text(0.122, 0.79, f"the best {len(best)}", color=BLUE, weight="bold", fontsize=12)
-        figure.text(0.215, 0.79, "the others", color="#777777", weight="bold", fontsize=12)
-        figure.text(0.44, 0.79, "Accuracy:", fontsize=12)
-        figure.text(0.511, 0.79, "— validation", color=BLUE, weight="bold", fontsize=12)
-        figure.text(0.613, 0.79, "- - training", color=ORANGE, weight="bold", fontsize=12)
-        figure.text(0.7, 0.79, "over the epochs, the best trial first", fontsize=12)
+    with slide(out, title, subtitle, (12, 6.75)) as figure:
+        _where(figure.add_axes((0.07, 0.1, 0.29, 0.7)), trials, best, ranges)
+        figure.text(0.07, 0.83, "Trials:", fontsize=11)
+        figure.text(0.122, 0.83, f"the best {len(best)}", color=BLUE, weight="bold", fontsize=11)
+        figure.text(0.215, 0.83, "the others", color="#777777", weight="bold", fontsize=11)
+        figure.text(0.44, 0.83, "Accuracy:", fontsize=11)
+        figure.text(0.511, 0.83, "— validation", color=BLUE, weight="bold", fontsize=11)
+        figure.text(0.613, 0.83, "- - training", color=ORANGE, weight="bold", fontsize=11)
+        figure.text(0.7, 0.83, "over the epochs, the best trial first", fontsize=11)
         grid = figure.add_gridspec(
-            ROWS, COLUMNS, left=0.44, right=0.985, bottom=0.06, top=0.71, hspace=0.66, wspace=0.14
+            ROWS, COLUMNS, left=0.44, right=0.985, bottom=0.06, top=0.755, hspace=0.66, wspace=0.14
         )
         for i, trial in enumerate(best):
             _curves(figure.add_subplot(grid[divmod(i, COLUMNS)]), trial, i, len(best))
-        figure.savefig(out)
