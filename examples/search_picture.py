@@ -9,7 +9,7 @@ from style import COLOURS, slide
 
 BLUE, ORANGE = COLOURS[0], COLOURS[3]
 LIGHT = "#BBBBBB"
-ROWS, COLUMNS = 4, 5
+COLUMNS = 5
 SMALL = 9
 
 
@@ -38,7 +38,7 @@ def _where(ax: Axes, trials: list[Trial], best: list[Trial], ranges: Ranges) -> 
     ax.set(xlabel="learning rate", ylabel="weight decay")
 
 
-def _curves(ax: Axes, trial: Trial, rank: int, last: int) -> None:
+def _curves(ax: Axes, trial: Trial, *, left: bool, lowest: bool) -> None:
     epochs = len(trial.train)
     marker = "." if epochs == 1 else ""
     x = range(1, epochs + 1)
@@ -50,7 +50,7 @@ def _curves(ax: Axes, trial: Trial, rank: int, last: int) -> None:
     begin.set_horizontalalignment("left")
     end.set_horizontalalignment("right")
     ax.set_title(title, fontsize=SMALL, pad=3)
-    ax.tick_params(labelleft=rank % COLUMNS == 0, labelbottom=rank + COLUMNS >= last, labelsize=SMALL)
+    ax.tick_params(labelleft=left, labelbottom=lowest, labelsize=SMALL)
 
 
 def draw(trials: list[Trial], best: list[Trial], ranges: Ranges, out: Path) -> None:
@@ -83,8 +83,11 @@ def draw(trials: list[Trial], best: list[Trial], ranges: Ranges, out: Path) -> N
         figure.text(0.511, 0.83, "— validation", color=BLUE, weight="bold", fontsize=11)
         figure.text(0.613, 0.83, "- - training", color=ORANGE, weight="bold", fontsize=11)
         figure.text(0.7, 0.83, "over the epochs, the best trial first", fontsize=11)
+        columns = min(len(best), COLUMNS)
+        rows = -(-len(best) // columns)
         grid = figure.add_gridspec(
-            ROWS, COLUMNS, left=0.44, right=0.985, bottom=0.06, top=0.755, hspace=0.66, wspace=0.14
+            rows, columns, left=0.44, right=0.985, bottom=0.06, top=0.755, hspace=0.66, wspace=0.14
         )
         for i, trial in enumerate(best):
-            _curves(figure.add_subplot(grid[divmod(i, COLUMNS)]), trial, i, len(best))
+            ax = figure.add_subplot(grid[divmod(i, columns)])
+            _curves(ax, trial, left=i % columns == 0, lowest=i + columns >= len(best))
