@@ -82,12 +82,8 @@ template <int Rows, class F> void over_row_groups(const Tile& tile, F f) {
 // Asks for what comes after element i of a channel where a run ends there: processors foresee that one goes on, but not
 // where the next one is.
 template <class T> void prefetch_next_run(const T* x, const Tile& tile, int64_t i) {
-#if defined(__GNUC__)
     if (i == tile.end || i % tile.run != 0) return;
-    const T* const next = x + offset_of(tile, i);
-    const int64_t n = smaller(tile.run, kPrefetchBytes / sizeof(T));
-    for (int64_t j = 0; j < n; j += 64 / sizeof(T)) __builtin_prefetch(next + j);
-#endif
+    prefetch(x + offset_of(tile, i), smaller(tile.run, kPrefetchBytes / sizeof(T)));
 }
 
 // The elements of a block of a channel side by side: where they lie if they are one run, else copied to `room`.

@@ -10,8 +10,8 @@ namespace {
 using fusedstep::DropoutMask;
 using fusedstep::kDropoutElements;
 
-constexpr int kCounters = 8;        // counters that are worked on side by side
-constexpr int64_t kFactors = 1024;  // elements whose factors are made before they are used
+constexpr int kCounters = 8;       // counters that are worked on side by side
+constexpr int64_t kFactors = 512;  // elements whose factors are made before they are used
 constexpr int kThreefryRounds = 13;
 
 inline uint32_t rotated(uint32_t word, int by) {
@@ -57,7 +57,8 @@ inline void random_words(const DropoutMask& mask, uint64_t group, uint32_t part,
 // one.
 template <class T> void group_factors(const DropoutMask& mask, uint64_t group, T* __restrict factors) {
     constexpr int half = kDropoutElements / 2;  // two elements share a word
-    const auto first = static_cast<int32_t>(mask.threshold >> 16), second = static_cast<int32_t>(mask.threshold & 0xffff);
+    const auto first = static_cast<int32_t>(mask.threshold >> 16),
+               second = static_cast<int32_t>(mask.threshold & 0xffff);
     const T scale = static_cast<T>(mask.scale);
     uint32_t words[half];
     random_words(mask, group, 0, words);
@@ -88,6 +89,8 @@ void dropout(const void* x_given, void* y_given, int64_t first, int64_t n, const
     for (int64_t begin = 0; begin < n; begin += kFactors, x += kFactors, y += kFactors) {
         const int64_t count = n - begin < kFactors ? n - begin : kFactors;
         const uint64_t group = static_cast<uint64_t>(first + begin) / kDropoutElements;
+        // While factors are made, which takes about as long as the memory does to answer.
+        if (past_caches && n - begin >= 3 * kFactors) prefetch(x + 2 * kFactors, kFactors);
         for (int64_t i = 0; i < count; i += kDropoutElements)
             group_factors(mask, group + static_cast<uint64_t>(i / kDropoutElements), factors + i);
         const auto product = [&](int64_t i, auto zero) {

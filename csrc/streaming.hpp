@@ -19,6 +19,13 @@ template <class V, class T> V elements(const T* p) {
     return v;
 }
 
+// Asks for n elements that will be read soon; they need not exist.
+template <class T> void prefetch(const T* p, std::int64_t n) {
+#if defined(__GNUC__)
+    for (std::int64_t i = 0; i < n; i += 64 / sizeof(T)) __builtin_prefetch(p + i);
+#endif
+}
+
 #ifdef FUSEDSTEP_STREAMS
 
 #ifdef __AVX__
