@@ -80,3 +80,23 @@ def test_the_readmes_examples_run() -> None:
 def test_no_flags_that_break_the_promises() -> None:
     text = "".join(path.read_text() for path in (ROOT / "CMakeLists.txt", ROOT / "pyproject.toml"))
     assert not {flag for flag in ("-ffast-math", "-Ofast", "-march=native", "-fopenmp") if flag in text}
+
+
+def _facts(text: str) -> dict[str, Any]:
+    """What a README says in no language: code, commands, names, links, and figures of its tables."""
+    fenced = r"^```python\n(.*?)^```"
+    prose = re.sub(fenced, "", text, flags=re.MULTILINE | re.DOTALL)
+    return {
+        "code": [re.sub(r" *#.*", "", code) for code in re.findall(fenced, text, re.MULTILINE | re.DOTALL)],
+        "commands": re.findall(r"^ {4,}(.*)", prose, re.MULTILINE),
+        "names": set(re.findall(r"`([^`\n]+)`", prose)),
+        "links": re.findall(r"\]\(([^)]+)\)", prose)[1:],  # the first is that to the other language
+        "figures": re.findall(r"(?<=\| )\d[\d.]*(?: [mµ]?s)?(?= \|)", prose),
+    }
+
+
+def test_the_korean_readme_says_the_same() -> None:
+    english, korean = (_facts((ROOT / name).read_text()) for name in ("README.md", "README.ko.md"))
+    assert len(english["figures"]) > 50
+    assert len(english["names"]) > 30
+    assert korean == english
