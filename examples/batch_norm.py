@@ -75,7 +75,6 @@ def _title(curves: dict[float, Curves]) -> str:
 
 
 def _draw(figure: "Figure", curves: dict[float, Curves]) -> None:
-
     from style import COLOURS, GREY
 
     colours = {True: COLOURS[0], False: COLOURS[3]}

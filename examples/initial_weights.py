@@ -63,7 +63,6 @@ def _title(histories: dict[str, History]) -> str:
 
 
 def _draw(figure: "Figure", histories: dict[str, History]) -> None:
-
     from style import COLOURS, GREY, label_ends
 
     ax = figure.add_axes((0.07, 0.12, 0.7, 0.72))
