@@ -129,6 +129,12 @@ class Adam(optimizers.Adam):
         return (step, 1 - self.beta1, 1 - self.beta2, 0.0, self.eps)
 
 
+def _per_position(values: Any, width: int) -> Any:
+    if isinstance(values, np.ndarray) and values.shape == (width,):
+        return values  # broadcasting takes longer than normalising a small batch
+    return np.broadcast_to(np.ravel(values), (width,))
+
+
 class BatchNormalization:
     """Batch normalisation over the first axis, with a mean and variance for every other position.
 
@@ -166,8 +172,7 @@ class BatchNormalization:
         if self.running_mean is None:
             self.running_mean, self.running_var = np.zeros(width), np.zeros(width)
         gamma, beta, mean, var = (
-            np.broadcast_to(np.ravel(values), (width,))
-            for values in (self.gamma, self.beta, self.running_mean, self.running_var)
+            _per_position(values, width) for values in (self.gamma, self.beta, self.running_mean, self.running_var)
         )
         if train_flg:
             mean, var = mean.astype(np.float64), var.astype(np.float64)  # the arrays that were given stay as they are
@@ -184,7 +189,7 @@ class BatchNormalization:
         if self._saved is None:
             raise RuntimeError("backward needs a forward pass in training before it")
         x, mean, inv_std = self._saved
-        gamma = np.broadcast_to(np.ravel(self.gamma), mean.shape)
+        gamma = _per_position(self.gamma, x.shape[1])
         dout = np.asarray(dout, dtype=x.dtype).reshape(len(dout), -1)
         dx, self.dgamma, self.dbeta = _native.batch_norm_backward(dout, x, gamma, mean, inv_std, 1, None)
         return dx.reshape(self.input_shape)
