@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -262,6 +263,13 @@ def test_layer(dtype: Any, rng: Any) -> None:
     np.testing.assert_array_equal(out, x)
     assert fs.Dropout().rate == 0.5
     assert repr(layer) == "Dropout(rate=0.3, seed=8)"
+
+
+def test_calls_from_several_threads_have_masks_of_their_own() -> None:
+    layer, x = fs.Dropout(seed=4), np.ones(20_000, np.float32)
+    with ThreadPoolExecutor(4) as threads:
+        masks = list(threads.map(lambda _: layer.forward(x)[:200].tobytes(), range(400)))
+    assert len(set(masks)) == layer.calls == 400
 
 
 def test_backward_is_the_gradient(rng: Any) -> None:

@@ -44,7 +44,8 @@ def dropout(x: Array, rate: float = 0.5, *, seed: int, call: int = 0, out: Array
         out: Where to put y: an array of the shape and type of x. May be x.
 
     Returns:
-        y, of the type of x. As the factor is multiplied, a NaN stays one whether it is dropped or not.
+        y, of the type of x. As the factor is multiplied, a NaN stays one whether it is dropped or not. Subnormal
+        numbers are flushed to zero, see `set_flush_subnormals`.
 
     Raises:
         ValueError: rate, seed or call is out of range, or the shape or type of out isn't that of x.
@@ -91,9 +92,14 @@ class Dropout:
             if out is None:
                 return x
             return dropout(x, 0.0, seed=0, out=out)
-        y = dropout(x, self.rate, seed=self.seed, call=self.calls, out=out)
-        self._saved = x.shape, self.rate, self.seed, self.calls
-        self.calls += 1
+        call = self.calls
+        self.calls += 1  # before the GIL is released: another thread's call is another one
+        try:
+            y = dropout(x, self.rate, seed=self.seed, call=call, out=out)
+        except BaseException:
+            self.calls -= 1
+            raise
+        self._saved = x.shape, self.rate, self.seed, call
         return y
 
     def backward(self, dout: Array, out: Array | None = None) -> Array:

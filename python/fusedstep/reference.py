@@ -346,9 +346,10 @@ class Dropout:
         """Drops a part of x in training."""
         if not training:
             return x
+        self.saved: dict[str, Any] = {"rate": self.rate, "seed": self.seed, "call": self.calls}
         self.calls += 1
-        return dropout(x, self.rate, seed=self.seed, call=self.calls - 1)
+        return dropout(x, **self.saved)
 
     def backward(self, dout: Array) -> Array:
         """The gradient of the last forward pass in training."""
-        return dropout(dout, self.rate, seed=self.seed, call=self.calls - 1)
+        return dropout(dout, **self.saved)
