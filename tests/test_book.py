@@ -204,8 +204,13 @@ def test_positional_arguments_and_attributes(ours: Any, formula: Any, defaults: 
     if ours is book.Adam:
         assert optimizer.iter == 1
     for letter in letters:
+        getattr(optimizer, letter)["W"] = [5.0, 6.0, 7.0]
+        np.testing.assert_array_equal(optimizer.state["W"][letter], [5.0, 6.0, 7.0])
+        with pytest.raises(KeyError):
+            getattr(optimizer, letter)["b"] = np.zeros(3)
+    for letter in letters:
         with pytest.raises(AttributeError, match=f"{letter} can only be set to None"):
-            setattr(optimizer, letter, {})
+            setattr(optimizer, letter, {"W": np.zeros(3)})
         setattr(optimizer, letter, None)
         assert getattr(optimizer, letter) is None
 
@@ -223,6 +228,30 @@ def test_the_naive_comparison_keeps_its_history(ours: Any, formula: Any, default
         results.append(history)
     assert results[0] == results[1]
     assert len(set(results[0])) == 30
+
+
+@OPTIMIZERS
+def test_integers_and_subclasses_that_begin_by_themselves(ours: Any, formula: Any, defaults: dict[str, float]) -> None:
+    base = getattr(ours, "func", ours)
+
+    class Own(base):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            self.__dict__.update(defaults)
+            for letter in formula(**defaults).arrays:
+                setattr(self, letter, {})
+
+    for optimizer, usual in ((ours(), ours()), (Own(), base())):
+        params: Any = {"x": -7, "W": np.ones(2)}
+        optimizer.update(params, {"x": -0.7, "W": np.full(2, 0.5)})
+        expected: Any = {"x": -7.0, "W": np.ones(2)}
+        usual.update(expected, {"x": -0.7, "W": np.full(2, 0.5)})
+        assert params["x"] == expected["x"]
+        np.testing.assert_array_equal(params["W"], expected["W"])
+    with pytest.raises(TypeError, match="int64"):
+        ours().update({"W": np.ones(2, np.int64)}, {"W": np.ones(2)})
+    values: Any = [-7, 2.0]
+    ours().update(values, [0.1, 0.1])
+    assert all(isinstance(value, float) for value in values)
 
 
 def batch_normalization(x: Any, gamma: Any, beta: Any, dout: Any) -> Any:

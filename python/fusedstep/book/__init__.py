@@ -6,8 +6,8 @@ in place of the book's `from common.optimizer import *`, and of `BatchNormalizat
 gives the same parameters to the bit in float64, with two exceptions. Batch normalisation sums in another order than
 NumPy and agrees to rounding. And where a parameter is a Python float instead of an array, the book's Adam squares the
 gradient with `**`, which for about one number in a thousand rounds the last bit otherwise. In float32, NumPy 2 does the
-last line of the book's Adam in float64, and the others have the book's bits. Parameters may be dicts, as in the first
-volume, or lists, as in the second.
+last line of the book's Adam in float64, and the others have the book's bits where gradients are float32 too. Parameters
+may be dicts, as in the first volume, or lists, as in the second.
 
     python -m fusedstep.book SCRIPT [ARGS...]
 
@@ -15,7 +15,7 @@ runs a script of the book as it is, with these classes in place of the book's.
 """
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -27,26 +27,64 @@ __all__ = ["SGD", "AdaGrad", "Adam", "BatchNormalization", "Dropout", "Momentum"
 _EPS = 1e-7
 
 
-def _state(letter: str) -> Any:
-    def arrays(self: optimizers.Optimizer) -> dict[Any, Any] | None:
-        return {key: state[letter] for key, state in self.state.items()} or None
+class _Letter(dict[Any, Any]):
+    """The state arrays of one letter by the parameter's key; what is put into it is put into the state."""
 
-    def reset(self: optimizers.Optimizer, value: None) -> None:
-        if value is not None:
-            raise AttributeError(f"{letter} can only be set to None, which forgets the state")
+    def __init__(self, state: dict[Any, dict[str, Any]], letter: str) -> None:
+        super().__init__({key: arrays[letter] for key, arrays in state.items()})
+        self._state, self._letter = state, letter
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._state[key][self._letter] = np.array(value)
+        super().__setitem__(key, self._state[key][self._letter])
+
+
+def _state(letter: str) -> Any:
+    def arrays(self: optimizers.Optimizer) -> _Letter | None:
+        return _Letter(self.state, letter) if self.state else None
+
+    def reset(self: optimizers.Optimizer, value: Any) -> None:
+        if value:
+            raise AttributeError(f"{letter} can only be set to None or an empty dict, which forget the state")
         self.state.clear()
 
     return property(arrays, reset, doc=f"The arrays {letter} by the parameter's key; None before the first update.")
 
 
-class SGD(optimizers.SGD):
+class _Dialect(optimizers.Optimizer):
+    """What the book's optimizers allow and `fusedstep`'s don't."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        self = super().__new__(cls)
+        ours: Any = next(base for base in cls.__mro__ if base.__module__ == __name__)
+        if ours is not cls:
+            ours.__init__(self)  # a reader's subclass may leave that out
+        return self
+
+    def update(self, params: optimizers.Arrays, grads: optimizers.Arrays) -> None:
+        """Makes one step, as `fusedstep.Optimizer.update`; integers count as floats too."""
+        try:
+            super().update(params, grads)
+        except TypeError:
+            if not isinstance(params, dict | list):
+                raise
+            pairs = list(params.items() if isinstance(params, dict) else enumerate(params))
+            whole = {key: float(value) for key, value in pairs if isinstance(value, int)}
+            if not whole:
+                raise
+            for key, value in whole.items():
+                params[key] = value
+            super().update(params, grads)
+
+
+class SGD(_Dialect, optimizers.SGD):
     """Stochastic gradient descent: w = w - lr g."""
 
     def __init__(self, lr: float = 0.01) -> None:
         super().__init__(lr)
 
 
-class Momentum(optimizers.Momentum):
+class Momentum(_Dialect, optimizers.Momentum):
     """Momentum: v = momentum v - lr g, w = w + v."""
 
     v = _state("v")
@@ -55,7 +93,7 @@ class Momentum(optimizers.Momentum):
         super().__init__(lr, momentum)
 
 
-class Nesterov(optimizers.Nesterov):
+class Nesterov(_Dialect, optimizers.Nesterov):
     """Nesterov's accelerated gradient, v being 0 at first.
 
     In the order of the first volume's current edition, that of Bengio et al. 2013, as in `fusedstep.Nesterov`:
@@ -87,7 +125,7 @@ class Nesterov(optimizers.Nesterov):
         return "nesterov_new_velocity" if self.legacy else "nesterov"
 
 
-class AdaGrad(optimizers.AdaGrad):
+class AdaGrad(_Dialect, optimizers.AdaGrad):
     """AdaGrad: h = h + g^2, w = w - lr g / (sqrt(h) + 1e-7)."""
 
     h = _state("h")
@@ -96,7 +134,7 @@ class AdaGrad(optimizers.AdaGrad):
         super().__init__(lr, _EPS)
 
 
-class RMSprop(optimizers.RMSProp):
+class RMSprop(_Dialect, optimizers.RMSProp):
     """RMSprop: h = decay_rate h + (1 - decay_rate) g^2, w = w - lr g / (sqrt(h) + 1e-7)."""
 
     h = _state("h")
@@ -105,7 +143,7 @@ class RMSprop(optimizers.RMSProp):
         super().__init__(lr, decay_rate, _EPS)
 
 
-class Adam(optimizers.Adam):
+class Adam(_Dialect, optimizers.Adam):
     """Adam with an epsilon of 1e-7 that the bias correction leaves alone; see `fusedstep.Adam` for the paper's.
 
     lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t)
