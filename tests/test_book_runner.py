@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 OPTIMIZERS = """
+import sys
 import numpy as np
 
 class SGD:
@@ -212,7 +213,8 @@ CHANGES = (
     ),
     ("optimizer", "lr=0.01", "lr=0.02", "SGD", "has other defaults than the book's"),
     ("optimizer", "self.lr = lr", "self.lr = lr; print(lr)", "SGD", "prints"),
-    ("optimizer", "self.lr = lr", "self.lr = lr; self.past = []", "SGD", "has past"),
+    ("optimizer", "self.lr = lr", "print(lr, file=sys.stderr); self.lr = lr", "SGD", "prints"),
+    ("optimizer", "self.lr = lr", "sys.exit(3)", "SGD", "raised SystemExit when tried"),
     ("optimizer", "self.lr * grads[k]", "self.rate * grads[k]", "SGD", "raised AttributeError when tried"),
     ("optimizer", "lr=0.01):", "*args, **more):", "SGD", "raised NameError when tried"),
     ("optimizer", "a = self.momentum", "a = 0.9", "Nesterov", "gives other numbers than the book's"),
@@ -254,11 +256,29 @@ def test_it_is_told_where_our_class_changes_what_a_script_gets(
     assert err == f"fusedstep.book: the {name} of common.{module} {why}; fusedstep's takes its place\n"
 
 
-def test_a_class_with_other_arguments_stays(chapter: Path) -> None:
-    change(chapter, "optimizer", "lr=0.01", "lr=0.01, decay=0.0, *, clip=None")
+@pytest.mark.parametrize(
+    ("module", "old", "new", "name", "lack"),
+    [
+        ("optimizer", "lr=0.01", "lr=0.01, decay=0.0, *, clip=None", "SGD", "takes decay, clip"),
+        ("optimizer", "self.lr = lr", "self.lr = lr; self.past = []", "SGD", "has past"),
+        ("optimizer", "class SGD:", "class SGD:\n    def speed(self):\n        return self.lr\n", "SGD", "has speed"),
+        ("layers", "class Dropout:", "class Dropout:\n    def reset(self):\n        pass\n", "Dropout", "has reset"),
+    ],
+)
+def test_a_class_that_has_more_than_ours_stays(
+    chapter: Path, module: str, old: str, new: str, name: str, lack: str
+) -> None:
+    change(chapter, module, old, new)
     used, err = modules(chapter)
-    assert used == {**IN_USE, "SGD": "common.optimizer"}
-    assert err == "fusedstep.book: keeps the SGD of common.optimizer, which takes decay, clip\n"
+    assert used == {**IN_USE, name: f"common.{module}"}
+    assert err == f"fusedstep.book: keeps the {name} of common.{module}, which {lack}\n"
+
+
+def test_defaults_that_are_arrays(chapter: Path) -> None:
+    change(chapter, "layers", "running_mean=None", "running_mean=np.zeros(4)")
+    used, err = modules(chapter)
+    assert used == IN_USE
+    assert "the BatchNormalization of common.layers has other defaults than the book's; fusedstep's takes" in err
 
 
 def test_without_the_books_optimizers_ours_are_there(chapter: Path) -> None:
@@ -278,6 +298,7 @@ def test_without_the_books_optimizers_ours_are_there(chapter: Path) -> None:
 
 
 def test_rewriting_a_formula_changes_nothing(chapter: Path) -> None:
+    change(chapter, "optimizer", "momentum=0.9", "momentum=0.9, legacy=False")
     change(chapter, "optimizer", "new = a * old - self.lr * grads[k]", "new = -(self.lr * grads[k] - old * a)")
     change(chapter, "layers", "self.gamma / self.std * dx", "dx / self.std * self.gamma")
     assert modules(chapter) == (IN_USE, "")
@@ -324,22 +345,47 @@ def test_an_error_in_the_script_is_shown_as_python_shows_it(chapter: Path) -> No
     assert 'script.py", line 2, in f\n' in err
 
 
-def test_wrong_calls(chapter: Path, tmp_path: Path) -> None:
+def test_wrong_calls(chapter: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     (chapter / "script.py").write_text("print('ran')\n")
     elsewhere = tmp_path / "elsewhere" / "below"
     elsewhere.mkdir(parents=True)
+    importing = chapter / "importing.py"
+    importing.write_text("import os, sys\nsys.path.append(os.pardir)\nfrom common.optimizer import *\nprint('ran')\n")
+    alone = tmp_path_factory.mktemp("alone") / "script.py"  # above which no folder has the book's package
+    alone.write_text("pass\n")
     for words, folder, message in (
         ((), chapter, "no script given, expected python -m fusedstep.book SCRIPT [ARGS...]"),
         (("nothing.py",), chapter, "there is no file nothing.py"),
         ((".",), chapter, "there is no file ."),
-        ((str(chapter / "script.py"),), elsewhere, "run it from its folder, as after cd ch06"),
+        ((str(importing),), elsewhere, "run it from its folder, as after cd ch06"),
+        (("script.py",), alone.parent, "run it from its folder, as after cd ch06"),
     ):
         out, err, status = run(*words, folder=folder)
         assert (out, status, err.count("\n")) == ("", 2, 1)
         assert err.startswith("fusedstep.book: ")
         assert message in err
-    (tmp_path / "common").rename(chapter / "common")
-    assert run(str(chapter / "script.py"), folder=elsewhere) == ("ran\n", "", 0)
+    assert run("importing.py", folder=chapter) == ("ran\n", "", 0)
+    assert run("script.py", folder=chapter) == ("ran\n", "", 0)
+
+
+def test_the_package_is_where_the_script_says(chapter: Path) -> None:
+    finding = "import os, sys\nsys.path.append(os.path.join(os.path.dirname(__file__), os.pardir))\n"
+    finding += "from common.optimizer import *\nprint(SGD.__module__, os.path.isabs(__file__), sys.argv)\n"
+    (chapter / "script.py").write_text(finding)
+    for words, folder in ((("script.py",), chapter), (("ch06/script.py",), chapter.parent)):
+        assert run(*words, folder=folder) == (f"fusedstep.book True {list(words)}\n", "", 0)
+    below = chapter / "exercises"
+    below.mkdir()
+    (below / "script.py").write_text("import sys\nsys.path.append('../..')\nimport common.optimizer\nprint('ran')\n")
+    assert run("script.py", folder=below) == ("ran\n", "", 0)
+    (below / "script.py").write_text("import commons\n")
+    assert "ModuleNotFoundError: No module named 'commons'" in run("script.py", folder=below)[1]
+
+
+def test_the_script_stays_main_to_the_end(chapter: Path) -> None:
+    lines = "import atexit, pickle\nclass C:\n    pass\natexit.register(lambda: print(len(pickle.dumps(C())) > 0))\n"
+    (chapter / "script.py").write_text(lines)
+    assert run("script.py", folder=chapter) == ("True\n", "", 0)
 
 
 def test_help() -> None:

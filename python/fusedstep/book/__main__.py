@@ -1,28 +1,42 @@
 """Runs a script of the book as it is, with fusedstep's classes in place of the book's."""
 
 import os
-import runpy
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
 
-from fusedstep.book._substitution import Finder
+from fusedstep.book._substitution import CLASSES, Finder
 
 HELP = """\
 usage: python -m fusedstep.book SCRIPT [ARGS...]
 
 Runs a script of Deep Learning from Scratch as `python SCRIPT [ARGS...]` does, from the script's folder, with
 fusedstep's SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam, BatchNormalization and Dropout in place of those in the
-book's common/optimizer.py and common/layers.py. Where a class there gives other numbers than the book's, or takes other
-arguments, and so stays, a line on stderr says so."""
+book's common/optimizer.py and common/layers.py. Where you have changed one of these so that it gives other numbers, a
+line on stderr says so; one that has more than the book's (an argument, a method, an attribute) stays, with a line too.
+Processes that the script starts afresh (spawn) have the book's own classes."""
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     print(f"fusedstep.book: {message}", file=sys.stderr)
     sys.exit(2)
 
 
-def _has_the_books_package(folder: str) -> bool:
+def _fail_outside(script: str) -> NoReturn:
+    _fail(f"the book's common package is not where {script} looks for it; run it from its folder, as after cd ch06")
+
+
+def _has_the_books_package(folder: str | Path) -> bool:
     return any(Path(folder, "common").glob("*.py"))
+
+
+def _run(path: Path) -> None:
+    # Not by runpy, after which __main__ is this module again: what outlives the last line may need the script's.
+    module = ModuleType("__main__")
+    module.__dict__.update(__file__=str(path), __builtins__=__builtins__)
+    sys.modules["__main__"] = module
+    exec(compile(path.read_bytes(), path, "exec"), module.__dict__)
 
 
 def main() -> None:
@@ -36,13 +50,19 @@ def main() -> None:
         return
     if not Path(script).is_file():
         _fail(f"there is no file {script}")
+    path = Path(os.path.abspath(script))  # noqa: PTH100, which does not follow links, as Python doesn't
     if not sys.flags.safe_path:
-        sys.path[0] = str(Path(script).resolve().parent)
-    # The scripts append the parent of the working directory to sys.path themselves.
-    if not any(map(_has_the_books_package, (*sys.path, os.pardir))):
-        _fail(f"the book's common package is not where {script} looks for it; run it from its folder, as after cd ch06")
+        sys.path[0] = str(path.resolve().parent)
     sys.meta_path.insert(0, Finder())
-    runpy.run_path(script, run_name="__main__")
+    try:
+        _run(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "common":
+            raise
+        _fail_outside(script)
+    near: list[str | Path] = [*sys.path, *path.parents, *Path.cwd().parents]
+    if sys.modules.keys().isdisjoint(CLASSES) and not any(map(_has_the_books_package, near)):
+        _fail_outside(script)
 
 
 if __name__ == "__main__":

@@ -91,36 +91,65 @@ def _arguments(cls: type[Any]) -> dict[str, Any]:
     return {p.name: p.default for p in inspect.signature(cls).parameters.values() if p.kind in named}
 
 
+def _public(thing: Any) -> set[str]:
+    return {name for name in dir(thing) if not name.startswith("_")} - _INTERNAL
+
+
+class _LacksError(Exception):
+    """The reader's class has something that a script may use and ours lacks."""
+
+
+def _require(names: Sequence[str], verb: str) -> None:
+    if names:
+        raise _LacksError(f"{verb} {', '.join(names)}")
+
+
 def _difference(theirs: type[Any], ours: type[Any], trial: Trial) -> str | None:
     """What is different where our class stands in for the reader's, as the end of a sentence; None if nothing is."""
     printed = io.StringIO()
-    arguments, own_arguments = _arguments(theirs), _arguments(ours)
-    if any(own_arguments[name] != default for name, default in arguments.items()):
-        return "has other defaults than the book's"
-    # The defaults are the same; what is not a default shows whether the arguments are used.
-    options = {name: value / 2 for name, value in arguments.items() if isinstance(value, float)}
     try:
-        with contextlib.redirect_stdout(printed), warnings.catch_warnings():
+        # As text, because a default may be an array.
+        defaults = [
+            {name: repr(_arguments(cls)[name]) for name in _arguments(theirs) if name in _arguments(cls)}
+            for cls in (theirs, ours)
+        ]
+        if defaults[0] != defaults[1]:
+            return "has other defaults than the book's"
+        # The defaults are the same; what is not a default shows whether the arguments are used.
+        options = {name: value / 2 for name, value in _arguments(theirs).items() if isinstance(value, float)}
+        with (
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(printed),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             made, *results = trial(lambda **data: theirs(**options, **data))
             own, *expected = trial(lambda **data: ours(**options, **data))
         # Formulas that differ in rounding alone are 1e-12 apart on these inputs, other constants 1e-6 and more.
         same = all(np.allclose(r, e, rtol=1e-9, atol=1e-9) for r, e in zip(results, expected, strict=True))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return f"raised {type(error).__name__} when tried"
+    _require(sorted(_public(made) - _public(own)), "has")
     if not same:
         return "gives other numbers than the book's"
-    if printed.getvalue():
-        return "prints"
-    added = sorted(name for name in set(dir(made)) - set(dir(own)) - _INTERNAL if not name.startswith("_"))
-    return f"has {', '.join(added)}" if added else None
+    return "prints" if printed.getvalue() else None
+
+
+def _stand_in(theirs: type[Any], candidates: Sequence[type[Any]], trial: Trial) -> Any:
+    """Our class for the reader's, with what is different about it."""
+    ours = candidates[0]
+    _require([name for name in _arguments(theirs) if name not in _arguments(ours)], "takes")
+    _require(sorted(_public(theirs) - _public(ours) - set(_arguments(ours))), "has")
+    differences = [_difference(theirs, ours, trial) for ours in candidates]
+    best = differences.index(None) if None in differences else 0
+    return candidates[best], differences[best]
 
 
 def substitute(module: ModuleType) -> None:
     """Replaces the module's own classes by ours of the same name.
 
-    Where that changes what a script gets, a line on stderr says so. A class stays only if it takes arguments that ours
-    doesn't. NumPy's global generator is left as it was.
+    Where that changes what a script gets, a line on stderr says so. A class stays only if it has something that ours
+    lacks: an argument, a method, an attribute. NumPy's global generator is left as it was.
     """
     names = vars(module)
     if names.get("np", np) is not np:
@@ -132,14 +161,13 @@ def substitute(module: ModuleType) -> None:
         if not inspect.isclass(theirs) or theirs.__module__ != module.__name__:
             continue
         which = f"the {name} of {module.__name__}"
-        if more := [argument for argument in _arguments(theirs) if argument not in _arguments(candidates[0])]:
-            _note(f"keeps {which}, which takes {', '.join(more)}")
+        try:
+            names[name], difference = _stand_in(theirs, candidates, trial)
+        except _LacksError as lack:
+            _note(f"keeps {which}, which {lack}")
             continue
-        differences = [_difference(theirs, ours, trial) for ours in candidates]
-        best = differences.index(None) if None in differences else 0
-        names[name] = candidates[best]
-        if differences[best] is not None:
-            _note(f"{which} {differences[best]}; fusedstep's takes its place")
+        if difference is not None:
+            _note(f"{which} {difference}; fusedstep's takes its place")
     np.random.set_state(random_state)  # noqa: NPY002
 
 
