@@ -79,6 +79,23 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def first_step(results: list[Result]) -> tuple[int, float, float, float] | None:
+    """After how many epochs the rate falls to a tenth; the loss before, as long again after, and then without that.
+
+    Each is the mean of five epochs, the last of their period. None if the training is too short to say.
+    """
+    constant, steps = results[:2]
+    quarter = len(steps.losses) // 4
+    if quarter < 1:
+        return None
+    start = quarter - min(quarter, LAST)
+    before, after, stays = (
+        float(np.mean(r.losses[start + shift : quarter + shift]))
+        for r, shift in ((steps, 0), (steps, quarter), (constant, quarter))
+    )
+    return quarter, before, after, stays
+
+
 def _table(results: list[Result]) -> str:
     rows = [
         f"{r.name:18}{r.rates[0]:12.2g}{r.rates[-1]:12.2g}{np.mean(r.losses[-LAST:]):12.4f}{r.test:12.1%}"
@@ -87,7 +104,14 @@ def _table(results: list[Result]) -> str:
     epochs = min(LAST, len(results[0].losses))
     last = "the last epoch" if epochs == 1 else f"the mean of the last {epochs} epochs"
     head = f"{'schedule':18}{'first lr':>12}{'last lr':>12}{'loss':>12}{'test':>12}"
-    return "\n".join([head, *rows, f"loss and accuracy: {last}"])
+    lines = [head, *rows, f"loss and accuracy: {last}"]
+    if found := first_step(results):
+        quarter, before, after, stays = found
+        lines.append(
+            f"loss after {quarter} epochs {before:.2g}, after {quarter} more at a tenth of the rate {after:.2g}, "
+            f"at the constant rate {stays:.2g}"
+        )
+    return "\n".join(lines)
 
 
 def _run() -> None:

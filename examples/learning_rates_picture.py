@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import NullFormatter
 
-from learning_rates import Result
+from learning_rates import Result, first_step
 from style import COLOURS, GREY, slide
 
 RATE, LOSS = COLOURS[3], COLOURS[0]
@@ -13,17 +13,13 @@ LIGHT = "#C4C4C4"
 SMALL = 10
 
 
-def _title(constant: Result, steps: Result) -> tuple[str, str]:
-    quarter = len(steps.losses) // 4
-    if quarter < 1:
+def _title(results: list[Result]) -> tuple[str, str]:
+    found = first_step(results)
+    if found is None:
         return "Learning rates and losses", ""
-    start, end = quarter - min(quarter, 5), quarter
-    before, after, stays = (
-        np.mean(r.losses[start + shift : end + shift])
-        for r, shift in ((steps, 0), (steps, quarter), (constant, quarter))
-    )
+    quarter, before, after, stays = found
     return (
-        f"A tenth of the learning rate after {quarter} epochs brings the loss from {before:.2g} to {after:.2g}",
+        f"{quarter} epochs at a tenth of the learning rate bring the loss from {before:.2g} to {after:.2g}",
         f"with the rate kept as it was, the loss is {stays:.2g}; test: the accuracy at the end",
     )
 
@@ -34,7 +30,7 @@ def draw(results: list[Result], out: Path) -> None:
     Raises:
         OSError: It can't be written.
     """
-    constant, steps = results[:2]
+    constant = results[0]
     epochs = len(constant.losses)
     x_rates = np.linspace(0, epochs, len(constant.rates), endpoint=False)
     x_losses = np.arange(1, epochs + 1)
@@ -42,7 +38,7 @@ def draw(results: list[Result], out: Path) -> None:
     highest = max(constant.rates)
     every = [loss for r in results for loss in r.losses]
     limits = 0.7 * max(min(every), 1e-6), 1.4 * max(every)
-    with slide(out, *_title(constant, steps), (12, 6.75)) as figure:
+    with slide(out, *_title(results), (12, 6.75)) as figure:
         grid = figure.add_gridspec(
             2,
             len(results),

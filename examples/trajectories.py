@@ -218,11 +218,18 @@ def _animate(figure: "Figure", panels: list[_Panel], iterations: int, gif: Path)
     FigureCanvasAgg(figure)
     frames = np.unique(np.linspace(0, iterations, min(iterations + 1, MOST_FRAMES)).round().astype(int))
     writer = PillowWriter(fps=5)
-    with writer.saving(figure, str(gif), dpi=80), tqdm([*frames, *[iterations] * 10], unit="frame", delay=1) as bar:
+    unfinished = gif.with_name(f"{gif.stem}.unfinished.gif")  # so that Ctrl-C leaves an older one as it was
+    writer.setup(figure, str(unfinished), dpi=80)
+    with tqdm([*frames, *[iterations] * 10], unit="frame", delay=1) as bar:
         for last in bar:
             for panel in panels:
                 panel.show(last)
             writer.grab_frame()
+    try:
+        writer.finish()
+        unfinished.replace(gif)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _options() -> argparse.Namespace:
