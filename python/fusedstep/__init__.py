@@ -15,6 +15,7 @@ from fusedstep.config import (
 )
 from fusedstep.dropout import Dropout, dropout
 from fusedstep.optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSProp, RMSprop
+from fusedstep.state_files import load_state, save_state
 
 __all__ = [
     "SGD",
@@ -37,7 +38,9 @@ __all__ = [
     "initializers",
     "isa",
     "isas",
+    "load_state",
     "reference",
+    "save_state",
     "schedules",
     "set_buffer_cache",
     "set_flush_subnormals",
