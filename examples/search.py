@@ -54,7 +54,6 @@ def open_study(path: Path, settings: dict[str, Any]) -> Iterator[optuna.Study]:
         OSError: It can't be opened, or another search uses it.
     """
     import optuna
-    from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # SQLite locks with fcntl, which on Linux knows nothing of flock; the system undoes it however the process ends.
@@ -66,19 +65,28 @@ def open_study(path: Path, settings: dict[str, Any]) -> Iterator[optuna.Study]:
         file.seek(0)
         if file.read(16) not in (b"", b"SQLite format 3\0"):
             raise ValueError(f"{path}: is not an SQLite file")
-        study = optuna.create_study(
-            storage=f"sqlite:///{quote(str(path))}", study_name=STUDY, direction="maximize", load_if_exists=True
-        )
-        made_with = study.user_attrs.get("settings")
-        if made_with is None:
-            study.set_user_attr("settings", settings)
-        elif made_with != settings:
-            names = [name for name in settings if made_with.get(name) != settings[name]]
-            differences = ", ".join(f"{name} {made_with.get(name)} and not {settings[name]}" for name in names)
-            raise ValueError(f"{path}: holds a search with {differences}")
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            study.tell(trial.number, state=TrialState.FAIL)  # its process was killed: the lock says that none runs
-        yield study
+        storage = optuna.storages.RDBStorage(f"sqlite:///{quote(str(path))}")
+        try:
+            yield _opened(storage, path, settings)
+        finally:
+            storage.engine.dispose()
+
+
+def _opened(storage: optuna.storages.RDBStorage, path: Path, settings: dict[str, Any]) -> optuna.Study:
+    import optuna
+    from optuna.trial import TrialState
+
+    study = optuna.create_study(storage=storage, study_name=STUDY, direction="maximize", load_if_exists=True)
+    made_with = study.user_attrs.get("settings")
+    if made_with is None:
+        study.set_user_attr("settings", settings)
+    elif made_with != settings:
+        names = [name for name in settings if made_with.get(name) != settings[name]]
+        differences = ", ".join(f"{name} {made_with.get(name)} and not {settings[name]}" for name in names)
+        raise ValueError(f"{path}: holds a search with {differences}")
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)  # its process was killed: the lock says that none runs
+    return study
 
 
 def finished(study: optuna.Study, trials: int) -> list[Trial]:
