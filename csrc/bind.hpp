@@ -76,18 +76,4 @@ class Output {
     py::array array_ = py::reinterpret_steal<py::array>(nullptr);  // not py::array(), which makes an empty array
 };
 
-// Calls f(T()) with the type of an array, without the GIL.
-template <class F> void with_type(const py::array& a, F f) {
-    const int type = native_type(a);
-    const py::gil_scoped_release released;
-    if (type == kFloat32)
-        f(float());
-    else
-        f(double());
-}
-
-template <class T> const T* elements(const py::array& a) {
-    return reinterpret_cast<const T*>(address(a));
-}
-
 }  // namespace fusedstep

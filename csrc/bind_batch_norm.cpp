@@ -118,6 +118,20 @@ class Running {
     py::array array_ = py::reinterpret_steal<py::array>(nullptr);
 };
 
+// Calls f(T()) with the type of an array, without the GIL.
+template <class F> void with_type(const py::array& a, F f) {
+    const int type = native_type(a);
+    const py::gil_scoped_release released;
+    if (type == kFloat32)
+        f(float());
+    else
+        f(double());
+}
+
+template <class T> const T* elements(const py::array& a) {
+    return reinterpret_cast<const T*>(address(a));
+}
+
 py::tuple training(const py::object& given, const py::object& gamma_given, const py::object& beta_given, double eps,
                    py::ssize_t channel_axis, const py::object& out, const py::object& running_mean,
                    const py::object& running_var, double decay, bool unbiased) {

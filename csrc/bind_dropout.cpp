@@ -11,10 +11,14 @@ py::object apply(const py::object& given, std::uint64_t seed, std::uint64_t call
     if (!is_plain(x)) x = numpy().attr("array")(x, py::arg("order") = "C", py::arg("subok") = false);
     Output y(x, out, {&x});
     const DropoutMask mask{seed, call, threshold, scale};
-    with_type(x, [&](auto zero) {
-        using T = decltype(zero);
-        dropout(elements<T>(x), y.data<T>(), sizeof(T) == sizeof(float) ? kFloat32 : kFloat64, x.size(), mask);
-    });
+    const char* from = address(x);
+    char* to = y.data<char>();
+    const int type = native_type(x);
+    const std::int64_t size = x.size();
+    {
+        const py::gil_scoped_release released;
+        dropout(from, to, type, size, mask);
+    }
     return y.finish();
 }
 

@@ -23,14 +23,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
 
-    def add_mnist(self, default: str = "scikit-learn's digits, 1797 images of 8 x 8 pixels") -> None:
+    def add_mnist(self) -> None:
         """Adds --mnist."""
         self.add_argument(
             "--mnist",
             type=Path,
             metavar="DIR",
             help="train on MNIST: the directory that holds train-images-idx3-ubyte, train-labels-idx1-ubyte, "
-            f"t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each with or without .gz (default: {default})",
+            "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each with or without .gz "
+            "(default: scikit-learn's digits, 1797 images of 8 x 8 pixels)",
         )
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 import data
 import fusedstep as fs
 from command_line import Parser, main, whole
-from loop import History, Optimizer, train
+from loop import History, Optimizer, moving_median, train
 from mnist import CLASSES, Images
 from network import Array, Labels, Network, Params
 
@@ -82,14 +82,8 @@ def _effective_steps(
     return np.array(steps)
 
 
-def _window(iterations: int) -> int:
-    return max(1, iterations // 25)
-
-
 def _smooth(losses: list[float]) -> NDArray[np.float64]:
-    windows = np.lib.stride_tricks.sliding_window_view(np.array(losses), _window(len(losses)))
-    smooth: NDArray[np.float64] = np.median(windows, axis=-1)
-    return smooth
+    return moving_median(losses, max(1, len(losses) // 25))
 
 
 def _change(steps: NDArray[np.float64]) -> float:

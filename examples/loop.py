@@ -45,6 +45,14 @@ def scaled(pixels: NDArray[np.uint8], scale: int, dtype: Any = np.float64) -> Ar
     return pixels.astype(dtype) / scale
 
 
+def moving_median(values: list[float], window: int) -> NDArray[np.float64]:
+    """The median of each so many values that follow each other."""
+    medians: NDArray[np.float64] = np.median(
+        np.lib.stride_tricks.sliding_window_view(np.array(values), window), axis=-1
+    )
+    return medians
+
+
 def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
     """The rows of each batch of an epoch, shuffled; those left over at the end are not used in it."""
     shuffled = rng.permutation(count)

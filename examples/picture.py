@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
+from loop import moving_median
 from style import COLOURS, GREY, SMALL, STYLE, label_ends
 from training import Comparison
 
@@ -22,8 +23,7 @@ def _window(iterations: int) -> int:
 
 
 def _smooth(losses: list[float]) -> NDArray[np.float64]:
-    windows = np.lib.stride_tricks.sliding_window_view(np.array(losses), _window(len(losses)))
-    smooth: NDArray[np.float64] = np.median(windows, axis=-1)
+    smooth = moving_median(losses, _window(len(losses)))
     return np.maximum(smooth, 1e-12)  # a float32 loss can be 0, which has no logarithm
 
 

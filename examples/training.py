@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 
 import fusedstep
 from fusedstep import reference
+from loop import batches, scaled
 from mnist import CLASSES, Images
 from network import Array, MakeNorm, Network, Norm, Params
 
@@ -112,7 +113,7 @@ def _mean(measure: Callable[[Array, Any], float], x: Any, labels: Any, scale: in
     total = 0.0
     for i in range(0, len(x), _SLICE):
         part = labels[i : i + _SLICE]
-        total += len(part) * measure(x[i : i + _SLICE].astype(dtype) / scale, part)
+        total += len(part) * measure(scaled(x[i : i + _SLICE], scale, dtype), part)
     return total / len(x)
 
 
@@ -153,10 +154,8 @@ def compare(
     turns = [plain, fused]
     order = np.random.default_rng([seed, 1])
     for _ in range(epochs):
-        shuffled = order.permutation(len(images.x_train))
-        for i in range(0, len(shuffled) - batch_size + 1, batch_size):
-            rows = shuffled[i : i + batch_size]
-            x = images.x_train[rows].astype(dtype) / images.scale
+        for rows in batches(len(images.x_train), batch_size, order):
+            x = scaled(images.x_train[rows], images.scale, dtype)
             for run in turns:
                 run.step(x, images.t_train[rows])
             turns.reverse()  # neither always finds the batch in the cache

@@ -24,7 +24,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
 NEEDED = ("matplotlib", "optuna", "sklearn", "threadpoolctl", "tqdm")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}")
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"the extra `examples` lacks {', '.join(MISSING)}")
 
 
 def test_every_script_is_run() -> None:

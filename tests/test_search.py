@@ -18,7 +18,9 @@ from search_script import TRIALS
 
 SCRIPT = Path(__file__).parent / "search_script.py"
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="needs Optuna")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("optuna") is None, reason="Optuna, of the extra `examples`, is not installed"
+)
 
 
 def _start(storage: Path, *, jobs: int, seed: int = 0) -> subprocess.Popen[str]:

@@ -180,7 +180,7 @@ def test_messages(tmp_path: Path) -> None:
         fs.load_state(path, fs.Adam())
 
 
-@pytest.mark.skipif(os.name != "posix", reason="links and modes")
+@pytest.mark.skipif(os.name != "posix", reason="needs symbolic links and file modes, which not every system has")
 def test_links_and_modes_stay(tmp_path: Path) -> None:
     folder, link = tmp_path / "folder", tmp_path / "link.npz"
     folder.mkdir()
@@ -214,7 +214,7 @@ while True:
 KILLS = int(os.environ.get("FUSEDSTEP_TEST_KILLS", "10"))
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL, which only POSIX has")
 def test_killed_at_any_moment_a_whole_file_is_there(tmp_path: Path, rng: np.random.Generator) -> None:
     path = tmp_path / "state.npz"
     last = 0
