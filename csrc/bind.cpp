@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "c_api.hpp"
 #include "dispatch.hpp"
 #include "float_mode.hpp"
 #include "kernels.hpp"
@@ -142,6 +143,7 @@ PYBIND11_MODULE(_native, module) {
 
     module.attr("version") = FUSEDSTEP_VERSION;
     module.attr("compiler") = FUSEDSTEP_COMPILER;
+    module.attr("c_api") = py::capsule(&c_api, FUSEDSTEP_CAPSULE);
     bind_update(module);
     bind_batch_norm(module);
     bind_dropout(module);

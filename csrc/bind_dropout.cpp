@@ -5,12 +5,11 @@
 namespace fusedstep {
 namespace {
 
-py::object apply(const py::object& given, std::uint64_t seed, std::uint64_t call, std::uint32_t threshold, double scale,
-                 const py::object& out) {
+py::object apply(const py::object& given, double rate, std::uint64_t seed, std::uint64_t call, const py::object& out) {
     py::array x = as_native({"x"}, given);
     if (!is_plain(x)) x = numpy().attr("array")(x, py::arg("order") = "C", py::arg("subok") = false);
     Output y(x, out, {&x});
-    const DropoutMask mask{seed, call, threshold, scale};
+    const DropoutMask mask = dropout_mask(rate, seed, call);
     const char* from = address(x);
     char* to = y.data<char>();
     const int type = native_type(x);
@@ -26,7 +25,7 @@ py::object apply(const py::object& given, std::uint64_t seed, std::uint64_t call
 
 void bind_dropout(py::module_& module) {
     using namespace pybind11::literals;
-    module.def("dropout", &apply, "x"_a, "seed"_a, "call"_a, "threshold"_a, "scale"_a, "out"_a);
+    module.def("dropout", &apply, "x"_a, "rate"_a, "seed"_a, "call"_a, "out"_a);
 }
 
 }  // namespace fusedstep

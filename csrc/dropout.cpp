@@ -1,12 +1,18 @@
 #include "dropout.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "dispatch.hpp"
 #include "float_mode.hpp"
 #include "parallel.hpp"
 
 namespace fusedstep {
+
+DropoutMask dropout_mask(double rate, std::uint64_t seed, std::uint64_t call) {
+    const double threshold = std::min(std::nearbyint(std::ldexp(rate, 32)), 4294967295.0);
+    return {seed, call, static_cast<std::uint32_t>(threshold), 1 / (1 - rate)};
+}
 
 void dropout(const void* x, void* y, int type, std::int64_t size, const DropoutMask& mask) {
     constexpr std::int64_t kTaskElements = 256 * kDropoutElements, kTasksWorthAThread = 2;

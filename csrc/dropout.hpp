@@ -5,6 +5,9 @@
 
 namespace fusedstep {
 
+// rate: the part to drop, from 0 to below 1.
+DropoutMask dropout_mask(double rate, std::uint64_t seed, std::uint64_t call);
+
 // y[i] = x[i] * (kept(i) ? scale : 0) for elements of type kFloat32 or kFloat64, contiguous; y may be x.
 void dropout(const void* x, void* y, int type, std::int64_t size, const DropoutMask& mask);
 

@@ -4,6 +4,7 @@ from fusedstep import initializers, reference, schedules
 from fusedstep._native import version as __version__
 from fusedstep.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
 from fusedstep.config import (
+    get_include,
     get_num_threads,
     isa,
     isas,
@@ -34,6 +35,7 @@ __all__ = [
     "batch_norm_backward",
     "batch_norm_inference",
     "dropout",
+    "get_include",
     "get_num_threads",
     "initializers",
     "isa",

@@ -4,6 +4,7 @@ import operator
 import os
 import platform
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -83,6 +84,11 @@ def set_buffer_cache(size: int) -> None:
     if not 0 <= count <= sys.maxsize:
         raise ValueError(f"the size of the buffer cache is {size!r}, expected 0 or more bytes")
     _native.set_buffer_cache(count)
+
+
+def get_include() -> str:
+    """The folder of fusedstep.h, for building C code that calls the kernels. Cython code doesn't need it."""
+    return str(Path(__file__).parent / "include")
 
 
 def show_config() -> None:

@@ -51,11 +51,7 @@ def dropout(x: Array, rate: float = 0.5, *, seed: int, call: int = 0, out: Array
         ValueError: rate, seed or call is out of range, or the shape or type of out isn't that of x.
         TypeError: x or out is not a float32 or float64 array, or a number is not one.
     """
-    rate = checked("rate", rate)
-    threshold = min(round(rate * 2**32), 2**32 - 1)
-    return _native.dropout(
-        x, _checked_uint64("seed", seed), _checked_uint64("call", call), threshold, 1 / (1 - rate), out
-    )
+    return _native.dropout(x, checked("rate", rate), _checked_uint64("seed", seed), _checked_uint64("call", call), out)
 
 
 class Dropout:

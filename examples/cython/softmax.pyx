@@ -1,0 +1,70 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Softmax regression, trained for whole epochs without the GIL: the gradients in Cython, the updates by fusedstep."""
+
+from libc.math cimport exp
+from libc.stdint cimport int64_t, uint8_t
+
+from fusedstep.cython_api cimport adam_coefficients, error_message, update_float32
+
+
+cdef void gradients(
+        const float[:, ::1] images, const uint8_t[::1] labels, Py_ssize_t first, Py_ssize_t end, const float[:, ::1] W,
+        const float[::1] b, float[:, ::1] dW, float[::1] db, float[::1] p) noexcept nogil:
+    """Those of the mean cross-entropy of the images from first to end. p has room for a number for each class."""
+    cdef Py_ssize_t i, j, k, classes = b.shape[0]
+    cdef float total, scale = 1 / <float> (end - first)
+    dW[...] = 0
+    db[...] = 0
+    for i in range(first, end):
+        for k in range(classes):
+            p[k] = b[k]
+        for j in range(W.shape[0]):
+            for k in range(classes):
+                p[k] += images[i, j] * W[j, k]
+        total = 0
+        for k in range(classes):
+            p[k] = <float> exp(p[k])
+            total += p[k]
+        for k in range(classes):
+            p[k] = (p[k] / total - (labels[i] == k)) * scale
+            db[k] += p[k]
+        for j in range(W.shape[0]):
+            for k in range(classes):
+                dW[j, k] += images[i, j] * p[k]
+
+
+def batch_gradients(
+        const float[:, ::1] images, const uint8_t[::1] labels, const float[:, ::1] W, const float[::1] b,
+        float[:, ::1] dW, float[::1] db, float[::1] p):
+    """The same for Python."""
+    with nogil:
+        gradients(images, labels, 0, images.shape[0], W, b, dW, db, p)
+
+
+def train_epoch(
+        const float[:, ::1] images, const uint8_t[::1] labels, Py_ssize_t batch, int64_t t, double lr,
+        float[:, ::1] W, float[::1] b, float[:, ::1] dW, float[::1] db, float[::1] p,
+        float[:, ::1] mW, float[:, ::1] vW, float[::1] mb, float[::1] vb):
+    """Adam on all images, a batch at a time, in one call. t counts the updates made so far; returns it moved on."""
+    cdef int code = 0
+    cdef Py_ssize_t first = 0
+    cdef double rule[8]
+    cdef int64_t sizes[2]
+    cdef float* params[2]
+    cdef const float* grads[2]
+    cdef float* state[4]
+    sizes[:] = [W.shape[0] * W.shape[1], b.shape[0]]
+    params[:] = [&W[0, 0], &b[0]]
+    grads[:] = [&dW[0, 0], &db[0]]
+    state[:] = [&mW[0, 0], &vW[0, 0], &mb[0], &vb[0]]
+    with nogil:
+        while code == 0 and first < images.shape[0]:
+            gradients(images, labels, first, min(first + batch, images.shape[0]), W, b, dW, db, p)
+            first += batch
+            t += 1
+            code = adam_coefficients(rule, t, lr, 0.9, 0.999, 1e-8, 0)
+            if code == 0:
+                code = update_float32("adam", rule, 0, 2, sizes, params, grads, state)
+    if code != 0:
+        raise ValueError(error_message(code).decode())
+    return t
