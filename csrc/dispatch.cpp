@@ -13,7 +13,9 @@ extern const KernelTable table_x86_64_v3;
 std::vector<const KernelTable*> usable_tables() {
     std::vector<const KernelTable*> tables{&table_baseline};
 #ifdef __x86_64__
-    if (__builtin_cpu_supports("x86-64-v3")) tables.push_back(&table_x86_64_v3);
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+        __builtin_cpu_supports("fma"))
+        tables.push_back(&table_x86_64_v3);
 #endif
     return tables;
 }
