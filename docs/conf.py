@@ -1,0 +1,46 @@
+"""How Sphinx builds these pages: `python -m sphinx -W --keep-going -n -b html docs docs/_build/html`."""
+
+import sys
+from pathlib import Path
+
+import fusedstep
+
+sys.path.append(str(Path(__file__).parent / "_extensions"))
+
+project = "fusedstep"
+author = "the fusedstep developers"
+project_copyright = f"2026, {author}"
+version = release = fusedstep.__version__
+
+extensions = [
+    "mathml",
+    "plain_docstrings",
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx.ext.napoleon",
+]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+# A name in the backticks of a docstring is a link, and has to lead somewhere.
+default_role = "py:obj"
+# Other projects' names would need their inventories, and no build of these pages reads from the network.
+nitpick_ignore_regex = [("py:.*", r"numpy\..*")]
+
+# The docstrings name the types in words; written out, the aliases are longer than the rest of a signature.
+autodoc_typehints = "none"
+autodoc_preserve_defaults = True
+autodoc_member_order = "bysource"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_attr_annotations = False
+
+html_theme = "furo"
+html_title = f"fusedstep {version}"
+html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["formulas.css"]
+html_copy_source = False
+html_show_sphinx = False
