@@ -115,9 +115,12 @@ class BatchNorm:
             instead of n, as in the book and Keras.
 
     Attributes:
-        gamma, beta: The parameters, (num_features,); they may be updated in place. 1 and 0 at first.
-        dgamma, dbeta: Their gradients after `backward`, None before.
-        running_mean, running_var: The running averages, updated in place. 0 and 1 at first.
+        gamma: The factors, (num_features,), which may be updated in place. 1 at first.
+        beta: The summands, (num_features,), which may be updated in place. 0 at first.
+        dgamma: The gradient of gamma after `backward`, None before.
+        dbeta: The gradient of beta after `backward`, None before.
+        running_mean: The running mean, (num_features,), updated in place. 0 at first.
+        running_var: The running variance, (num_features,), updated in place. 1 at first.
     """
 
     def __init__(

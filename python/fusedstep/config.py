@@ -70,9 +70,9 @@ def set_flush_subnormals(flag: bool) -> None:
 def set_buffer_cache(size: int) -> None:
     """Sets how many bytes of dead results may be kept for new ones: 512 MiB at first, 0 to keep nothing.
 
-    The array that batch normalisation or dropout returns when it is given no `out` takes the memory of one of its size
-    that died, if there is one, and so pays no page faults. What is kept above the limit is freed, the oldest first.
-    Arrays below 256 KiB are not kept.
+    The array that batch normalisation or dropout returns when it is not told where to takes the memory of one of its
+    size that died, if there is one, and so pays no page faults. What is kept above the limit is freed, the oldest
+    first. Arrays below 256 KiB are not kept.
 
     Raises:
         ValueError: size is negative.

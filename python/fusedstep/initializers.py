@@ -11,7 +11,7 @@ The fans are the numbers of inputs of an output and of outputs of an input; see 
 The normal distributions are not truncated. Those of Keras and JAX are, at two standard deviations.
 
 Numbers are drawn in float64 and rounded to the type asked for, so float32 and float64 start from the same weights up to
-rounding. Biases want no initializer: `np.zeros`.
+rounding. Biases want no initializer: `numpy.zeros`.
 """
 
 import math

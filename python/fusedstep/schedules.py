@@ -1,4 +1,4 @@
-"""Learning-rate schedules: what `lr` of every optimizer takes in place of a number.
+"""Learning-rate schedules: what every optimizer takes as its learning rate in place of a number.
 
 A schedule is called with t, the number of updates made so far (0 at the first), and returns the learning rate of the
 next one. It counts updates, not epochs: with n = ceil(examples / batch size) updates an epoch, epoch e starts at update

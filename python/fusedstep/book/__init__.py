@@ -2,12 +2,12 @@
 
     from fusedstep.book import *
 
-in place of the book's `from common.optimizer import *`, and of `BatchNormalization` and `Dropout` from `common.layers`,
-gives the same parameters to the bit in float64, with two exceptions. Batch normalisation sums in another order than
-NumPy and agrees to rounding. And where a parameter is a Python float instead of an array, the book's Adam squares the
-gradient with `**`, which for about one number in a thousand rounds the last bit otherwise. In float32, NumPy 2 does the
-last line of the book's Adam in float64, and the others have the book's bits where gradients are float32 too. Parameters
-may be dicts, as in the first volume, or lists, as in the second.
+in place of the book's `from common.optimizer import *`, and of `BatchNormalization` and `Dropout` in its layers, gives
+the same parameters to the bit in float64, with two exceptions. Batch normalisation sums in another order than NumPy and
+agrees to rounding. And where a parameter is a Python float instead of an array, the book's Adam squares the gradient
+with `**`, which for about one number in a thousand rounds the last bit otherwise. In float32, NumPy 2 does the last
+line of the book's Adam in float64, and the others have the book's bits where gradients are float32 too. Parameters may
+be dicts, as in the first volume, or lists, as in the second.
 
     python -m fusedstep.book SCRIPT [ARGS...]
 
