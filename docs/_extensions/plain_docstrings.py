@@ -36,7 +36,7 @@ def _convert(app: Sphinx, what: str, name: str, value: Any, options: Any, lines:
     for line in lines:
         indented = line.startswith("    ")
         if indented and not literal and converted and not converted[-1] and not last.startswith(" "):
-            converted += ["::", ""]
+            converted += [".. code-block:: text", ""]
             literal = True
         elif line and not indented:
             literal = False
