@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.util.inspect import signature, stringify_signature
 
 _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _NAME = re.compile(r"([A-Za-z_][\w.]*)(\(\))?")
@@ -40,13 +41,19 @@ def _convert(app: Sphinx, what: str, name: str, value: Any, options: Any, lines:
             literal = True
         elif line and not indented:
             literal = False
-        converted.append(line if literal else _with_roles(line, parameters))
+        converted.append(line.replace("`", "") if literal else _with_roles(line, parameters))
         last = line or last
     lines[:] = converted
+
+
+def _arguments(app: Sphinx, what: str, name: str, value: Any, options: Any, given: str, returned: str) -> Any:
+    """A class whose __new__ takes anything has the arguments of its __init__."""
+    return (stringify_signature(signature(value), show_annotation=False), None) if given == "(*_, **__)" else None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Takes its turn before napoleon does."""
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", _convert, priority=400)
+    app.connect("autodoc-process-signature", _arguments)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -146,8 +146,10 @@ class RMSprop(_Dialect, optimizers.RMSProp):
 class Adam(_Dialect, optimizers.Adam):
     """Adam with an epsilon of 1e-7 that the bias correction leaves alone; see `fusedstep.Adam` for the paper's.
 
-    lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t)
-    w = w - lr_t m / (sqrt(v) + 1e-7)
+        lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t)
+        w = w - lr_t m / (sqrt(v) + 1e-7)
+
+    m and v are those of `fusedstep.Adam`.
     """
 
     m = _state("m")
