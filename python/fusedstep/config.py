@@ -111,9 +111,8 @@ def _default_threads() -> int:
     shared = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if shared.isdecimal() and int(shared) > 0:
         return min(int(shared), _MAX_THREADS)
-    if sys.platform == "linux":
-        return min(len(os.sched_getaffinity(0)), _MAX_THREADS)
-    return min(os.cpu_count() or 1, _MAX_THREADS)
+    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(allowed, _MAX_THREADS)
 
 
 def _apply_environment() -> None:

@@ -29,12 +29,14 @@ class LegacyNesterov(book.Nesterov):
 def _try_optimizer(make: Callable[..., Any]) -> list[Any]:
     wave = np.sin(np.arange(1.0, 13.0)).reshape(3, 4)
     first, other = wave + 2, wave[0] - 3
-    optimizer, params, grads = make(), [first, other], [np.zeros_like(first), np.zeros_like(other)]
+    optimizer = make()
+    params: Any = [first, other]
+    grads: Any = [np.zeros_like(first), np.zeros_like(other)]
     try:
         optimizer.update(params, grads)
     except Exception:  # lists are the second volume's, dicts the first's
         optimizer, keys = make(), ("W", "b")
-        params, grads = dict(zip(keys, params, strict=True)), dict(zip(keys, grads, strict=True))  # type: ignore[assignment]
+        params, grads = dict(zip(keys, params, strict=True)), dict(zip(keys, grads, strict=True))
         optimizer.update(params, grads)
     for step in range(1, 6):
         for n, key in enumerate(params if isinstance(params, dict) else (0, 1)):
