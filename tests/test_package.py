@@ -5,6 +5,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,16 @@ def test_version_is_in_one_place() -> None:
     assert fs.__version__ == importlib.metadata.version("fusedstep")
     files = [*(ROOT / "python").rglob("*.py"), *(ROOT / "csrc").iterdir(), ROOT / "CMakeLists.txt"]
     assert [path.name for path in files if fs.__version__ in path.read_text()] == []
+
+
+def test_a_linter_has_the_same_version_as_hook_and_in_its_group() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    revisions = re.findall(r"repo: \S+/(?:mirrors-)?(\S+?)(?:-pre-commit)?\n +rev: v?(\S+)", hooks)
+    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["lint"]
+    pinned = {name: version for name, equals, version in (entry.partition("==") for entry in group) if equals}
+    both = {name: version for name, version in revisions if name in pinned}
+    assert len(both) == 7
+    assert both == {name: pinned[name] for name in both}
 
 
 def test_types_are_shipped() -> None:

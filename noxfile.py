@@ -1,0 +1,96 @@
+#!/usr/bin/env -S uv run --script
+# /// script
+# dependencies = ["nox>=2025.10.14"]
+# ///
+"""What contributors run, each in an environment of its own: `nox -l` lists it, `nox -s NAME -- ARGUMENTS` runs one."""
+
+import nox
+
+nox.needs_version = ">=2025.10.14"
+nox.options.default_venv_backend = "uv|virtualenv"
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+LINTERS = nox.project.dependency_groups(PROJECT, "lint")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check the form of code, texts, workflows and of the project itself."""
+    session.install(*LINTERS)
+    tracked = session.run("git", "ls-files", external=True, silent=True)
+    files = tracked.split() if isinstance(tracked, str) else []
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("clang-format", "--dry-run", "--Werror", *(f for f in files if f.endswith((".cpp", ".hpp"))))
+    session.run("codespell", *(f for f in files if not f.endswith(".png")))
+    session.run("rumdl", "check", *(f for f in files if f.endswith(".md")))
+    session.run("pre-commit", "validate-config")
+    for schema, path in (
+        ("github-workflows", ".github/workflows/tests.yml"),
+        ("github-workflows", ".github/workflows/wheels.yml"),
+        ("dependabot", ".github/dependabot.yml"),
+        ("readthedocs", ".readthedocs.yaml"),
+    ):
+        session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", path)
+    session.run("zizmor", "--offline", "--quiet", ".github")
+    session.run("repo-review", "--show", "err", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check the types of everything that is Python."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    mypy = [linter for linter in LINTERS if linter.startswith("mypy")]
+    # The stub stands for the extension module, so there is nothing to build.
+    session.install(*mypy, *PROJECT["project"]["dependencies"], *extras["test"], *extras["bench"], *extras["examples"])
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the test suite (-P 3.13 for another interpreter; arguments go to pytest)."""
+    session.install(".[test]")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure beside NumPy, two minutes of it (arguments in place of --quick go to pytest)."""
+    session.install(".[bench]")
+    session.run("python", "-m", "pytest", "benchmarks", *(session.posargs or ["--quick"]))
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Build the documentation into docs/_build/html, with every warning an error."""
+    session.install(".", *nox.project.dependency_groups(PROJECT, "docs"))
+    session.run("python", "-m", "sphinx", "-W", "--keep-going", "-n", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session(default=False)
+def wheels(session: nox.Session) -> None:
+    """Build, check, install and test sdist and wheel (arguments: interpreters; PYTEST_ARGS narrows the tests)."""
+    session.run("tools/try_wheel.sh", *(session.posargs or ["python"]), external=True)
+
+
+@nox.session(default=False, venv_backend="none")
+def emulation(session: nox.Session) -> None:
+    """Run on processors that this machine isn't, under QEMU (arguments go to tools/emulation.sh)."""
+    session.run("tools/emulation.sh", *session.posargs)
+
+
+@nox.session(default=False, venv_backend="none")
+def sanitizers(session: nox.Session) -> None:
+    """Run the suite under the compiler's sanitizers (arguments go to tools/sanitizers.sh)."""
+    session.run("tools/sanitizers.sh", *session.posargs)
+
+
+@nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Use everything at random for a long time (arguments go to tools/soak.py)."""
+    session.install(".[test]")
+    session.run("python", "tools/soak.py", *session.posargs)
+
+
+if __name__ == "__main__":
+    nox.main()
