@@ -38,7 +38,7 @@ mkdir -p dist
 cp "$sdist" dist/
 
 try() {
-    local python=$1 here=$2 wheel size module
+    local python=$1 here=$2 wheel size module modules library libraries
     mkdir -p "$here/unpacked"
     "$python" -m venv "$here/build"
     step "$here/build/bin/python" -m pip wheel --quiet --no-deps --wheel-dir "$here/built" "$sdist"
@@ -49,12 +49,15 @@ try() {
     (( size < limit )) || fail "${wheel##*/} has $size bytes, expected fewer than $limit"
 
     "$python" -m zipfile -e "$wheel" "$here/unpacked"
-    while read -r module; do
-        echo "${module##*/} needs:" $(needed "$module")
-        for library in $(needed "$module"); do
+    mapfile -t modules < <(find "$here/unpacked" -name '*.so*')
+    (( ${#modules[@]} )) || fail "${wheel##*/} has no extension module"
+    for module in "${modules[@]}"; do
+        mapfile -t libraries < <(readelf --dynamic --wide "$module" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
+        echo "${module##*/} needs: ${libraries[*]}"
+        for library in "${libraries[@]}"; do
             [[ $library =~ $system_libraries ]] || fail "${module##*/} needs $library, expected only the C and C++ runtimes"
         done
-    done < <(find "$here/unpacked" -name '*.so*' | grep .) || fail "${wheel##*/} has no extension module"
+    done
     step "$tools/auditwheel" show "$wheel"
     PATH=$tools:$PATH step "$tools/auditwheel" repair --wheel-dir "$here/repaired" "$wheel"
     wheel=$(echo "$here"/repaired/*.whl)
@@ -70,20 +73,19 @@ for isa in fusedstep.isas():
     fusedstep.use_isa(isa)
     fusedstep.Adam().update(w, w.copy())
 fusedstep.show_config()")
-    "$here/run/bin/python" -m pip install --quiet "$wheel[test]"
+    "$here/run/bin/python" -m pip install --quiet "${wheel}[test]"
     mkdir "$here/source"
     tar -xf "$sdist" -C "$here/source" --strip-components 1
     # The tests are the sdist's; the package beside them lies in a folder that Python doesn't look into.
     (cd "$here/source" && "$here/run/bin/python" -c "
 import fusedstep
 assert fusedstep.__file__.startswith('$here/run'), fusedstep.__file__" &&
-        step "$here/run/bin/python" -m pytest ${PYTEST_ARGS:-})
+        step "$here/run/bin/python" -m pytest "${arguments[@]}")
     cp "$wheel" dist/
     tried+=("$("$python" -VV | head -n 1): ${wheel##*/}, $size bytes")
 }
 
-needed() { readelf --dynamic --wide "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'; }
-
+read -ra arguments <<< "${PYTEST_ARGS:-}"
 tried=()
 for python in "$@"; do
     try "$(command -v "$python")" "$work/${#tried[@]}"
