@@ -67,10 +67,11 @@ def docs(session: nox.Session) -> None:
     session.run("python", "-m", "sphinx", "-W", "--keep-going", "-n", "-b", "html", "docs", "docs/_build/html")
 
 
-@nox.session(default=False)
+# The scripts make environments themselves.
+@nox.session(default=False, venv_backend="none")
 def wheels(session: nox.Session) -> None:
     """Build, check, install and test sdist and wheel (arguments: interpreters; PYTEST_ARGS narrows the tests)."""
-    session.run("tools/try_wheel.sh", *(session.posargs or ["python"]), external=True)
+    session.run("tools/try_wheel.sh", *(session.posargs or ["python3"]))
 
 
 @nox.session(default=False, venv_backend="none")
@@ -81,14 +82,15 @@ def emulation(session: nox.Session) -> None:
 
 @nox.session(default=False, venv_backend="none")
 def sanitizers(session: nox.Session) -> None:
-    """Run the suite under the compiler's sanitizers (arguments go to tools/sanitizers.sh)."""
-    session.run("tools/sanitizers.sh", *session.posargs)
+    """Run the tests under the address and the thread sanitizer (arguments: one of them, and what pytest takes)."""
+    for arguments in [session.posargs] if session.posargs else [["address"], ["thread"]]:
+        session.run("tools/sanitizers.sh", *arguments)
 
 
 @nox.session(default=False)
 def soak(session: nox.Session) -> None:
-    """Use everything at random for a long time (arguments go to tools/soak.py)."""
-    session.install(".[test]")
+    """Update from many threads while children are forked, for long (arguments go to tools/soak.py)."""
+    session.install(".")
     session.run("python", "tools/soak.py", *session.posargs)
 
 
