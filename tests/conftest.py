@@ -1,12 +1,14 @@
 """The axes that tests run over, and settings that go back to what they were."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fusedstep as fs
+from native_build import built_in
 
 THREADS = (1, 2, 3, 7)
 
@@ -40,3 +42,9 @@ def dtype(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20150428)
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the project's own build, made once."""
+    return built_in(tmp_path_factory.mktemp("build"))

@@ -3,13 +3,12 @@
 import platform
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from native_build import ROOT, run
+
 MACHINE = platform.machine()
 # For each object: a packed operation of a type, in the assembler's words.
 PACKED = {
@@ -33,31 +32,6 @@ pytestmark = pytest.mark.skipif(
     not OBJECTS or not shutil.which("c++") or not shutil.which("objdump"),
     reason="needs a compiler and binutils, and reads the assembler of x86-64 and aarch64",
 )
-
-
-def run(*command: str | Path) -> str:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The kernels, compiled by the project's own build."""
-    ninja = pytest.importorskip("ninja")
-    pytest.importorskip("cmake")
-    pybind11 = pytest.importorskip("pybind11")
-    folder = tmp_path_factory.mktemp("build")
-    cmake = (sys.executable, "-m", "cmake")
-    run(
-        *cmake,
-        *("-S", ROOT, "-B", folder, "-G", "Ninja", "-DSKBUILD_PROJECT_VERSION=0"),
-        f"-DCMAKE_MAKE_PROGRAM={Path(ninja.BIN_DIR) / 'ninja'}",
-        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-        f"-DPython_EXECUTABLE={sys.executable}",
-    )
-    run(*cmake, "--build", folder, "--target", *OBJECTS)
-    return folder
 
 
 def object_file(build: Path, name: str) -> Path:

@@ -14,7 +14,7 @@ command -v cmake >/dev/null || { echo "needs cmake (pip install cmake ninja)" >&
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 cmake -S . -B "$build" -DCMAKE_CXX_COMPILER="$CXX" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSKBUILD_PROJECT_VERSION=0 \
-    -DFUSEDSTEP_PYTHON=OFF -DFUSEDSTEP_NATIVE=ON \
+    -DFUSEDSTEP_NATIVE=ON \
     -DCMAKE_CXX_FLAGS="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" >/dev/null
 cmake --build "$build" --target fuzz_c_api
 
