@@ -62,9 +62,12 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """Build the documentation into docs/_build/html, with every warning an error."""
+    """Build the documentation into docs/_build/html, with every warning an error, and run its examples."""
     session.install(".", *nox.project.dependency_groups(PROJECT, "docs"))
-    session.run("python", "-m", "sphinx", "-W", "--keep-going", "-n", "-b", "html", "docs", "docs/_build/html")
+    for builder in ("html", "doctest"):
+        session.run(
+            "python", "-m", "sphinx", "-W", "--keep-going", "-n", "-b", builder, "docs", f"docs/_build/{builder}"
+        )
 
 
 # The scripts make environments themselves.
@@ -78,6 +81,13 @@ def wheels(session: nox.Session) -> None:
 def emulation(session: nox.Session) -> None:
     """Run on processors that this machine isn't, under QEMU (arguments go to tools/emulation.sh)."""
     session.run("tools/emulation.sh", *session.posargs)
+    session.run("tools/aarch64.sh")
+
+
+@nox.session(default=False, venv_backend="none")
+def fuzz(session: nox.Session) -> None:
+    """Fuzz the C interface under the sanitizers, for an hour (argument: seconds)."""
+    session.run("tools/fuzz.sh", *session.posargs)
 
 
 @nox.session(default=False, venv_backend="none")
