@@ -20,10 +20,16 @@ std::string Name::text() const {
     return result;
 }
 
+// NumPy writes '=' for the order of this machine, but keeps '<' where a buffer says so, as those of ctypes do.
+static bool is_swapped(char order) {
+    const int one = 1;
+    const bool little = *reinterpret_cast<const char*>(&one) == 1;
+    return order == (little ? '>' : '<');
+}
+
 int native_type(const py::array& a) {
     const py::dtype type = a.dtype();
-    const char order = type.byteorder();
-    if (order == '<' || order == '>') return kNotNative;
+    if (is_swapped(type.byteorder())) return kNotNative;
     return type.num() == py::detail::npy_api::NPY_FLOAT_    ? int{kFloat32}
            : type.num() == py::detail::npy_api::NPY_DOUBLE_ ? int{kFloat64}
                                                             : kNotNative;

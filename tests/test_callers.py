@@ -1,5 +1,7 @@
 """What callers really pass: each row of the table, for every rule, against the reference."""
 
+import ctypes
+import sys
 from collections import OrderedDict
 from typing import Any
 
@@ -182,6 +184,15 @@ def test_empty_and_zero_dimensional_arrays(row: Row, dtype: Any) -> None:
     assert params[0] is held
     row.optimizer().update({}, {})
     row.optimizer().update([], [])
+
+
+def test_arrays_that_name_their_byte_order(row: Row, dtype: Any, rng: np.random.Generator) -> None:
+    base = normal(rng, 20, dtype)
+    w: Any = np.asarray(((ctypes.c_float if dtype == np.float32 else ctypes.c_double) * 20).from_buffer(base))
+    assert w.dtype.byteorder == ("<" if sys.byteorder == "little" else ">")  # not "=", as elsewhere
+    expected, g = base.copy(), normal(rng, 20)
+    same_steps(row, [w], [expected], [g], [g])
+    np.testing.assert_array_equal(base, expected)
 
 
 def test_subclasses_of_arrays(row: Row, rng: np.random.Generator, tmp_path: Any) -> None:
