@@ -97,10 +97,10 @@ void require_same_type(const Name& name, const py::array& a, const Name& other_n
 }
 
 py::array as_native(const Name& name, const py::object& given) {
-    if (!py::isinstance<py::array>(given))
-        throw py::type_error(name.text() + " is a " + type_name(given) + ", expected an array");
-    require_native(name, given);
-    return given;
+    py::array array = shared_array(name, given);
+    if (!array) refuse_unshared(name, given, "an array");
+    require_native(name, array);
+    return array;
 }
 
 bool same_order(const py::array& x, const py::array& other) {
@@ -127,7 +127,7 @@ Output::Output(const py::array& x, const py::object& given, std::initializer_lis
         array_ = result_like(x);
         return;
     }
-    array_ = as_native({"out"}, given);
+    target_ = array_ = as_native({"out"}, given);
     require_same_shape({"out"}, array_, {"x"}, x);
     require_same_type({"out"}, array_, {"x"}, x);
     require_writeable({"out"}, array_);
@@ -136,7 +136,7 @@ Output::Output(const py::array& x, const py::object& given, std::initializer_lis
 
 py::object Output::finish() {
     if (given_.is_none()) return array_;
-    if (!array_.is(given_)) numpy().attr("copyto")(given_, array_);
+    if (!array_.is(target_)) numpy().attr("copyto")(target_, array_);
     return given_;
 }
 
@@ -154,6 +154,7 @@ PYBIND11_MODULE(_native, module) {
     bind_batch_norm(module);
     bind_dropout(module);
     bind_memory(module);
+    bind_shared(module);
 
     module.def("isas", [] {
         py::list names;

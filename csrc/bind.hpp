@@ -19,6 +19,7 @@ void bind_update(py::module_& module);
 void bind_batch_norm(py::module_& module);
 void bind_dropout(py::module_& module);
 void bind_memory(py::module_& module);
+void bind_shared(py::module_& module);
 
 // How an error names an array: params['W1'], state['W1']['m'], x. Put together only when an error is raised.
 struct Name {
@@ -55,7 +56,19 @@ void require_distinct_elements(const Name& name, const py::array& a);
 void require_same_shape(const Name& name, const py::array& a, const Name& other_name, const py::array& other);
 void require_same_type(const Name& name, const py::array& a, const Name& other_name, const py::array& other);
 
-// The array that an argument is; an error if it is something else or of another type than float32 and float64.
+// Null. Not py::array(), which makes an empty array.
+inline py::array no_array() {
+    return py::reinterpret_steal<py::array>(py::handle());
+}
+
+// The array that an object is, or one of the memory that it shares, never of a copy; null if it shares none. TypeError
+// if its memory can't be used from here: a GPU's, or of a type that NumPy lacks.
+py::array shared_array(const Name& name, const py::object& given);
+
+// TypeError for an object that is neither an array nor shares its memory.
+[[noreturn]] void refuse_unshared(const Name& name, const py::object& given, const char* expected);
+
+// The same as shared_array; an error if it is something else or of another type than float32 and float64.
 py::array as_native(const Name& name, const py::object& given);
 
 // Whether an array has the type of x, and its elements where x, of the same shape, has them.
@@ -73,7 +86,7 @@ class Output {
 
   private:
     py::object given_;
-    py::array array_ = py::reinterpret_steal<py::array>(nullptr);  // not py::array(), which makes an empty array
+    py::array target_ = no_array(), array_ = no_array();  // of the memory that was given, and where the result is made
 };
 
 }  // namespace fusedstep

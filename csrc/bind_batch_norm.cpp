@@ -57,7 +57,8 @@ class PerChannel {
   public:
     PerChannel(const char* name, const py::object& given, const Layout& layout)
         : values_(new double[static_cast<std::size_t>(layout.channels)]) {
-        py::array array = py::isinstance<py::array>(given) ? py::array(given) : numpy().attr("asarray")(given);
+        py::array array = shared_array({name}, given);
+        if (!array) array = numpy().attr("asarray")(given);
         if (array.ndim() != 1 || array.shape(0) != layout.channels)
             throw py::value_error(std::string(name) + " has shape " + text(array.attr("shape")) + ", x has " +
                                   std::to_string(layout.channels) + " channels");
@@ -115,7 +116,7 @@ class Running {
         }
     }
 
-    py::array array_ = py::reinterpret_steal<py::array>(nullptr);
+    py::array array_ = no_array();
 };
 
 // Calls f(T()) with the type of an array, without the GIL.

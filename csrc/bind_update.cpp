@@ -12,11 +12,6 @@
 namespace fusedstep {
 namespace {
 
-// Not py::array(), which makes an empty array.
-py::array no_array() {
-    return py::reinterpret_steal<py::array>(py::handle());
-}
-
 // A parameter that has a gradient.
 struct Entry {
     py::object key;
@@ -66,6 +61,9 @@ class Update {
             collect_from_dict();
         } else if (is_list(params_)) {
             collect_from_list();
+        } else if (shared_array({"params"}, params_)) {
+            single_ = true;
+            add(py::int_(0), params_, grads_);
         } else {
             throw py::type_error("params is a " + type_name(params_) +
                                  ", expected a dict, list or tuple of arrays, or one array");
@@ -119,23 +117,24 @@ class Update {
         if (gradient.is_none()) return;
         Entry entry;
         entry.key = std::move(key);
-        entry.parameter = as_array(name("params", entry), parameter);
-        entry.gradient = as_array(name("grads", entry), gradient);
-        if (!py::isinstance<py::array>(parameter)) {
+        entry.parameter = shared_array(name("params", entry), parameter);
+        if (!entry.parameter) {
+            entry.parameter = array_of_number(name("params", entry), parameter);
             if (py::isinstance<py::tuple>(params_))
                 throw py::type_error(name("params", entry).text() + " is a " + type_name(parameter) +
                                      ", which can't be replaced in a tuple");
             entry.number = parameter;
         }
+        entry.gradient = shared_array(name("grads", entry), gradient);
+        if (!entry.gradient) entry.gradient = array_of_number(name("grads", entry), gradient);
         entries_.push_back(std::move(entry));
     }
 
-    // An array as it is, a number as a new array without dimensions.
-    static py::array as_array(const Name& name, const py::object& value) {
-        if (py::isinstance<py::array>(value)) return value;
+    // A new array without dimensions.
+    static py::array array_of_number(const Name& name, const py::object& value) {
         if (!py::isinstance<py::float_>(value) && !py::isinstance<py::int_>(value) &&
             !py::isinstance(value, numpy().attr("generic")))
-            throw py::type_error(name.text() + " is a " + type_name(value) + ", expected an array of floats");
+            refuse_unshared(name, value, "an array of floats");
         return numpy().attr("array")(value);
     }
 

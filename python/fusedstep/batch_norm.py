@@ -28,6 +28,9 @@ def batch_norm(
         channel_axis: Where the channels are; may be negative.
         out: Where to put y: an array of the shape and type of x. May be x.
 
+    As in `Optimizer.update`, x and out may be other objects that share memory of the CPU, such as PyTorch tensors,
+    whose autograd sees nothing of it. y is out as it was given, else a NumPy array.
+
     Returns:
         y, of the type of x; and mean and inv_std = 1 / sqrt(var + eps) of each channel, which the backward pass
         needs. They are float64 for both types: a mean rounded to float32 would cost the gradient digits where it is
@@ -35,7 +38,7 @@ def batch_norm(
 
     Raises:
         ValueError: A shape or the type of out doesn't fit that of x, or x has no elements.
-        TypeError: x or out is not a float32 or float64 array.
+        TypeError: x or out is not a float32 or float64 array, or doesn't share memory of the CPU.
     """
     return _native.batch_norm(x, gamma, beta, checked("eps", eps), channel_axis, out, None, None, 0.0, False)
 
@@ -85,12 +88,14 @@ def batch_norm_backward(
         channel_axis: Where the channels are; may be negative.
         out: Where to put dx: an array of the shape and type of x. May be dout or x.
 
+    dout, x and out may be objects that share memory, as in `batch_norm`.
+
     Returns:
         dx, dgamma and dbeta, of the type of x.
 
     Raises:
         ValueError: A shape or the type of out doesn't fit that of x, or x has no elements.
-        TypeError: x, dout or out is not a float32 or float64 array.
+        TypeError: x, dout or out is not a float32 or float64 array, or doesn't share memory of the CPU.
     """
     return _native.batch_norm_backward(dout, x, gamma, mean, inv_std, channel_axis, out)
 
@@ -161,7 +166,7 @@ class BatchNorm:
             return batch_norm_inference(
                 x, self.gamma, self.beta, self.running_mean, self.running_var, self.eps, self.channel_axis, out
             )
-        if out is not None and np.shares_memory(x, out):
+        if out is not None and np.shares_memory(_native.as_native("x", x), _native.as_native("out", out)):
             raise ValueError("out shares memory with x, which the backward pass needs")
         y, mean, inv_std = _native.batch_norm(
             x,

@@ -4,7 +4,6 @@ import operator
 import secrets
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fusedstep import _native
@@ -43,13 +42,17 @@ def dropout(x: Array, rate: float = 0.5, *, seed: int, call: int = 0, out: Array
         call: From 0 to 2^64 - 1. Masks of different calls are independent.
         out: Where to put y: an array of the shape and type of x. May be x.
 
+    As in `Optimizer.update`, x and out may be other objects that share memory of the CPU, such as PyTorch tensors,
+    whose autograd sees nothing of it. y is out as it was given, else a NumPy array.
+
     Returns:
         y, of the type of x. As the factor is multiplied, a NaN stays one whether it is dropped or not. Subnormal
         numbers are flushed to zero, see `set_flush_subnormals`.
 
     Raises:
         ValueError: rate, seed or call is out of range, or the shape or type of out isn't that of x.
-        TypeError: x or out is not a float32 or float64 array, or a number is not one.
+        TypeError: x or out is not a float32 or float64 array, or doesn't share memory of the CPU, or a number is not
+            one.
     """
     return _native.dropout(x, checked("rate", rate), _checked_uint64("seed", seed), _checked_uint64("call", call), out)
 
@@ -88,6 +91,7 @@ class Dropout:
             if out is None:
                 return x
             return dropout(x, 0.0, seed=0, out=out)
+        x = _native.as_native("x", x)
         call = self.calls
         self.calls += 1  # before the GIL is released: another thread's call is another one
         try:
@@ -109,6 +113,7 @@ class Dropout:
         if self._saved is None:
             raise RuntimeError("backward needs a forward pass in training before it")
         shape, rate, seed, call = self._saved
-        if np.shape(dout) != shape:
-            raise ValueError(f"dout has shape {np.shape(dout)}, x has {shape}")
+        dout = _native.as_native("dout", dout)
+        if dout.shape != shape:
+            raise ValueError(f"dout has shape {dout.shape}, x has {shape}")
         return dropout(dout, rate, seed=seed, call=call, out=out)

@@ -1,0 +1,119 @@
+// Objects that are not NumPy arrays but share their memory: PyTorch's tensors, buffers, __array_interface__, DLPack.
+#include <string>
+#include <utility>
+
+#include "bind.hpp"
+
+namespace fusedstep {
+namespace {
+
+const char* const kElsewhere = ", expected memory of the CPU";
+
+// With the module, unlike type_name: what is meant by Tensor or Array depends on whose it is.
+std::string full_type_name(const py::object& object) {
+    const py::handle type = py::type::handle_of(object);
+    const std::string module = text(type.attr("__module__")), name = text(type.attr("__qualname__"));
+    return module == "builtins" ? name : module + "." + name;
+}
+
+std::string is_a(const Name& name, const py::object& given) {
+    return name.text() + " is a " + full_type_name(given);
+}
+
+// Makes the error on the way the cause of a TypeError that names the argument.
+[[noreturn]] void refuse(py::error_already_set& error, const Name& name, const py::object& given) {
+    if (!error.matches(PyExc_Exception) || error.matches(PyExc_MemoryError)) throw error;
+    std::string message = is_a(name, given);
+    if (py::hasattr(given, "dtype")) message += " of dtype " + text(given.attr("dtype"));
+    message += " whose memory can't be shared: " + text(error.value());
+    py::raise_from(error, PyExc_TypeError, message.c_str());
+    throw py::error_already_set();
+}
+
+bool is_tensor(const py::object& given) {
+    const py::object modules = py::module_::import("sys").attr("modules");
+    const py::object torch = modules.attr("get")("torch");
+    return py::hasattr(torch, "Tensor") && py::isinstance(given, torch.attr("Tensor"));
+}
+
+// Not by DLPack, which refuses tensors that require a gradient, and is read-only for older versions of either side.
+py::array of_tensor(const Name& name, const py::object& given) {
+    const py::object device = given.attr("device");
+    if (text(device.attr("type")) != "cpu")
+        throw py::type_error(is_a(name, given) + " on device " + text(device) + kElsewhere);
+    return given.attr("detach")().attr("numpy")();
+}
+
+// From a memoryview, which has no other protocol that NumPy could fall back on.
+py::array of_buffer(const py::object& given) {
+    const auto view = py::reinterpret_steal<py::object>(PyMemoryView_FromObject(given.ptr()));
+    if (!view) throw py::error_already_set();
+    return numpy().attr("array")(view, py::arg("copy") = false);
+}
+
+void require_memory_of_the_cpu(const Name& name, const py::object& given) {
+    const py::tuple device = given.attr("__dlpack_device__")();
+    const int kind = py::int_(device[0]).cast<int>();
+    constexpr int kCpu = 1, kCudaHost = 3, kRocmHost = 11, kCudaManaged = 13;
+    for (const int near : {kCpu, kCudaHost, kRocmHost, kCudaManaged})
+        if (kind == near) return;
+    constexpr std::pair<int, const char*> names[] = {{2, "cuda"},  {4, "opencl"},  {7, "vulkan"}, {8, "metal"},
+                                                     {10, "rocm"}, {14, "oneapi"}, {15, "webgpu"}};
+    std::string kind_name = "DLPack type " + std::to_string(kind);
+    for (const auto& [number, known] : names)
+        if (kind == number) kind_name = known;
+    throw py::type_error(is_a(name, given) + " on device " + kind_name + ":" + text(py::str(device[1])) + kElsewhere);
+}
+
+py::array of_dlpack(const Name& name, const py::object& given) {
+    require_memory_of_the_cpu(name, given);
+    const py::object from_dlpack = numpy().attr("from_dlpack");
+    try {
+        return from_dlpack(given, py::arg("copy") = false);
+    } catch (py::error_already_set& error) {
+        if (!error.matches(PyExc_TypeError)) throw;  // otherwise NumPy or the exporter may be older than that argument
+    }
+    py::array array = from_dlpack(given);
+    array.attr("setflags")(py::arg("write") = false);  // it might be a copy
+    return array;
+}
+
+}  // namespace
+
+py::array shared_array(const Name& name, const py::object& given) {
+    if (py::isinstance<py::array>(given)) return given;
+    const bool number = py::isinstance<py::float_>(given) || py::isinstance<py::int_>(given) ||
+                        py::isinstance(given, numpy().attr("generic"));  // which has a buffer, but of a copy
+    if (number) return no_array();
+    try {
+        if (is_tensor(given)) return of_tensor(name, given);
+        const bool interface = py::hasattr(given, "__array_interface__"), dlpack = py::hasattr(given, "__dlpack__");
+        if (PyObject_CheckBuffer(given.ptr())) {
+            try {
+                return of_buffer(given);
+            } catch (py::error_already_set& error) {
+                if (!interface && !dlpack) throw;  // a JAX array of a GPU has no buffer to give
+            }
+        }
+        if (interface) return numpy().attr("array")(given, py::arg("copy") = false);
+        if (dlpack) return of_dlpack(name, given);
+    } catch (py::error_already_set& error) {
+        refuse(error, name, given);
+    }
+    if (py::hasattr(given, "__cuda_array_interface__"))
+        throw py::type_error(is_a(name, given) + " on device cuda" + kElsewhere);
+    return no_array();
+}
+
+void refuse_unshared(const Name& name, const py::object& given, const char* expected) {
+    const char* const why = py::hasattr(given, "__array__") ? ", which may copy (__array__)" : "";
+    throw py::type_error(name.text() + " is a " + type_name(given) + why + ", expected " + expected);
+}
+
+void bind_shared(py::module_& module) {
+    module.def(
+        "as_native", [](const char* name, const py::object& given) { return as_native({name}, given); },
+        py::arg("name"), py::arg("given"));
+}
+
+}  // namespace fusedstep
