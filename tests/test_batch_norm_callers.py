@@ -154,7 +154,7 @@ ERRORS: dict[str, tuple[Any, type[Exception], str]] = {
         TypeError,
         "^x has dtype float16, expected float32 or",
     ),
-    "list": (lambda: fs.batch_norm([[1.0]], ONES, ZEROS), TypeError, "^x is a list, expected an array$"),  # type: ignore[arg-type]
+    "list": (lambda: fs.batch_norm([[1.0]], ONES, ZEROS), TypeError, "^x is a list, expected an array$"),  # type: ignore[call-overload]
     "gamma": (lambda: fs.batch_norm(X, np.ones(4), ZEROS), ValueError, r"^gamma has shape \(4,\), x has 3 channels$"),
     "beta": (
         lambda: fs.batch_norm(X, ONES, np.zeros((3, 1))),

@@ -1,20 +1,47 @@
 """Batch normalisation: the layer and its functions. The arithmetic is in the extension module."""
 
 import operator
-from typing import Any
+from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fusedstep import _native
 from fusedstep._limits import checked
+from fusedstep._types import DType, F, SharesMemory
 
-Array = NDArray[Any]
+# F is the type of a layer's parameters, G that of the data, where there are both.
+G = TypeVar("G", bound=np.float32 | np.float64)
+Float64Array: TypeAlias = NDArray[np.float64]
+PerChannel: TypeAlias = ArrayLike | SharesMemory
 
 
+@overload
 def batch_norm(
-    x: Array, gamma: ArrayLike, beta: ArrayLike, eps: float = 1e-5, channel_axis: int = 1, out: Array | None = None
-) -> tuple[Array, NDArray[np.float64], NDArray[np.float64]]:
+    x: NDArray[F],
+    gamma: PerChannel,
+    beta: PerChannel,
+    eps: float = 1e-5,
+    channel_axis: int = 1,
+    out: NDArray[F] | None = None,
+) -> tuple[NDArray[F], Float64Array, Float64Array]: ...
+@overload
+def batch_norm(
+    x: SharesMemory,
+    gamma: PerChannel,
+    beta: PerChannel,
+    eps: float = 1e-5,
+    channel_axis: int = 1,
+    out: SharesMemory | None = None,
+) -> tuple[Any, Float64Array, Float64Array]: ...
+def batch_norm(
+    x: SharesMemory,
+    gamma: PerChannel,
+    beta: PerChannel,
+    eps: float = 1e-5,
+    channel_axis: int = 1,
+    out: SharesMemory | None = None,
+) -> tuple[Any, Float64Array, Float64Array]:
     """Normalises each channel of x with its own mean and (biased) variance (Ioffe & Szegedy 2015, arXiv:1502.03167).
 
         y = gamma (x - mean) / sqrt(var + eps) + beta
@@ -43,16 +70,38 @@ def batch_norm(
     return _native.batch_norm(x, gamma, beta, checked("eps", eps), channel_axis, out, None, None, 0.0, False)
 
 
+@overload
 def batch_norm_inference(
-    x: Array,
-    gamma: ArrayLike,
-    beta: ArrayLike,
-    mean: ArrayLike,
-    var: ArrayLike,
+    x: NDArray[F],
+    gamma: PerChannel,
+    beta: PerChannel,
+    mean: PerChannel,
+    var: PerChannel,
     eps: float = 1e-5,
     channel_axis: int = 1,
-    out: Array | None = None,
-) -> Array:
+    out: NDArray[F] | None = None,
+) -> NDArray[F]: ...
+@overload
+def batch_norm_inference(
+    x: SharesMemory,
+    gamma: PerChannel,
+    beta: PerChannel,
+    mean: PerChannel,
+    var: PerChannel,
+    eps: float = 1e-5,
+    channel_axis: int = 1,
+    out: SharesMemory | None = None,
+) -> Any: ...
+def batch_norm_inference(
+    x: SharesMemory,
+    gamma: PerChannel,
+    beta: PerChannel,
+    mean: PerChannel,
+    var: PerChannel,
+    eps: float = 1e-5,
+    channel_axis: int = 1,
+    out: SharesMemory | None = None,
+) -> Any:
     """Normalises each channel of x with a mean and a variance that are given, usually running averages.
 
         y = gamma (x - mean) / sqrt(var + eps) + beta
@@ -62,15 +111,35 @@ def batch_norm_inference(
     return _native.batch_norm_inference(x, gamma, beta, mean, var, checked("eps", eps), channel_axis, out)
 
 
+@overload
 def batch_norm_backward(
-    dout: Array,
-    x: Array,
-    gamma: ArrayLike,
-    mean: ArrayLike,
-    inv_std: ArrayLike,
+    dout: SharesMemory,
+    x: NDArray[F],
+    gamma: PerChannel,
+    mean: PerChannel,
+    inv_std: PerChannel,
     channel_axis: int = 1,
-    out: Array | None = None,
-) -> tuple[Array, Array, Array]:
+    out: NDArray[F] | None = None,
+) -> tuple[NDArray[F], NDArray[F], NDArray[F]]: ...
+@overload
+def batch_norm_backward(
+    dout: SharesMemory,
+    x: SharesMemory,
+    gamma: PerChannel,
+    mean: PerChannel,
+    inv_std: PerChannel,
+    channel_axis: int = 1,
+    out: SharesMemory | None = None,
+) -> tuple[Any, NDArray[Any], NDArray[Any]]: ...
+def batch_norm_backward(
+    dout: SharesMemory,
+    x: SharesMemory,
+    gamma: PerChannel,
+    mean: PerChannel,
+    inv_std: PerChannel,
+    channel_axis: int = 1,
+    out: SharesMemory | None = None,
+) -> tuple[Any, NDArray[Any], NDArray[Any]]:
     """The gradient of `batch_norm`.
 
         xhat = (x - mean) inv_std
@@ -100,7 +169,7 @@ def batch_norm_backward(
     return _native.batch_norm_backward(dout, x, gamma, mean, inv_std, channel_axis, out)
 
 
-class BatchNorm:
+class BatchNorm(Generic[F]):
     """A batch-normalisation layer with running averages.
 
     In training it normalises with the statistics of the batch (see `batch_norm`) and moves the running averages:
@@ -128,6 +197,38 @@ class BatchNorm:
         running_var: The running variance, (num_features,), updated in place. 1 at first.
     """
 
+    @overload
+    def __init__(
+        self: "BatchNorm[np.float32]",
+        num_features: int,
+        eps: float = 1e-5,
+        decay: float = 0.9,
+        channel_axis: int = 1,
+        *,
+        unbiased_running_var: bool = False,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        decay: float = 0.9,
+        channel_axis: int = 1,
+        dtype: DType[F] = ...,
+        *,
+        unbiased_running_var: bool = False,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "BatchNorm[Any]",
+        num_features: int,
+        eps: float = 1e-5,
+        decay: float = 0.9,
+        channel_axis: int = 1,
+        dtype: DTypeLike = ...,
+        *,
+        unbiased_running_var: bool = False,
+    ) -> None: ...
     def __init__(
         self,
         num_features: int,
@@ -140,23 +241,27 @@ class BatchNorm:
     ) -> None:
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise TypeError(f"dtype is {np.dtype(dtype)}, expected float32 or float64")
-        self.num_features = operator.index(num_features)
-        self.eps = checked("eps", eps)
-        self.decay = checked("decay", decay)
+        self.num_features: int = operator.index(num_features)
+        self.eps: float = checked("eps", eps)
+        self.decay: float = checked("decay", decay)
         self.channel_axis = channel_axis
         self.unbiased_running_var = unbiased_running_var
-        self.gamma: Array = np.ones(num_features, dtype)
-        self.beta: Array = np.zeros(num_features, dtype)
-        self.dgamma: Array | None = None
-        self.dbeta: Array | None = None
-        self.running_mean: Array = np.zeros(num_features, dtype)
-        self.running_var: Array = np.ones(num_features, dtype)
-        self._saved: tuple[Array, Array, Array] | None = None
+        self.gamma: NDArray[F] = np.ones(num_features, dtype)
+        self.beta: NDArray[F] = np.zeros(num_features, dtype)
+        self.dgamma: NDArray[Any] | None = None
+        self.dbeta: NDArray[Any] | None = None
+        self.running_mean: NDArray[F] = np.zeros(num_features, dtype)
+        self.running_var: NDArray[F] = np.ones(num_features, dtype)
+        self._saved: tuple[SharesMemory, Float64Array, Float64Array] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_saved": None}  # a copy or pickle does without the last batch
 
-    def forward(self, x: Array, training: bool = True, out: Array | None = None) -> Array:
+    @overload
+    def forward(self, x: NDArray[G], training: bool = True, out: NDArray[G] | None = None) -> NDArray[G]: ...
+    @overload
+    def forward(self, x: SharesMemory, training: bool = True, out: SharesMemory | None = None) -> Any: ...
+    def forward(self, x: SharesMemory, training: bool = True, out: SharesMemory | None = None) -> Any:
         """Normalises x. In training x must stay as it is until `backward`, so out may be x only otherwise.
 
         Raises:
@@ -183,7 +288,11 @@ class BatchNorm:
         self._saved = x, mean, inv_std
         return y
 
-    def backward(self, dout: Array, out: Array | None = None) -> Array:
+    @overload
+    def backward(self, dout: NDArray[G], out: NDArray[G] | None = None) -> NDArray[G]: ...
+    @overload
+    def backward(self, dout: SharesMemory, out: SharesMemory | None = None) -> Any: ...
+    def backward(self, dout: SharesMemory, out: SharesMemory | None = None) -> Any:
         """The gradient with respect to the x of the last forward pass in training; sets dgamma and dbeta.
 
         Raises:

@@ -2,14 +2,13 @@
 
 import operator
 import secrets
-from typing import Any
+from typing import Any, overload
 
 from numpy.typing import NDArray
 
 from fusedstep import _native
 from fusedstep._limits import checked
-
-Array = NDArray[Any]
+from fusedstep._types import F, SharesMemory
 
 
 def _checked_uint64(name: str, value: Any) -> int:
@@ -22,7 +21,15 @@ def _checked_uint64(name: str, value: Any) -> int:
     return number
 
 
-def dropout(x: Array, rate: float = 0.5, *, seed: int, call: int = 0, out: Array | None = None) -> Array:
+@overload
+def dropout(
+    x: NDArray[F], rate: float = 0.5, *, seed: int, call: int = 0, out: NDArray[F] | None = None
+) -> NDArray[F]: ...
+@overload
+def dropout(
+    x: SharesMemory, rate: float = 0.5, *, seed: int, call: int = 0, out: SharesMemory | None = None
+) -> Any: ...
+def dropout(x: SharesMemory, rate: float = 0.5, *, seed: int, call: int = 0, out: SharesMemory | None = None) -> Any:
     """Drops a part of the elements at random and scales the others up (Srivastava et al. 2014, in its inverted form).
 
         y[i] = x[i] (1 / (1 - rate) if u(seed, call, i) >= rate else 0)
@@ -73,15 +80,19 @@ class Dropout:
     """
 
     def __init__(self, rate: float = 0.5, seed: int | None = None) -> None:
-        self.rate = checked("rate", rate)
-        self.seed = secrets.randbits(64) if seed is None else _checked_uint64("seed", seed)
-        self.calls = 0
+        self.rate: float = checked("rate", rate)
+        self.seed: int = secrets.randbits(64) if seed is None else _checked_uint64("seed", seed)
+        self.calls: int = 0
         self._saved: tuple[tuple[int, ...], float, int, int] | None = None
 
     def __repr__(self) -> str:
         return f"Dropout(rate={self.rate!r}, seed={self.seed!r})"
 
-    def forward(self, x: Array, training: bool = True, out: Array | None = None) -> Array:
+    @overload
+    def forward(self, x: NDArray[F], training: bool = True, out: NDArray[F] | None = None) -> NDArray[F]: ...
+    @overload
+    def forward(self, x: SharesMemory, training: bool = True, out: SharesMemory | None = None) -> Any: ...
+    def forward(self, x: SharesMemory, training: bool = True, out: SharesMemory | None = None) -> Any:
         """Drops a part of x in training. Otherwise gives back x itself, or `out` with its values.
 
         Raises:
@@ -102,7 +113,11 @@ class Dropout:
         self._saved = x.shape, self.rate, self.seed, call
         return y
 
-    def backward(self, dout: Array, out: Array | None = None) -> Array:
+    @overload
+    def backward(self, dout: NDArray[F], out: NDArray[F] | None = None) -> NDArray[F]: ...
+    @overload
+    def backward(self, dout: SharesMemory, out: SharesMemory | None = None) -> Any: ...
+    def backward(self, dout: SharesMemory, out: SharesMemory | None = None) -> Any:
         """The gradient with respect to the x of the last forward pass in training, by the same mask.
 
         Raises:

@@ -15,14 +15,15 @@ rounding. Biases want no initializer: `numpy.zeros`.
 """
 
 import math
-import operator
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from fusedstep._fans import Fans, fans
 from fusedstep._limits import checked
+from fusedstep._types import DType, F
 
 __all__ = [
     "Fans",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+Axis: TypeAlias = int | None
 Mode: TypeAlias = Literal["fan_in", "fan_out"]
 # Quoted, as below, so that importing this does not import numpy.random, which NumPy leaves until it is used.
 RNG: TypeAlias = (
@@ -43,53 +45,38 @@ RNG: TypeAlias = (
 )
 
 
-class Fans(NamedTuple):
-    """How many inputs an output has, and how many outputs an input."""
-
-    fan_in: int
-    fan_out: int
-
-
-def fans(shape: Sequence[int], in_axis: int | None = None, out_axis: int | None = None) -> Fans:
-    """The fans of weights of this shape: the inputs' or outputs' axis times the product of the kernel's axes.
-
-    Two axes are (inputs, outputs), as in `x @ W`. Three and more are (outputs, inputs, *kernel), the layout of the
-    book's and of PyTorch's convolutions. For other layouts give both axes:
-
-        PyTorch's Linear, (outputs, inputs):            in_axis=1, out_axis=0
-        Keras' convolutions, (*kernel, inputs, outputs): in_axis=-2, out_axis=-1
-
-    Arguments:
-        shape: The lengths of two or more axes.
-        in_axis: The axis of the inputs; may be negative.
-        out_axis: The axis of the outputs; may be negative.
-
-    Returns:
-        The named tuple (fan_in, fan_out).
-
-    Raises:
-        ValueError: There are fewer than two axes, a length is negative or a fan 0; or of in_axis and out_axis only one
-            is given, one is out of range, or both are the same.
-        TypeError: A length or an axis is not an integer.
-    """
-    lengths = _checked_shape(shape)
-    inputs, outputs = _checked_axes(lengths, in_axis, out_axis)
-    kernel = math.prod(length for axis, length in enumerate(lengths) if axis not in (inputs, outputs))
-    found = Fans(lengths[inputs] * kernel, lengths[outputs] * kernel)
-    for name, fan in found._asdict().items():
-        if fan == 0:
-            raise ValueError(f"shape is {lengths}, which makes {name} 0, expected 1 or more")
-    return found
-
-
+@overload
+def lecun_normal(
+    shape: Sequence[int], *, gain: float = 1.0, rng: RNG = None, in_axis: Axis = None, out_axis: Axis = None
+) -> NDArray[np.float32]: ...
+@overload
+def lecun_normal(
+    shape: Sequence[int],
+    *,
+    gain: float = 1.0,
+    dtype: DType[F],
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+) -> NDArray[F]: ...
+@overload
+def lecun_normal(
+    shape: Sequence[int],
+    *,
+    gain: float = 1.0,
+    dtype: DTypeLike,
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+) -> Array: ...
 def lecun_normal(
     shape: Sequence[int],
     *,
     gain: float = 1.0,
     dtype: DTypeLike = np.float32,
     rng: RNG = None,
-    in_axis: int | None = None,
-    out_axis: int | None = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
 ) -> Array:
     """LeCun's normal initialisation (LeCun, Bottou, Orr & Müller 1998, Efficient BackProp, section 4.6).
 
@@ -119,14 +106,38 @@ def lecun_normal(
     return _normal(shape, 1 / fan_in, gain, dtype, rng)
 
 
+@overload
+def lecun_uniform(
+    shape: Sequence[int], *, gain: float = 1.0, rng: RNG = None, in_axis: Axis = None, out_axis: Axis = None
+) -> NDArray[np.float32]: ...
+@overload
+def lecun_uniform(
+    shape: Sequence[int],
+    *,
+    gain: float = 1.0,
+    dtype: DType[F],
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+) -> NDArray[F]: ...
+@overload
+def lecun_uniform(
+    shape: Sequence[int],
+    *,
+    gain: float = 1.0,
+    dtype: DTypeLike,
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+) -> Array: ...
 def lecun_uniform(
     shape: Sequence[int],
     *,
     gain: float = 1.0,
     dtype: DTypeLike = np.float32,
     rng: RNG = None,
-    in_axis: int | None = None,
-    out_axis: int | None = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
 ) -> Array:
     """LeCun's uniform initialisation (LeCun, Bottou, Orr & Müller 1998, Efficient BackProp, section 4.6).
 
@@ -142,14 +153,38 @@ def lecun_uniform(
     return _uniform(shape, 1 / fan_in, gain, dtype, rng)
 
 
+@overload
+def xavier_normal(
+    shape: Sequence[int], *, gain: float = 1.0, rng: RNG = None, in_axis: Axis = None, out_axis: Axis = None
+) -> NDArray[np.float32]: ...
+@overload
+def xavier_normal(
+    shape: Sequence[int],
+    *,
+    gain: float = 1.0,
+    dtype: DType[F],
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+) -> NDArray[F]: ...
+@overload
+def xavier_normal(
+    shape: Sequence[int],
+    *,
+    gain: float = 1.0,
+    dtype: DTypeLike,
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+) -> Array: ...
 def xavier_normal(
     shape: Sequence[int],
     *,
     gain: float = 1.0,
     dtype: DTypeLike = np.float32,
     rng: RNG = None,
-    in_axis: int | None = None,
-    out_axis: int | None = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
 ) -> Array:
     """Xavier Glorot's normal initialisation (Glorot & Bengio 2010).
 
@@ -164,14 +199,38 @@ def xavier_normal(
     return _normal(shape, 2 / (fan_in + fan_out), gain, dtype, rng)
 
 
+@overload
+def xavier_uniform(
+    shape: Sequence[int], *, gain: float = 1.0, rng: RNG = None, in_axis: Axis = None, out_axis: Axis = None
+) -> NDArray[np.float32]: ...
+@overload
+def xavier_uniform(
+    shape: Sequence[int],
+    *,
+    gain: float = 1.0,
+    dtype: DType[F],
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+) -> NDArray[F]: ...
+@overload
+def xavier_uniform(
+    shape: Sequence[int],
+    *,
+    gain: float = 1.0,
+    dtype: DTypeLike,
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+) -> Array: ...
 def xavier_uniform(
     shape: Sequence[int],
     *,
     gain: float = 1.0,
     dtype: DTypeLike = np.float32,
     rng: RNG = None,
-    in_axis: int | None = None,
-    out_axis: int | None = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
 ) -> Array:
     """Xavier Glorot's uniform initialisation (Glorot & Bengio 2010).
 
@@ -187,6 +246,38 @@ def xavier_uniform(
     return _uniform(shape, 2 / (fan_in + fan_out), gain, dtype, rng)
 
 
+@overload
+def he_normal(
+    shape: Sequence[int],
+    *,
+    mode: Mode = "fan_in",
+    gain: float = 1.0,
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+) -> NDArray[np.float32]: ...
+@overload
+def he_normal(
+    shape: Sequence[int],
+    *,
+    mode: Mode = "fan_in",
+    gain: float = 1.0,
+    dtype: DType[F],
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+) -> NDArray[F]: ...
+@overload
+def he_normal(
+    shape: Sequence[int],
+    *,
+    mode: Mode = "fan_in",
+    gain: float = 1.0,
+    dtype: DTypeLike,
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+) -> Array: ...
 def he_normal(
     shape: Sequence[int],
     *,
@@ -194,8 +285,8 @@ def he_normal(
     gain: float = 1.0,
     dtype: DTypeLike = np.float32,
     rng: RNG = None,
-    in_axis: int | None = None,
-    out_axis: int | None = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
 ) -> Array:
     """Kaiming He's normal initialisation (He et al. 2015, arXiv:1502.01852).
 
@@ -213,6 +304,38 @@ def he_normal(
     return _normal(shape, 2 / fan, gain, dtype, rng)
 
 
+@overload
+def he_uniform(
+    shape: Sequence[int],
+    *,
+    mode: Mode = "fan_in",
+    gain: float = 1.0,
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+) -> NDArray[np.float32]: ...
+@overload
+def he_uniform(
+    shape: Sequence[int],
+    *,
+    mode: Mode = "fan_in",
+    gain: float = 1.0,
+    dtype: DType[F],
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+) -> NDArray[F]: ...
+@overload
+def he_uniform(
+    shape: Sequence[int],
+    *,
+    mode: Mode = "fan_in",
+    gain: float = 1.0,
+    dtype: DTypeLike,
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+) -> Array: ...
 def he_uniform(
     shape: Sequence[int],
     *,
@@ -220,8 +343,8 @@ def he_uniform(
     gain: float = 1.0,
     dtype: DTypeLike = np.float32,
     rng: RNG = None,
-    in_axis: int | None = None,
-    out_axis: int | None = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
 ) -> Array:
     """Kaiming He's uniform initialisation (He et al. 2015, arXiv:1502.01852).
 
@@ -249,42 +372,6 @@ def _uniform(shape: Sequence[int], variance: float, gain: float, dtype: DTypeLik
     limit = checked("gain", gain) * math.sqrt(3 * variance)
     dtype, generator = _checked_dtype(dtype), _checked_rng(rng)
     return (limit * generator.uniform(-1.0, 1.0, shape)).astype(dtype, copy=False)
-
-
-def _checked_shape(shape: Any) -> tuple[int, ...]:
-    try:
-        lengths = tuple(map(operator.index, shape))
-    except TypeError:
-        raise TypeError(f"shape is {shape!r}, expected a sequence of integers") from None
-    if len(lengths) < 2:
-        raise ValueError(f"shape is {lengths}, expected two axes or more")
-    if min(lengths) < 0:
-        raise ValueError(f"shape is {lengths}, expected lengths >= 0")
-    return lengths
-
-
-def _checked_axes(shape: tuple[int, ...], in_axis: Any, out_axis: Any) -> tuple[int, int]:
-    if in_axis is None and out_axis is None:
-        return (0, 1) if len(shape) == 2 else (1, 0)
-    if in_axis is None or out_axis is None:
-        raise ValueError(f"in_axis is {in_axis} and out_axis is {out_axis}, expected both or neither")
-    inputs, outputs = _checked_axis("in_axis", in_axis, shape), _checked_axis("out_axis", out_axis, shape)
-    if inputs == outputs:
-        raise ValueError(
-            f"in_axis is {in_axis} and out_axis is {out_axis}, expected two different axes of shape {shape}"
-        )
-    return inputs, outputs
-
-
-def _checked_axis(name: str, value: Any, shape: tuple[int, ...]) -> int:
-    try:
-        axis = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}, expected an integer") from None
-    count = len(shape)
-    if not -count <= axis < count:
-        raise ValueError(f"{name} is {axis}, expected {-count} to {count - 1} for shape {shape}")
-    return axis % count
 
 
 def _checked_fan(mode: Any, found: Fans) -> int:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from fusedstep import _native
 from fusedstep._limits import LIMITS, checked, checked_count
+from fusedstep._types import Grads, Params
 
-Arrays: TypeAlias = dict[Any, Any] | list[Any] | tuple[Any, ...] | NDArray[np.floating[Any]]
 LearningRate: TypeAlias = float | Callable[[int], float]
 
 
@@ -56,7 +56,7 @@ class Optimizer:
         values = ", ".join(f"{name}={value!r}" for name, value in self._hyperparameters().items())
         return f"{type(self).__name__}({values})"
 
-    def update(self, params: Arrays, grads: Arrays) -> None:
+    def update(self, params: Params, grads: Grads) -> None:
         """Makes one step: updates every parameter in place.
 
         Arguments:

@@ -23,7 +23,7 @@ class Optimizer:
     def __init__(self, lr: Any, *, weight_decay: float = 0.0) -> None:
         self.lr = lr
         self.weight_decay = weight_decay
-        self.iterations = 0
+        self.iterations: int = 0
         self.state: dict[Any, dict[str, Array]] = {}
 
     def update(self, params: Any, grads: Any) -> None:
@@ -65,7 +65,7 @@ class SGD(Optimizer):
 class Momentum(Optimizer):
     """See fusedstep.Momentum."""
 
-    letters = ("v",)
+    letters: ClassVar[tuple[str, ...]] = ("v",)
 
     def __init__(self, lr: Any = 0.01, momentum: float = 0.9, lr_in_velocity: bool = True, **options: Any) -> None:
         super().__init__(lr, **options)
@@ -85,7 +85,7 @@ class Momentum(Optimizer):
 class Nesterov(Optimizer):
     """See fusedstep.Nesterov, and for legacy fusedstep.book.Nesterov."""
 
-    letters = ("v",)
+    letters: ClassVar[tuple[str, ...]] = ("v",)
 
     def __init__(self, lr: Any = 0.01, momentum: float = 0.9, legacy: bool = False, **options: Any) -> None:
         super().__init__(lr, **options)
@@ -103,11 +103,12 @@ class Nesterov(Optimizer):
 class AdaGrad(Optimizer):
     """See fusedstep.AdaGrad."""
 
-    letters = ("h",)
+    letters: ClassVar[tuple[str, ...]] = ("h",)
 
     def __init__(self, lr: Any = 0.01, eps: float = 1e-7, *, eps_inside_root: bool = False, **options: Any) -> None:
         super().__init__(lr, **options)
-        self.eps_inside, self.eps_outside = (eps, 0.0) if eps_inside_root else (0.0, eps)
+        self.eps_inside: float = eps if eps_inside_root else 0.0
+        self.eps_outside: float = 0.0 if eps_inside_root else eps
 
     def step(self, t: Rounded, lr: float, w: Array, g: Array, h: Array) -> None:  # type: ignore[override]
         h += g * g
@@ -117,7 +118,7 @@ class AdaGrad(Optimizer):
 class RMSProp(Optimizer):
     """See fusedstep.RMSProp."""
 
-    letters = ("h",)
+    letters: ClassVar[tuple[str, ...]] = ("h",)
 
     def __init__(
         self,
@@ -130,7 +131,8 @@ class RMSProp(Optimizer):
     ) -> None:
         super().__init__(lr, **options)
         self.decay_rate = decay_rate
-        self.eps_inside, self.eps_outside = (eps, 0.0) if eps_inside_root else (0.0, eps)
+        self.eps_inside: float = eps if eps_inside_root else 0.0
+        self.eps_outside: float = 0.0 if eps_inside_root else eps
 
     def step(self, t: Rounded, lr: float, w: Array, g: Array, h: Array) -> None:  # type: ignore[override]
         h *= t(self.decay_rate)
@@ -141,7 +143,7 @@ class RMSProp(Optimizer):
 class Adam(Optimizer):
     """See fusedstep.Adam."""
 
-    letters = ("m", "v")
+    letters: ClassVar[tuple[str, ...]] = ("m", "v")
 
     def __init__(
         self,
@@ -172,7 +174,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """See fusedstep.AdamW."""
 
-    decoupled = True
+    decoupled: ClassVar[bool] = True
 
     def __init__(self, *args: Any, weight_decay: float = 0.01, **options: Any) -> None:
         super().__init__(*args, weight_decay=weight_decay, **options)
@@ -250,8 +252,13 @@ class BatchNorm:
         self.decay = decay
         self.channel_axis = channel_axis
         self.unbiased_running_var = unbiased_running_var
-        self.gamma, self.running_var = np.ones(num_features, dtype), np.ones(num_features, dtype)
-        self.beta, self.running_mean = np.zeros(num_features, dtype), np.zeros(num_features, dtype)
+        self.gamma: Array = np.ones(num_features, dtype)
+        self.beta: Array = np.zeros(num_features, dtype)
+        self.dgamma: Array
+        self.dbeta: Array
+        self.running_mean: Array = np.zeros(num_features, dtype)
+        self.running_var: Array = np.ones(num_features, dtype)
+        self.saved: tuple[Array, Array, Array]
 
     def forward(self, x: Array, training: bool = True) -> Array:
         """Normalises x with its own statistics in training, else with the running ones."""
@@ -340,7 +347,7 @@ class Dropout:
     def __init__(self, rate: float = 0.5, seed: int = 0) -> None:
         self.rate = rate
         self.seed = seed
-        self.calls = 0
+        self.calls: int = 0
 
     def forward(self, x: Array, training: bool = True) -> Array:
         """Drops a part of x in training."""

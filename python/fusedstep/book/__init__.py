@@ -21,6 +21,7 @@ import numpy as np
 
 from fusedstep import _native, optimizers
 from fusedstep._limits import checked
+from fusedstep._types import Grads, Params
 
 __all__ = ["SGD", "AdaGrad", "Adam", "BatchNormalization", "Dropout", "Momentum", "Nesterov", "RMSprop", "np"]
 
@@ -61,7 +62,7 @@ class _Dialect(optimizers.Optimizer):
             ours.__init__(self)  # a reader's subclass may leave that out
         return self
 
-    def update(self, params: optimizers.Arrays, grads: optimizers.Arrays) -> None:
+    def update(self, params: Params, grads: Grads) -> None:
         """Makes one step, as `fusedstep.Optimizer.update`; integers count as floats too."""
         try:
             super().update(params, grads)
@@ -87,7 +88,7 @@ class SGD(_Dialect, optimizers.SGD):
 class Momentum(_Dialect, optimizers.Momentum):
     """Momentum: v = momentum v - lr g, w = w + v."""
 
-    v = _state("v")
+    v: Any = _state("v")
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
         super().__init__(lr, momentum)
@@ -114,7 +115,7 @@ class Nesterov(_Dialect, optimizers.Nesterov):
         legacy: Takes the second order.
     """
 
-    v = _state("v")
+    v: Any = _state("v")
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9, legacy: bool = False) -> None:
         super().__init__(lr, momentum)
@@ -128,7 +129,7 @@ class Nesterov(_Dialect, optimizers.Nesterov):
 class AdaGrad(_Dialect, optimizers.AdaGrad):
     """AdaGrad: h = h + g^2, w = w - lr g / (sqrt(h) + 1e-7)."""
 
-    h = _state("h")
+    h: Any = _state("h")
 
     def __init__(self, lr: float = 0.01) -> None:
         super().__init__(lr, _EPS)
@@ -137,7 +138,7 @@ class AdaGrad(_Dialect, optimizers.AdaGrad):
 class RMSprop(_Dialect, optimizers.RMSProp):
     """RMSprop: h = decay_rate h + (1 - decay_rate) g^2, w = w - lr g / (sqrt(h) + 1e-7)."""
 
-    h = _state("h")
+    h: Any = _state("h")
 
     def __init__(self, lr: float = 0.01, decay_rate: float = 0.99) -> None:
         super().__init__(lr, decay_rate, _EPS)
@@ -152,8 +153,8 @@ class Adam(_Dialect, optimizers.Adam):
     m and v are those of `fusedstep.Adam`.
     """
 
-    m = _state("m")
-    v = _state("v")
+    m: Any = _state("m")
+    v: Any = _state("v")
 
     def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
         super().__init__(lr, beta1, beta2, _EPS)
@@ -197,8 +198,8 @@ class BatchNormalization:
         self.beta = beta
         self.momentum = momentum
         self.input_shape: tuple[int, ...] | None = None
-        self.running_mean = running_mean
-        self.running_var = running_var
+        self.running_mean: Any = running_mean
+        self.running_var: Any = running_var
         self.batch_size: int | None = None
         self.dgamma: Any = None
         self.dbeta: Any = None

@@ -1,0 +1,38 @@
+"""The types of arrays, and of what shares its memory as one, for type checkers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+F = TypeVar("F", bound=np.float32 | np.float64)
+DType: TypeAlias = type[F] | np.dtype[F]
+
+
+class Buffer(Protocol):
+    """The buffer protocol; `collections.abc.Buffer` is there from Python 3.12 on."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+
+class SupportsArrayInterface(Protocol):
+    """Describes its memory as NumPy does."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]: ...
+
+
+class SupportsDLPack(Protocol):
+    """Shares its memory by DLPack, as PyTorch's tensors do."""
+
+    def __dlpack__(self) -> Any: ...
+
+    def __dlpack_device__(self) -> tuple[Any, Any]: ...
+
+
+SharesMemory: TypeAlias = NDArray[Any] | Buffer | SupportsArrayInterface | SupportsDLPack
+Value: TypeAlias = SharesMemory | float | np.floating[Any]
+# Mapping and Sequence, because a dict[str, NDArray[np.float32]] is no dict[str, Value]; only dict, list and tuple run.
+Params: TypeAlias = Mapping[Any, Value] | Sequence[Value] | SharesMemory
+Grads: TypeAlias = Mapping[Any, Value | None] | Sequence[Value | None] | SharesMemory | None

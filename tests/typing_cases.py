@@ -1,0 +1,82 @@
+"""What type checkers infer for callers: mypy reads this, nothing runs it. An error that is ignored must be one."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, assert_type
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+import fusedstep as fs
+
+Singles = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+
+class Exporter:
+    def __dlpack__(self, *, stream: Any = None, copy: bool | None = None) -> object:
+        return self
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+
+def functions(x: Singles, y: Doubles, either: NDArray[np.float32 | np.float64], other: Exporter) -> None:
+    assert_type(fs.batch_norm(x, [1.0], [0.0]), tuple[Singles, Doubles, Doubles])
+    assert_type(fs.batch_norm(y, x, y, out=y), tuple[Doubles, Doubles, Doubles])
+    assert_type(fs.batch_norm(other, other, 0.0, out=other), tuple[Any, Doubles, Doubles])
+    assert_type(fs.batch_norm_inference(x, y, y, y, y), Singles)
+    assert_type(fs.batch_norm_backward(y, x, y, y, y), tuple[Singles, Singles, Singles])
+    assert_type(fs.dropout(x, seed=1), Singles)
+    assert_type(fs.dropout(either, seed=1), NDArray[np.float32 | np.float64])
+    assert_type(fs.dropout(memoryview(b""), seed=1), Any)
+    fs.dropout([1.0], seed=1)  # type: ignore[call-overload]
+    fs.dropout(x)  # type: ignore[call-overload]
+    fs.batch_norm([[1.0]], y, y)  # type: ignore[call-overload]
+
+
+def layers(x: Singles, y: Doubles, dtype: DTypeLike) -> None:
+    norm = fs.BatchNorm(3)
+    assert_type(norm, fs.BatchNorm[np.float32])
+    assert_type(norm.gamma, Singles)
+    assert_type(norm.forward(x), Singles)
+    assert_type(norm.backward(x, out=x), Singles)
+    assert_type(fs.BatchNorm(3, dtype=np.float64).running_mean, Doubles)
+    assert_type(fs.BatchNorm(3, 1e-5, 0.9, 1, np.dtype(np.float64)).forward(x), Singles)
+    assert_type(fs.BatchNorm(3, dtype=dtype), fs.BatchNorm[Any])
+    make: Callable[[int], fs.BatchNorm[np.float32]] = fs.BatchNorm
+    assert_type(make(3).beta, Singles)
+    assert_type(fs.Dropout().forward(x), Singles)
+    fs.BatchNorm[np.int64](3)  # type: ignore[type-var]
+    norm.gamma = y  # type: ignore[assignment]
+
+
+def initial_weights(dtype: DTypeLike) -> None:
+    assert_type(fs.initializers.he_normal((3, 4)), Singles)
+    assert_type(fs.initializers.he_uniform((3, 4), mode="fan_out", dtype=np.float64), Doubles)
+    assert_type(fs.initializers.lecun_normal((3, 4), dtype=np.dtype(np.float32), rng=1), Singles)
+    assert_type(fs.initializers.xavier_uniform((3, 4), dtype=dtype), NDArray[Any])
+    fs.initializers.he_normal((3, 4), mode="fan")  # type: ignore[call-overload]
+
+
+def updates(x: Singles, y: Doubles, other: Exporter, optional: Singles | None) -> None:
+    by_name: dict[str, Singles] = {"W": x}
+    ordered: OrderedDict[int, Doubles] = OrderedDict({0: y})
+    some: list[Singles | None] = [optional]
+    floats: dict[str, float] = {"a": 1.0}
+    exporters: list[Exporter] = [other]
+    for optimizer in (fs.SGD(), fs.Adam(fs.schedules.Cosine(0.1, 10))):
+        optimizer.update(by_name, by_name)
+        optimizer.update(ordered, ordered)
+        optimizer.update([x], some)
+        optimizer.update((x, y), [None, y])
+        optimizer.update(x, y)
+        optimizer.update(floats, floats)
+        optimizer.update(exporters, [x])
+        optimizer.update(other, memoryview(b""))
+        optimizer.update({"W": [1.0]}, by_name)  # type: ignore[dict-item]
+        optimizer.update({1.0}, {1.0})  # type: ignore[arg-type]
+        optimizer.update(some, some)  # type: ignore[arg-type]
+    assert_type(fs.Adam().state["W"]["m"], NDArray[Any])
+    fs.Adam(lr="fast")  # type: ignore[arg-type]
+    fs.Adam(lr=lambda: 0.1)  # type: ignore[arg-type, misc]
