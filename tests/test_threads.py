@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
+from cases import assert_same_state
 from fusedstep import _native
 
 N = 300_000  # enough for several chunks, so for several threads
@@ -28,16 +29,22 @@ def steps(optimizer: Any, count: int = 3, n: int = N) -> np.ndarray[Any, Any]:
     return w
 
 
-def test_many_arrays_are_one_call_and_at_most_one_region(monkeypatch: pytest.MonkeyPatch) -> None:
-    fs.set_num_threads(2)
-    calls = []
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grows by the name of the rule with each crossing into C++ for an update."""
+    made: list[str] = []
     update = _native.update
 
-    def counted(*arguments: Any) -> None:
-        calls.append(1)
-        update(*arguments)
+    def counted(rule: str, *arguments: Any) -> None:
+        made.append(rule)
+        update(rule, *arguments)
 
     monkeypatch.setattr(_native, "update", counted)
+    return made
+
+
+def test_many_arrays_are_one_call_and_at_most_one_region(calls: list[str]) -> None:
+    fs.set_num_threads(2)
     params = {i: np.ones(1000, np.float32) for i in range(200)}
     optimizer = fs.Adam()
     for _ in range(3):
@@ -50,6 +57,24 @@ def test_many_arrays_are_one_call_and_at_most_one_region(monkeypatch: pytest.Mon
         optimizer.update(params, grads)
         assert _native.parallel_regions() - before == 1
     assert len(calls) == 6
+
+
+def test_ten_thousand_arrays_are_one_call_and_one_region(calls: list[str]) -> None:
+    fs.set_num_threads(2)
+    rng = np.random.default_rng(11)
+    params = {i: rng.standard_normal(i % 20).astype(np.float32) for i in range(10_000)}
+    expected = {i: w.copy() for i, w in params.items()}
+    grads = {i: rng.standard_normal(i % 20).astype(np.float32) for i in params}
+    ours, theirs = fs.Adam(), fs.reference.Adam()
+    for _ in range(2):
+        before = _native.parallel_regions()
+        ours.update(params, grads)
+        assert _native.parallel_regions() - before == 1
+        theirs.update(expected, grads)
+    assert calls == ["adam", "adam"]
+    for i, w in params.items():
+        np.testing.assert_array_equal(w, expected[i])
+    assert_same_state(ours, theirs)
 
 
 def test_small_steps_and_one_thread_need_no_region() -> None:
