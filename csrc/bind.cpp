@@ -10,6 +10,7 @@
 #include "float_mode.hpp"
 #include "kernels.hpp"
 #include "parallel.hpp"
+#include "strided.hpp"
 
 namespace fusedstep {
 
@@ -27,12 +28,21 @@ static bool is_swapped(char order) {
     return order == (little ? '>' : '<');
 }
 
-int native_type(const py::array& a) {
+int stored_type(const py::array& a) {
+    using Numpy = py::detail::npy_api;
+    constexpr int half = 23;  // which pybind11 doesn't name
     const py::dtype type = a.dtype();
-    if (is_swapped(type.byteorder())) return kNotNative;
-    return type.num() == py::detail::npy_api::NPY_FLOAT_    ? int{kFloat32}
-           : type.num() == py::detail::npy_api::NPY_DOUBLE_ ? int{kFloat64}
-                                                            : kNotNative;
+    const int number = type.num(), native = number == Numpy::NPY_FLOAT_        ? int{kFloat32}
+                                            : number == Numpy::NPY_DOUBLE_     ? int{kFloat64}
+                                            : number == half                   ? int{kHalf}
+                                            : number == Numpy::NPY_LONGDOUBLE_ ? int{kLongDouble}
+                                                                               : kNotNative;
+    return native != kNotNative && is_swapped(type.byteorder()) ? native + kSwapped : native;
+}
+
+int native_type(const py::array& a) {
+    const int type = stored_type(a);
+    return type == kFloat32 || type == kFloat64 ? type : kNotNative;
 }
 
 static bool is_aligned(const py::array& a) {
@@ -49,7 +59,7 @@ char* address(const py::array& a) {
 
 View view_of(const py::array& a) {
     return {address(a),
-            native_type(a),
+            stored_type(a),
             a.itemsize(),
             a.size(),
             is_aligned(a),

@@ -31,6 +31,9 @@ struct Name {
 
 constexpr int kNotNative = -1;
 
+// How the elements are stored (strided.hpp), or kNotNative for what is none of these.
+int stored_type(const py::array& a);
+
 // kFloat32, kFloat64 or kNotNative.
 int native_type(const py::array& a);
 

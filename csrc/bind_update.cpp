@@ -157,11 +157,11 @@ class Update {
         require_writeable(parameter_name, entry.parameter);
         require_distinct_elements(parameter_name, entry.parameter);
         require_same_shape(gradient_name, entry.gradient, parameter_name, entry.parameter);
-        if (native_type(entry.gradient) == kNotNative) {
+        if (stored_type(entry.gradient) == kNotNative) {
             if (entry.gradient.dtype().kind() != 'f')
                 throw py::type_error(gradient_name.text() + " has dtype " + text(entry.gradient.dtype()) +
                                      ", expected a floating-point type");
-            entry.gradient = entry.gradient.attr("astype")(entry.parameter.dtype());
+            entry.gradient = entry.gradient.attr("astype")(entry.parameter.dtype());  // of another library
         }
         if (rule_.states == 0) return;
         if (const py::object arrays = find(state_, entry.key))

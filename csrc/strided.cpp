@@ -1,6 +1,7 @@
 #include "strided.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "kernels.hpp"
@@ -35,16 +36,36 @@ void over_rows(const Extents& shape, const StridedArray& array, std::int64_t beg
     }
 }
 
+// IEEE 754 binary16.
+struct Half {
+    std::uint16_t bits;
+
+    operator float() const {
+        const std::uint32_t magnitude = bits & 0x7fff;
+        float value = static_cast<float>(magnitude) * 0x1p-24f;  // below 0x400, where subnormal
+        if (magnitude >= 0x400) {
+            const std::uint32_t rebiased = (magnitude << 13) + ((magnitude < 0x7c00 ? 127 - 15 : 255 - 31) << 23);
+            std::memcpy(&value, &rebiased, sizeof value);
+        }
+        return std::copysign(value, (bits & 0x8000) != 0 ? -1.0f : 1.0f);
+    }
+};
+
 // memcpy, because an element need not be aligned.
-template <class From, class To>
+template <class From, bool swapped> From element(const char* at) {
+    From value;
+    char bytes[sizeof value];
+    std::memcpy(bytes, at, sizeof value);
+    if (swapped) std::reverse(bytes, bytes + sizeof value);
+    std::memcpy(&value, bytes, sizeof value);
+    return value;
+}
+
+template <class From, bool swapped, class To>
 void gather_as(const Extents& shape, const StridedArray& array, std::int64_t begin, std::int64_t n, void* out) {
     To* to = static_cast<To*>(out);
     over_rows(shape, array, begin, n, [&, stride = array.strides.back()](const char* from, std::int64_t length) {
-        for (std::int64_t i = 0; i < length; ++i) {
-            From value;
-            std::memcpy(&value, from + i * stride, sizeof value);
-            to[i] = static_cast<To>(value);
-        }
+        for (std::int64_t i = 0; i < length; ++i) to[i] = static_cast<To>(element<From, swapped>(from + i * stride));
         to += length;
     });
 }
@@ -58,12 +79,19 @@ void scatter_as(const Extents& shape, const StridedArray& array, std::int64_t be
     });
 }
 
+using Gather = void (*)(const Extents& shape, const StridedArray& array, std::int64_t begin, std::int64_t n, void* out);
+
+// By how elements are stored.
+template <class To> constexpr Gather kGathers[kStoredTypes] = {
+    gather_as<float, false, To>,       gather_as<double, false, To>,     gather_as<Half, false, To>,
+    gather_as<long double, false, To>, gather_as<float, true, To>,       gather_as<double, true, To>,
+    gather_as<Half, true, To>,         gather_as<long double, true, To>,
+};
+
 }  // namespace
 
 void gather(const Extents& shape, const StridedArray& array, std::int64_t begin, std::int64_t n, int type, void* out) {
-    constexpr decltype(&gather_as<float, float>) functions[2][2] = {
-        {gather_as<float, float>, gather_as<float, double>}, {gather_as<double, float>, gather_as<double, double>}};
-    functions[array.type][type](shape, array, begin, n, out);
+    (type == kFloat32 ? kGathers<float> : kGathers<double>)[array.type](shape, array, begin, n, out);
 }
 
 void scatter(const Extents& shape, const StridedArray& array, std::int64_t begin, std::int64_t n, const void* in) {

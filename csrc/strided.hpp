@@ -5,9 +5,12 @@
 
 namespace fusedstep {
 
+// How elements may be stored besides kFloat32 and kFloat64. kSwapped is added where their bytes are in the other order.
+enum { kHalf = 2, kLongDouble = 3, kSwapped = 4, kStoredTypes = 8 };
+
 struct StridedArray {
     char* data;
-    int type;         // kFloat32 or kFloat64
+    int type;
     Extents strides;  // in bytes; empty where the array can be used as it is: contiguous, aligned, of the right type
 };
 

@@ -10,7 +10,7 @@ using Extents = std::vector<std::int64_t>;
 
 struct View {
     char* data;
-    int type;                      // kFloat32 or kFloat64
+    int type;                      // how elements are stored, see strided.hpp
     std::int64_t item_size, size;  // in bytes, in elements
     bool aligned;
     Extents shape, strides;  // strides in bytes

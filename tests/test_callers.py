@@ -119,6 +119,23 @@ def test_gradient_that_is_another_parameter(row: Row, dtype: Any, threads: int, 
     np.testing.assert_array_equal(b, eb)
 
 
+@pytest.mark.parametrize("kind", [">f4", "f2"])
+def test_gradient_of_another_type_that_lies_in_an_earlier_parameter(row: Row, kind: str, dtype: Any) -> None:
+    def arrays() -> tuple[Any, Any, Any]:
+        a = np.full(16, 1.5, dtype)
+        # As bytes, what is in a is other numbers in another type; these are none of them NaN, before and after.
+        return a, np.zeros(4), a.view(kind)[:4]
+
+    (a, b, view), (ea, eb, expected_view) = arrays(), arrays()
+    ours, theirs = row.optimizer(), row.reference()
+    with np.errstate(all="ignore"):
+        ours.update([a, b], [np.ones(16), view])
+        theirs.update([ea, eb], [np.ones(16), expected_view])
+    assert not np.isnan(eb).any()
+    np.testing.assert_array_equal(a, ea)
+    np.testing.assert_array_equal(b, eb)
+
+
 def test_gradient_and_parameter_of_both_kinds_of_overlap(row: Row, rng: np.random.Generator) -> None:
     w = normal(rng, 50)
     e = w.copy()

@@ -149,6 +149,15 @@ def test_what_lies_between_strided_elements_is_not_touched(row: Row, dtype: Any,
     assert changed.sum() == 400
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_every_half_as_gradient(order: str, dtype: Any) -> None:
+    g = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(f"{order}f2")
+    w: Any = np.zeros(g.shape, dtype)
+    fs.SGD(lr=1.0).update(w, g)
+    with np.errstate(invalid="ignore"):  # some NaN signal
+        np.testing.assert_array_equal(w, 0 - g.astype(dtype))
+
+
 @pytest.mark.parametrize("row", ALL_ROWS)
 def test_many_dimensions(row: Row, dtype: Any, rng: np.random.Generator) -> None:
     shape = (2, 1, 3, 4, 1, 5)
