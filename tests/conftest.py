@@ -1,16 +1,32 @@
 """The axes that tests run over, and settings that go back to what they were."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import Phase, settings
 
 import fusedstep as fs
 from native_build import built_in
 
 THREADS = (1, 2, 3, 7)
+
+# The same examples in every run; or as many new ones as the environment asks for.
+EXAMPLES = os.environ.get("FUSEDSTEP_TEST_EXAMPLES")
+settings.register_profile(
+    "ci",
+    max_examples=300,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+)
+settings.register_profile("evidence", settings.get_profile("ci"), max_examples=int(EXAMPLES or 1), derandomize=False)
+settings.load_profile("evidence" if EXAMPLES else "ci")
 
 
 @pytest.fixture(autouse=True)
