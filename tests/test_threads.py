@@ -236,7 +236,7 @@ def test_the_gil_is_released() -> None:
     assert sum(begin < t < end for t in ticks) > 1
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no interval timer")
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="the system has no signals of the user's own")
 def test_an_interrupted_step_is_made_and_counted() -> None:
     def interrupt(*_: Any) -> None:
         raise InterruptedError
@@ -246,14 +246,24 @@ def test_an_interrupted_step_is_made_and_counted() -> None:
     g = np.ones_like(w)
     optimizer = fs.Adam()
     optimizer.update(w, g)
-    old = signal.signal(signal.SIGALRM, interrupt)
+    before, done = w[0], threading.Event()
+
+    def signal_once_the_step_has_begun() -> None:
+        while w[0] == before and not done.is_set():
+            time.sleep(0)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    old = signal.signal(signal.SIGUSR1, interrupt)
+    sender = threading.Thread(target=signal_once_the_step_has_begun)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.002)  # a step over half a gigabyte takes longer
-        with pytest.raises(InterruptedError):
+        with pytest.raises(InterruptedError):  # noqa: PT012 - where it is raised is up to the interpreter
+            sender.start()
             optimizer.update(w, g)
+            sender.join()
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
+        done.set()
+        sender.join()
+        signal.signal(signal.SIGUSR1, old)
     expected, theirs = np.zeros(1, np.float32), fs.reference.Adam()
     for _ in range(optimizer.iterations):
         theirs.update(expected, np.ones(1, np.float32))
