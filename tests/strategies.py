@@ -140,10 +140,11 @@ def underflows() -> Iterator[list[Any]]:
         yield seen
 
 
-LENGTHS = (3, 1, 65, 8, 9, 7, 64, 0, 63, 17, 500)
+LENGTHS = (3, 1, 65, 8, 9, 7, 64, 0, 63, 17, 2049)
 SHORT = (2, 1, 3, 4, 5, 0)
 # Around what is gathered at once, a chunk, several chunks, and what is worth a second thread.
-LONG = (1023, 1024, 1025, 2049, 16_383, 16_384, 16_385, 40_000, 70_000)
+LONG = (1023, 1024, 1025, 16_383, 16_384, 16_385, 40_000, 70_000)
+TWO_PARTS = ((1500,), (2049,), (2, 1024), (700, 3))
 KINDS_OF_SHAPE = ("row",) * 7 + ("matrix",) * 3 + ("block",) * 8 + ("long",)
 
 
@@ -203,15 +204,18 @@ def draw_view(
     written: bool,
     always: bool = False,
 ) -> View:
-    """An array in a buffer of its own, or perhaps in that of another array, and there perhaps as that one lies."""
+    """An array in a buffer of its own, or in that of another array, and there perhaps as that one lies, or turned."""
     item = np.dtype(dtype).itemsize
     layout, at = draw_each(draw, LAYOUTS, STARTS)
     if others:
-        share, other, shift, lie_as_it = draw_each(draw, (always, True), others, SHIFTS, (always, True))
+        share, other, shift, lie = draw_each(draw, (always, True), others, SHIFTS, ("as it", "turned", "anyhow"))
         if share:
             buffer, at = other.buffer, other.at + item * shift
-            if other.shape == shape and other.item_size == item and lie_as_it:
+            if other.shape == shape and other.item_size == item and lie == "as it":
                 return View(buffer, at, dtype, shape, other.strides)
+            if other.shape == shape and other.item_size == item and lie == "turned" and 0 not in shape:
+                at += sum((n - 1) * stride for n, stride in zip(shape, other.strides, strict=True))
+                return View(buffer, at, dtype, shape, tuple(-stride for stride in other.strides))
     return View(buffer, at, dtype, shape, draw_strides(draw, layout, shape, item, written=written))
 
 
@@ -276,12 +280,16 @@ class Case:
 
 
 @st.composite
-def cases(draw: Draw) -> Case:
-    """Updates of up to five parameters, which may lie in one another, as may gradients and state."""
+def cases(draw: Draw, long_and_sharing: bool = False) -> Case:
+    """Updates of up to five parameters, which may lie in one another, as may gradients and state.
+
+    Long ones that share memory show in which order parts of them are read and written.
+    """
     special, sharing, read_only, kind, count = draw_each(
         draw, NO_OR_YES, ("never", "often", "always"), NO_OR_YES, CONTAINERS, (2, 1, 3, 0, 5)
     )
     case = Case(draw_recipe(draw, special), draw_process(draw), kind, special, read_only, draw(SEEDS))
+    sharing = "always" if long_and_sharing else sharing
     count = 1 if kind == "array" else count
     case.keys = tuple(range(count)) if kind in ("list", "tuple", "array") else KEYS[:count]
     letters = case.recipe.letters()
@@ -293,7 +301,7 @@ def cases(draw: Draw) -> Case:
         views.append(view)
         return view
 
-    shape = draw_shape(draw)
+    shape = draw_each(draw, TWO_PARTS)[0] if long_and_sharing else draw_shape(draw)
     for key in case.keys:
         # One shape for several arrays makes more of the ways in which they can share memory.
         another, dtype, gradient_type, is_number, state, number = draw_each(
@@ -303,7 +311,10 @@ def cases(draw: Draw) -> Case:
             case.params.append(number(0.5))
             case.grads.append(number(-1.25))
             continue
-        shape = draw_shape(draw) if another else shape
+        if another and not long_and_sharing:
+            shape = draw_shape(draw)
+        if long_and_sharing:
+            dtype, gradient_type = "f8", ""
         case.params.append(place(shape, dtype, written=True))
         case.grads.append(place(shape, gradient_type or dtype, written=False))
         if letters and state and sharing != "always":

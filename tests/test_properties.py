@@ -94,9 +94,7 @@ def assert_refused(side: Side, absent: set[Any]) -> None:
     assert (side.optimizer.iterations, set(side.optimizer.state)) == (iterations, keys)
 
 
-@share(1)
-@given(cases())
-def test_updates_have_the_bits_of_the_reference(case: Case) -> None:
+def assert_updates_have_the_bits_of_the_reference(case: Case) -> None:
     memory = case.memory()
     ours = Side(case, memory, case.recipe.ours())
     theirs = Side(case, memory.copy(), case.recipe.theirs())
@@ -111,3 +109,15 @@ def test_updates_have_the_bits_of_the_reference(case: Case) -> None:
         case.process.apply(may_flush=not (case.special or punned or subnormal))
         our_step(ours, absent)
         assert_same(ours, theirs)
+
+
+@share(1)
+@given(cases())
+def test_updates_have_the_bits_of_the_reference(case: Case) -> None:
+    assert_updates_have_the_bits_of_the_reference(case)
+
+
+@share(0.3)
+@given(cases(long_and_sharing=True))
+def test_long_arrays_in_one_another(case: Case) -> None:
+    assert_updates_have_the_bits_of_the_reference(case)
