@@ -26,8 +26,9 @@ def test_version_is_in_one_place() -> None:
 def test_a_linter_has_the_same_version_as_hook_and_in_its_group() -> None:
     hooks = (ROOT / ".pre-commit-config.yaml").read_text()
     revisions = re.findall(r"repo: \S+/(?:mirrors-)?(\S+?)(?:-pre-commit)?\n +rev: v?(\S+)", hooks)
-    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["lint"]
-    pinned = {name: version for name, equals, version in (entry.partition("==") for entry in group) if equals}
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    entries = (entry.partition("==") for entry in groups["types"] + groups["lint"] if isinstance(entry, str))
+    pinned = {name: version for name, equals, version in entries if equals}
     both = {name: version for name, version in revisions if name in pinned}
     assert len(both) == 7
     assert both == {name: pinned[name] for name in both}

@@ -170,3 +170,12 @@ def test_state_lies_where_processors_are_fast(shape: tuple[int, ...], dtype: Any
     if w.nbytes >= 32768:
         places = [a.ctypes.data % 4096 for a in (w, *moments)]
         assert min(abs(a - b) for a in places for b in places if a is not b) >= 1024
+
+
+def test_what_is_no_argument_is_in_the_state_too() -> None:
+    ours = book.Adam(0.5)
+    ours.eps, ours.weight_decay = 1e-3, 0.25
+    other = book.Adam()
+    other.load_state_dict(ours.state_dict())
+    assert (other.lr, other.eps, other.weight_decay) == (0.5, 1e-3, 0.25)
+    assert repr(ours) == "Adam(lr=0.5, beta1=0.9, beta2=0.999)"

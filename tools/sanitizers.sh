@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests with the extension built under a sanitizer: address (with undefined behaviour) or thread.
 #
-# tools/sanitizers.sh [address|thread] [what pytest takes: files, -k ...]
+# tools/sanitizers.sh [address|thread] [files, -k ...: what pytest gets in place of all that the sanitizer concerns]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -53,7 +53,7 @@ class Optimizer:
         object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={value!r}" for name, value in self._hyperparameters().items())
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._arguments())
         return f"{type(self).__name__}({values})"
 
     def update(self, params: Params, grads: Grads) -> None:
@@ -136,8 +136,13 @@ class Optimizer:
     def _full_name(self) -> str:
         return f"{type(self).__module__}.{type(self).__qualname__}"
 
+    def _arguments(self) -> list[str]:
+        return [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
+
     def _hyperparameters(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters if hasattr(self, name)}
+        # Not all are arguments of every class: the book's have no eps, but it may be set.
+        names = {*self._arguments(), *(name for name in vars(self) if name in LIMITS)}
+        return {name: getattr(self, name) for name in sorted(names)}
 
     def _coefficients(self, lr: float) -> tuple[float, ...]:
         """What the rule's struct in update_rules.hpp holds, in its order."""
