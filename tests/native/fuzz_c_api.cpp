@@ -79,16 +79,18 @@ class Call {
         return other;
     }
 
-    // A number from 0 to a limit; now and then any number.
-    double number(double limit, bool limit_allowed) {
-        double value = data.ConsumeFloatingPointInRange(0.0, std::min(limit, 1e300) * 0.999);
+    // A number from 0 to a limit, mostly below `usual`; now and then any number.
+    double number(double limit, bool limit_allowed, double usual) {
+        double value = data.ConsumeFloatingPointInRange(0.0, usual);
         if (rarely(32)) value = limit;
         if (rarely(32)) value = data.ConsumeFloatingPoint<double>();
         refuse_if(!(value >= 0 && (value < limit || (limit_allowed && value == limit))));
+        may_overflow_ |= value > 1e100;
         return value;
     }
-    double fraction() { return number(1, false); }
-    double magnitude() { return rarely(16) ? number(HUGE_VAL, false) : number(1e10, true); }
+    double fraction() { return number(1, false, 0.999); }
+    double momentum() { return number(1, true, 0.999); }
+    double magnitude() { return number(HUGE_VAL, false, rarely(16) ? 1e300 : 1e3); }
 
     std::int64_t step() {
         const auto t = rarely(16) ? data.ConsumeIntegral<std::int64_t>() : data.ConsumeIntegralInRange(1, 1000);
@@ -104,7 +106,8 @@ class Call {
         const int code = f();
         check(code >= FUSEDSTEP_OK && code < FUSEDSTEP_INTERNAL_ERROR, "no such code");
         check(!refused_ || code != FUSEDSTEP_OK, "took what it must refuse");
-        check(refused_ || together_ || code == FUSEDSTEP_OK, "refused what it must take");
+        check(refused_ || together_ || code == FUSEDSTEP_OK || (may_overflow_ && code == FUSEDSTEP_OUT_OF_RANGE),
+              "refused what it must take");
         std::vector<bool> may_change(kBlock);
         for (std::size_t i = 0; i < arrays_.size(); ++i) {
             const Memory& m = arrays_[i];
@@ -134,6 +137,7 @@ class Call {
     }
 
     bool together_, refused_ = false;
+    bool may_overflow_ = false;  // a coefficient, of a number that is allowed
     std::unique_ptr<unsigned char[]> block_;
     std::vector<std::unique_ptr<unsigned char[]>> own_;
     std::vector<Memory> arrays_;
@@ -155,7 +159,7 @@ template <class T> void one_array(Call& call, int rule) {
     T* const b = rule < 5 ? nullptr : call.array<T>(n, true);
     const double lr = call.magnitude(), eps = rule > 2 ? call.magnitude() : 0, decay = call.magnitude();
     const double beta = rule > 3 ? call.fraction() : 0, beta2 = rule > 4 ? call.fraction() : 0;
-    const double momentum = rule == 1 || rule == 2 ? call.number(1, true) : 0;
+    const double momentum = rule == 1 || rule == 2 ? call.momentum() : 0;
     const std::int64_t t = rule > 4 ? call.step() : 0;
     call.run([&] {
         switch (rule) {
@@ -218,7 +222,7 @@ void coefficients(Call& call, int rule) {
     double* const to = call.array<double>(FUSEDSTEP_COEFFICIENTS, true);
     const double lr = call.magnitude(), eps = rule > 2 ? call.magnitude() : 0, decay = rule > 5 ? call.magnitude() : 0;
     const double beta = rule > 3 ? call.fraction() : 0, beta2 = rule > 4 ? call.fraction() : 0;
-    const double momentum = rule == 1 || rule == 2 ? call.number(1, true) : 0;
+    const double momentum = rule == 1 || rule == 2 ? call.momentum() : 0;
     const std::int64_t t = rule > 4 ? call.step() : 0;
     const int inside = call.data.ConsumeIntegral<int>();
     // A misaligned place is the caller's fault: these functions check for null alone.
