@@ -67,11 +67,11 @@ class Optimizer:
                 from which they are rounded to the parameter's; they are never written.
 
         An array may be any object that shares memory of the CPU: a NumPy array, a PyTorch tensor, or one with the
-        buffer protocol (memoryview, array.array, ctypes), `__array_interface__` or DLPack. Its memory is updated, and
+        buffer protocol (memoryview, array.array, ctypes), __array_interface__ or DLPack. Its memory is updated, and
         the object stays where it is; `state` has NumPy arrays. What could only be copied (a list, an object with
-        nothing but `__array__`) is refused, as parameter and as gradient. A tensor may require a gradient; autograd
-        doesn't see the update, so it belongs after the backward pass, and as after `Tensor.numpy()` the tensor can't be
-        resized. By DLPack a parameter needs NumPy 2.2.5 and an exporter that takes `copy`, else it is read-only.
+        nothing but __array__) is refused, as parameter and as gradient. A tensor may require a gradient; autograd
+        doesn't see the update, so it belongs after the backward pass, and as after Tensor.numpy() the tensor can't be
+        resized. By DLPack a parameter needs NumPy 2.2.5 and an exporter that takes copy=False, else it is read-only.
 
         If two parameters share memory, they are updated one after the other. A gradient that shares memory with its
         parameter is copied first. The GIL is released.
