@@ -30,10 +30,27 @@ std::string is_a(const Name& name, const py::object& given) {
     throw py::error_already_set();
 }
 
+// The attribute, or a null object. Other errors than that it is missing go on, unlike those in py::hasattr.
+py::object attribute(const py::object& given, const char* name) {
+    const auto value = py::reinterpret_steal<py::object>(PyObject_GetAttrString(given.ptr(), name));
+    if (value) return value;
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) throw py::error_already_set();
+    PyErr_Clear();
+    return value;
+}
+
 bool is_tensor(const py::object& given) {
     const py::object modules = py::module_::import("sys").attr("modules");
-    const py::object torch = modules.attr("get")("torch");
-    return py::hasattr(torch, "Tensor") && py::isinstance(given, torch.attr("Tensor"));
+    const py::object tensor = attribute(modules.attr("get")("torch"), "Tensor");
+    return tensor && PyType_Check(tensor.ptr()) && py::isinstance(given, tensor);
+}
+
+// Whether it says where its memory is. NumPy would copy the number that an object without that can be.
+bool has_interface(const py::object& given) {
+    const py::object interface = attribute(given, "__array_interface__");
+    if (!interface || !py::isinstance<py::dict>(interface)) return static_cast<bool>(interface);
+    const auto parts = py::reinterpret_borrow<py::dict>(interface);
+    return parts.contains("data") && !parts["data"].is_none();
 }
 
 // Not by DLPack, which refuses tensors that require a gradient, and is read-only for older versions of either side.
@@ -53,7 +70,8 @@ py::array of_buffer(const py::object& given) {
 
 void require_memory_of_the_cpu(const Name& name, const py::object& given) {
     const py::tuple device = given.attr("__dlpack_device__")();
-    const int kind = py::int_(device[0]).cast<int>();
+    const long kind = PyLong_AsLong(py::int_(device[0]).ptr());
+    if (PyErr_Occurred()) throw py::error_already_set();
     constexpr int kCpu = 1, kCudaHost = 3, kRocmHost = 11, kCudaManaged = 13;
     for (const int near : {kCpu, kCudaHost, kRocmHost, kCudaManaged})
         if (kind == near) return;
@@ -87,7 +105,7 @@ py::array shared_array(const Name& name, const py::object& given) {
     if (number) return no_array();
     try {
         if (is_tensor(given)) return of_tensor(name, given);
-        const bool interface = py::hasattr(given, "__array_interface__"), dlpack = py::hasattr(given, "__dlpack__");
+        const bool interface = has_interface(given), dlpack = static_cast<bool>(attribute(given, "__dlpack__"));
         if (PyObject_CheckBuffer(given.ptr())) {
             try {
                 return of_buffer(given);

@@ -61,9 +61,9 @@ class Update {
             collect_from_dict();
         } else if (is_list(params_)) {
             collect_from_list();
-        } else if (shared_array({"params"}, params_)) {
+        } else if (const py::array parameter = shared_array({"params"}, params_)) {
             single_ = true;
-            add(py::int_(0), params_, grads_);
+            add(py::int_(0), parameter, grads_);
         } else {
             throw py::type_error("params is a " + type_name(params_) +
                                  ", expected a dict, list or tuple of arrays, or one array");

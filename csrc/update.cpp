@@ -77,6 +77,7 @@ class Step {
 
 void copy_gradient(UpdateItem& item) {
     if (!item.gradient_copy) return;
+    const FloatMode mode;  // it may be converted
     StridedArray& gradient = item.arrays[kGradient];
     if (gradient.strides.empty())
         std::memcpy(item.gradient_copy, gradient.data, static_cast<std::size_t>(item.size * size_of(item.type)));

@@ -47,6 +47,13 @@ def test_the_table_is_what_the_header_says() -> None:
     assert CYTHON.keys() == SIGNATURES.keys()
 
 
+def test_cython_has_the_headers_numbers() -> None:
+    declared = HEADER.parents[1] / "cython_api.pxd"
+    numbers = dict(re.findall(r"FUSEDSTEP_(\w+) = (\d+)", declared.read_text()))
+    room = re.findall(r"#define FUSEDSTEP_(COEFFICIENTS) (\d+)", HEADER.read_text())
+    assert numbers == CODES | dict(room)
+
+
 @pytest.mark.parametrize("compiler", ["cc", "c++"])
 def test_header_compiles_without_warnings(compiler: str, tmp_path: Path) -> None:
     if not shutil.which(compiler):

@@ -51,6 +51,11 @@ def layers(x: Singles, y: Doubles, dtype: DTypeLike) -> None:
     norm.gamma = y  # type: ignore[assignment]
 
 
+def a_layer_of_any_type(norm: fs.BatchNorm, norms: dict[str, fs.BatchNorm]) -> None:
+    assert_type(norm.gamma, NDArray[Any])
+    norms["a"] = norm
+
+
 def initial_weights(dtype: DTypeLike) -> None:
     assert_type(fs.initializers.he_normal((3, 4)), Singles)
     assert_type(fs.initializers.he_uniform((3, 4), mode="fan_out", dtype=np.float64), Doubles)

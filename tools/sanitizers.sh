@@ -12,6 +12,7 @@ fail() {
 
 kind=${1:-address}
 shift || true
+[[ $kind == address || $kind == thread ]] || fail "the sanitizer is '$kind', expected address or thread"
 [[ $(uname -s) == Linux ]] || fail "needs Linux, where a runtime can be preloaded"
 compiler=${CXX:-g++}
 "$compiler" --version 2>/dev/null | grep -qi 'g++\|gcc' || fail "needs g++ (Debian: g++); CXX is '$compiler'"
@@ -65,7 +66,6 @@ thread)
     with_threads="threads and not 1threads and not 2threads and not 3threads"
     tests=(tests -k "$with_threads or same_bits or past_the_caches or soak")
     ;;
-*) fail "the sanitizer is '$kind', expected address or thread" ;;
 esac
 
 [[ -x $folder/venv/bin/python ]] || "${PYTHON:-python3}" -m venv "$folder/venv"

@@ -4,7 +4,7 @@
 from libc.math cimport exp
 from libc.stdint cimport int64_t, uint8_t
 
-from fusedstep.cython_api cimport adam_coefficients, error_message, update_float32
+from fusedstep.cython_api cimport FUSEDSTEP_COEFFICIENTS, adam_coefficients, error_message, update_float32
 
 
 cdef void gradients(
@@ -12,7 +12,7 @@ cdef void gradients(
         const float[::1] b, float[:, ::1] dW, float[::1] db, float[::1] p) noexcept nogil:
     """Those of the mean cross-entropy of the images from first to end. p has room for a number for each class."""
     cdef Py_ssize_t i, j, k, classes = b.shape[0]
-    cdef float total, scale = 1 / <float> (end - first)
+    cdef float total, largest, scale = 1 / <float> (end - first)
     dW[...] = 0
     db[...] = 0
     for i in range(first, end):
@@ -21,9 +21,12 @@ cdef void gradients(
         for j in range(W.shape[0]):
             for k in range(classes):
                 p[k] += images[i, j] * W[j, k]
+        largest = p[0]
+        for k in range(classes):
+            largest = max(largest, p[k])
         total = 0
         for k in range(classes):
-            p[k] = <float> exp(p[k])
+            p[k] = <float> exp(p[k] - largest)
             total += p[k]
         for k in range(classes):
             p[k] = (p[k] / total - (labels[i] == k)) * scale
@@ -48,11 +51,13 @@ def train_epoch(
     """Adam on all images, a batch at a time, in one call. t counts the updates made so far; returns it moved on."""
     cdef int code = 0
     cdef Py_ssize_t first = 0
-    cdef double rule[8]
+    cdef double rule[FUSEDSTEP_COEFFICIENTS]
     cdef int64_t sizes[2]
     cdef float* params[2]
     cdef const float* grads[2]
     cdef float* state[4]
+    if batch < 1 or labels.shape[0] != images.shape[0]:
+        raise ValueError(f"batch is {batch}; there are {images.shape[0]} images and {labels.shape[0]} labels")
     sizes[:] = [W.shape[0] * W.shape[1], b.shape[0]]
     params[:] = [&W[0, 0], &b[0]]
     grads[:] = [&dW[0, 0], &db[0]]

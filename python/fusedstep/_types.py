@@ -1,12 +1,19 @@
 """The types of arrays, and of what shares its memory as one, for type checkers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-F = TypeVar("F", bound=np.float32 | np.float64)
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    F = TypeVar("F", bound=np.float32 | np.float64, default=Any)  # so that fs.BatchNorm is a type by itself
+else:
+    from typing import TypeVar
+
+    F = TypeVar("F", bound=np.float32 | np.float64)
 DType: TypeAlias = type[F] | np.dtype[F]
 
 

@@ -3,6 +3,18 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
+cdef enum:
+    FUSEDSTEP_OK = 0
+    FUSEDSTEP_NULL_POINTER = 1
+    FUSEDSTEP_BAD_SIZE = 2
+    FUSEDSTEP_MISALIGNED = 3
+    FUSEDSTEP_OVERLAP = 4
+    FUSEDSTEP_OUT_OF_RANGE = 5
+    FUSEDSTEP_UNKNOWN_RULE = 6
+    FUSEDSTEP_OUT_OF_MEMORY = 7
+    FUSEDSTEP_INTERNAL_ERROR = 8
+    FUSEDSTEP_COEFFICIENTS = 8
+
 cdef const char* error_message(int code) noexcept nogil
 cdef int get_num_threads() noexcept nogil
 cdef int set_num_threads(int threads) noexcept nogil

@@ -53,7 +53,7 @@ class Optimizer:
         object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._arguments())
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._arguments(type(self)))
         return f"{type(self).__name__}({values})"
 
     def update(self, params: Params, grads: Grads) -> None:
@@ -136,12 +136,13 @@ class Optimizer:
     def _full_name(self) -> str:
         return f"{type(self).__module__}.{type(self).__qualname__}"
 
-    def _arguments(self) -> list[str]:
-        return [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
+    def _arguments(self, cls: type) -> list[str]:
+        return [name for name in inspect.signature(cls).parameters if hasattr(self, name)]
 
     def _hyperparameters(self) -> dict[str, Any]:
-        # Not all are arguments of every class: the book's have no eps, but it may be set.
-        names = {*self._arguments(), *(name for name in vars(self) if name in LIMITS)}
+        # Those of the bases too: the book's classes have no argument eps, but it may be set.
+        bases = (cls for cls in type(self).__mro__ if issubclass(cls, Optimizer))
+        names = {name for cls in bases for name in self._arguments(cls)}
         return {name: getattr(self, name) for name in sorted(names)}
 
     def _coefficients(self, lr: float) -> tuple[float, ...]:

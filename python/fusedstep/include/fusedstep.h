@@ -1,6 +1,6 @@
 /* The C interface of fusedstep: the kernels for code that holds plain pointers, callable without the GIL.
  *
- *     #include <Python.h>
+ *     #include <Python.h>                               before the next, else fusedstep_import() is not there
  *     #include <fusedstep.h>                            in the folder that fusedstep.get_include() names
  *
  *     const fusedstep_api *fs = fusedstep_import();     once, with the GIL; NULL with a Python exception if it fails
@@ -11,6 +11,8 @@
  *   - Arrays are contiguous, aligned to their elements, and as long as the sizes say. A null pointer is an error unless
  *     the array has no elements.
  *   - The result is FUSEDSTEP_OK or another of the codes below; then nothing was written.
+ *   - Hyper-parameters have the ranges of the Python interface: finite and not negative, momentum at most 1, beta1, beta2,
+ *     decay_rate and rate below 1. A coefficient that overflows is out of range too (there it goes on as an infinity).
  *   - They give the bits of the Python interface, may be called from several threads at once, use fusedstep's threads
  *     (set_num_threads), flush subnormal numbers as fusedstep.set_flush_subnormals says, and need no Python.
  */
