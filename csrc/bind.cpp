@@ -152,7 +152,7 @@ py::object Output::finish() {
 
 }  // namespace fusedstep
 
-PYBIND11_MODULE(_native, module) {
+PYBIND11_MODULE(_native, module, pybind11::mod_gil_not_used()) {
     namespace py = pybind11;
     using namespace pybind11::literals;
     using namespace fusedstep;

@@ -1,5 +1,6 @@
 // Memory of the arrays that the library makes: where it lies, and which is kept for the next array.
 #include <cstdint>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -14,31 +15,45 @@ constexpr std::size_t kWorthKeeping = 64 * kPage;
 constexpr std::size_t kGranule = 16 * kPage;  // what is kept fits arrays whose sizes differ by less
 
 // The memory of arrays that died, oldest first, up to a limit. A new result that takes it pays no page faults, which
-// for a large one can cost more than what is computed. All calls are made with the GIL.
+// for a large one can cost more than what is computed. Nothing of Python is called while the lock is held.
 class Kept {
   public:
     py::array take(std::size_t bytes) {
-        for (std::size_t i = memory_.size(); i-- > 0;) {
-            if (size_of(memory_[i]) == bytes) return remove(i);
+        {
+            const std::lock_guard lock(mutex_);
+            for (std::size_t i = memory_.size(); i-- > 0;) {
+                if (size_of(memory_[i]) == bytes) return remove(i);
+            }
         }
         return numpy().attr("empty")(bytes, "u1");
     }
 
     void keep(py::array memory) {
+        std::vector<py::array> freed;  // when the lock is no longer held
+        const std::lock_guard lock(mutex_);
         bytes_ += size_of(memory);
         memory_.push_back(std::move(memory));
-        set_limit(limit_);
+        drop(freed);
     }
 
     void set_limit(std::size_t limit) {
+        std::vector<py::array> freed;
+        const std::lock_guard lock(mutex_);
         limit_ = limit;
-        while (bytes_ > limit_) remove(0);
+        drop(freed);
     }
 
-    std::size_t limit() const { return limit_; }
+    std::size_t limit() {
+        const std::lock_guard lock(mutex_);
+        return limit_;
+    }
 
   private:
     static std::size_t size_of(const py::array& memory) { return static_cast<std::size_t>(memory.nbytes()); }
+
+    void drop(std::vector<py::array>& freed) {
+        while (bytes_ > limit_) freed.push_back(remove(0));
+    }
 
     py::array remove(std::size_t i) {
         py::array memory = std::move(memory_[i]);
@@ -47,6 +62,7 @@ class Kept {
         return memory;
     }
 
+    std::mutex mutex_;
     std::vector<py::array> memory_;
     std::size_t bytes_ = 0, limit_ = std::size_t{512} << 20;
 };

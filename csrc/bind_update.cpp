@@ -1,4 +1,6 @@
 // Updates: takes the arrays out of the containers, checks all of them before the first is written.
+#include <pybind11/critical_section.h>
+
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -75,6 +77,7 @@ class Update {
             throw py::type_error("params is a " + type_name(params_) + ", grads is a " + type_name(grads_));
         std::vector<std::pair<py::object, py::object>> pairs;  // because a key's __eq__ could change the dict
         if (PyDict_CheckExact(params_.ptr())) {
+            const py::scoped_critical_section locked(params_);
             for (const auto& [key, value] : py::reinterpret_borrow<py::dict>(params_))
                 pairs.emplace_back(py::reinterpret_borrow<py::object>(key), py::reinterpret_borrow<py::object>(value));
         } else {  // an OrderedDict has an order of its own
@@ -94,7 +97,7 @@ class Update {
     void collect_from_list() {
         if (!is_list(grads_))
             throw py::type_error("params is a " + type_name(params_) + ", grads is a " + type_name(grads_));
-        const py::sequence values = params_, gradients = grads_;
+        const py::tuple values(params_), gradients(grads_);  // what is asked for its memory could change a list
         if (gradients.size() < values.size())
             throw py::key_error("grads has length " + std::to_string(gradients.size()) + ", params has " +
                                 std::to_string(values.size()));
@@ -108,7 +111,13 @@ class Update {
 
     // The value of a key, or a null object.
     static py::object find(const py::object& dict, const py::object& key) {
+#if PY_VERSION_HEX >= 0x030D0000
+        PyObject* found = nullptr;  // not borrowed: without a GIL another thread could free it at once
+        PyDict_GetItemRef(dict.ptr(), key.ptr(), &found);
+        const auto value = py::reinterpret_steal<py::object>(found);
+#else
         const auto value = py::reinterpret_borrow<py::object>(PyDict_GetItemWithError(dict.ptr(), key.ptr()));
+#endif
         if (!value && PyErr_Occurred()) throw py::error_already_set();
         return value;
     }

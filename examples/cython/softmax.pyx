@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
 """Softmax regression, trained for whole epochs without the GIL: the gradients in Cython, the updates by fusedstep."""
 
 from libc.math cimport exp

@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=False
+# cython: language_level=3, binding=False, freethreading_compatible=True
 """The C interface for Cython code: `from fusedstep.cython_api cimport adam_float32`. Nothing in it is for Python."""
 
 # The signatures are in cython_api.pxd; those of the table's functions are checked by the C++ compiler.
