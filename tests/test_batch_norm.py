@@ -66,15 +66,21 @@ def deviations(x: Array, dout: Array, gamma: Array, beta: Array, axis: int, name
     dbeta, dgamma = total(ldout), total(ldout * xhat)
     g, b = gamma[:, np.newaxis], beta[:, np.newaxis]
     scale = g * inv_std
-    # What enters each result, by magnitude: its condition. The mean of float64 data that backward gets is in one part,
-    # which is off by up to half an eps of itself; that of float32 data and that within a forward pass is in two.
+    # What enters each result, by magnitude: its condition. The mean moves xhat by up to `off` eps: it comes from
+    # deviations, and for float64 data backward and inference get it in one part, which is off by its own eps.
+    off = 1 + np.abs(mean) * inv_std * (x.dtype == np.float64)
     size = {
         "y": np.abs(g) * (1 + np.abs(xhat)) + np.abs(b),
-        "inf": np.abs(g) * (1 + np.abs(xhat)) + np.abs(b) + (np.abs(scale * mean) if x.dtype == np.float64 else 0),
+        "inf": np.abs(g) * (off + np.abs(xhat)) + np.abs(b),
         "mean": np.abs(lx).max(axis=1, keepdims=True),
         "inv_std": inv_std,
-        "dx": np.abs(scale) * (np.abs(ldout) + (total(np.abs(ldout)) + np.abs(xhat) * total(np.abs(ldout * xhat))) / n),
-        "dgamma": total(np.abs(ldout * xhat)),
+        "dx": np.abs(scale)
+        * (
+            np.abs(ldout)
+            + (total(np.abs(ldout)) + np.abs(xhat) * total(np.abs(ldout * xhat))) / n
+            + off * (np.abs(dgamma) + np.abs(xhat * dbeta)) / n
+        ),
+        "dgamma": total(np.abs(ldout * xhat)) + off * np.abs(dbeta),
         "dbeta": total(np.abs(ldout)),
     }
     exact = {

@@ -10,8 +10,11 @@ import fusedstep as fs
 from batch_norm_cases import Array
 from fusedstep import reference
 from memory import Memory, View, numbers, same_bits
-from strategies import SEEDS, TYPES, draw_each, draw_process, draw_shape, draw_view, share
+from strategies import NO_OR_YES, SEEDS, TYPES, draw_each, draw_process, draw_shape, draw_view, share
 from test_batch_norm import BOUND, deviations
+
+# Where a result is to go: "across" is into the memory of an argument, but not where that lies.
+OUTS = ("none", "own", "x", "dout", "across", "across")
 
 
 def filled(memory: Memory, view: View, values: Array) -> Array:
@@ -38,14 +41,11 @@ def as_processed(array: Array, view: View) -> Array:
 def test_batch_norm_has_the_same_bits_wherever_arrays_lie(data: st.DataObject, seed: int) -> None:
     shape = draw_shape(data.draw)
     assume(shape)
-    (dtype, axis, aliasing, over) = draw_each(
-        data.draw, TYPES, range(len(shape)), (False, True), ("none", "own", "x", "dout")
-    )
+    dtype, axis, over = draw_each(data.draw, TYPES, range(len(shape)), OUTS)
     assume(np.prod(shape) > 0)
     views: list[View] = []
-    for written in (True, True, True):  # x, dout, out
-        others = views if aliasing and len(views) == 2 else ()
-        views.append(draw_view(data.draw, len(views), shape, dtype, others, written=written))
+    for others in ([], [], views if over == "across" else []):  # of x, dout, out
+        views.append(draw_view(data.draw, len(views), shape, dtype, others, written=True, always=True))
     assume(not any(view.overlaps_itself() for view in views))
     rng = np.random.default_rng(seed)
     memory = Memory(views, rng)
@@ -63,15 +63,14 @@ def test_batch_norm_has_the_same_bits_wherever_arrays_lie(data: st.DataObject, s
 
     draw_process(data.draw).apply(may_flush=True)
     expected = memory.copy()
-    outs = {"none": None, "own": memory.array(views[2]), "x": x, "dout": dout}
-    out = outs[over]
+    targets = {"none": (None, None), "x": (x, views[0]), "dout": (dout, views[1])}
+    out, written = targets.get(over, (memory.array(views[2]), views[2]))
 
     def check(got: Any, values: Array) -> None:
         """That the result is right, lies in out, and nothing else has changed; x and dout are then as before."""
         assert same_bits(np.array(got, order="C"), np.array(values, order="C"))
-        if out is not None:
+        if written:
             assert got is out
-            written = {"own": views[2], "x": views[0], "dout": views[1]}[over]
             expected.array(written)[...] = values
         memory.assert_same(expected, ())
         filled(memory, views[0], x_values), filled(memory, views[1], dout_values)
@@ -107,18 +106,18 @@ def test_batch_norm_is_near_the_exact_result(data: st.DataObject, seed: int) -> 
 @given(st.data(), SEEDS)
 def test_dropout_has_the_bits_of_the_reference(data: st.DataObject, seed: int) -> None:
     shape = draw_shape(data.draw)
-    dtype, rate, special, aliasing, over, broadcast = draw_each(
+    dtype, rate, special, over, broadcast = draw_each(
         data.draw,
         TYPES,
         (0.5, 0.0, 0.1, 0.3, 0.999, 1e-6),
-        (False, True),
-        (False, True),
-        ("none", "own", "x"),
-        (False, True),
+        NO_OR_YES,
+        ("none", "own", "x", "across", "across"),
+        NO_OR_YES,
     )
     call, key = data.draw(SEEDS), data.draw(st.integers(0, 2**64 - 1))
     x_view = draw_view(data.draw, 0, shape, dtype, (), written=not broadcast)
-    out_view = draw_view(data.draw, 1, shape, dtype, (x_view,) if aliasing else (), written=True)
+    others = (x_view,) if over == "across" else ()
+    out_view = draw_view(data.draw, 1, shape, dtype, others, written=True, always=True)
     assume(not out_view.overlaps_itself() and (over != "x" or not x_view.overlaps_itself()))
     rng = np.random.default_rng(seed)
     memory = Memory((x_view, out_view), rng)
@@ -126,12 +125,12 @@ def test_dropout_has_the_bits_of_the_reference(data: st.DataObject, seed: int) -
         x = filled(memory, x_view, numbers(rng, shape, dtype, special))
         expected = memory.copy()
         values = reference.dropout(x.copy(), rate, seed=key, call=call)
-    out = {"none": None, "own": memory.array(out_view), "x": x}[over]
-    assume(not (aliasing and special))
+    targets = {"none": (None, None), "x": (x, x_view)}
+    out, written = targets.get(over, (memory.array(out_view), out_view))
     draw_process(data.draw).apply(may_flush=not (special or x_view.overlaps_itself()))
     got = fs.dropout(x, rate, seed=key, call=call, out=out)
     assert same_bits(np.array(got), np.array(values))
-    if out is not None:
+    if written:
         assert got is out
-        expected.array(out_view if over == "own" else x_view)[...] = values
-    memory.assert_same(expected, (out_view, x_view) if over != "none" else ())
+        expected.array(written)[...] = values
+    memory.assert_same(expected, (written,) if written else ())
