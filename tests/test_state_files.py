@@ -217,22 +217,21 @@ KILLS = int(os.environ.get("FUSEDSTEP_TEST_KILLS", "10"))
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL, which only POSIX has")
 def test_killed_at_any_moment_a_whole_file_is_there(tmp_path: Path, rng: np.random.Generator) -> None:
     path = tmp_path / "state.npz"
-    last = 0
     for _ in range(KILLS):
         process = subprocess.Popen([sys.executable, "-c", SAVING, str(path)], stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()  # the first file is there
-        time.sleep(rng.uniform(0, 0.02))
+        begin = time.perf_counter()
+        process.stdout.readline()
+        time.sleep(rng.uniform(0, 3 * (time.perf_counter() - begin)))  # so many updates, each with its file
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
         optimizer = fs.Adam()
         fs.load_state(path, optimizer)
-        assert optimizer.iterations >= 1
+        assert optimizer.iterations >= 2
         # Of gradients w = 1 at first the first moment grows with every step; all of it is of one step.
         assert len(np.unique(optimizer.state[0]["m"])) == 1
-        last = max(last, optimizer.iterations)
-    assert last > 1
     for left in tmp_path.glob(".state.npz.*.unfinished"):
         left.unlink()
     assert [p.name for p in tmp_path.iterdir()] == ["state.npz"]
