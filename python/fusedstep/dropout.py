@@ -1,7 +1,9 @@
 """Dropout: the layer and its function. The arithmetic is in the extension module."""
 
 import operator
+import os
 import secrets
+import threading
 from typing import Any, overload
 
 from numpy.typing import NDArray
@@ -64,6 +66,18 @@ def dropout(x: SharesMemory, rate: float = 0.5, *, seed: int, call: int = 0, out
     return _native.dropout(x, checked("rate", rate), _checked_uint64("seed", seed), _checked_uint64("call", call), out)
 
 
+_counting = threading.Lock()
+
+
+def _forget_who_was_counting() -> None:
+    global _counting
+    _counting = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_who_was_counting)
+
+
 class Dropout:
     """A dropout layer; see `dropout` for what it does in training. Otherwise it gives back its input.
 
@@ -103,12 +117,15 @@ class Dropout:
                 return x
             return dropout(x, 0.0, seed=0, out=out)
         x = _native.as_native("x", x)
-        call = self.calls
-        self.calls += 1  # before the GIL is released: another thread's call is another one
+        with _counting:  # another thread's call is another one
+            call = self.calls
+            self.calls = call + 1
         try:
             y = dropout(x, self.rate, seed=self.seed, call=call, out=out)
         except BaseException:
-            self.calls -= 1
+            with _counting:
+                if self.calls == call + 1:
+                    self.calls = call
             raise
         self._saved = x.shape, self.rate, self.seed, call
         return y
