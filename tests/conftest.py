@@ -10,6 +10,7 @@ import pytest
 from hypothesis import Phase, settings
 
 import fusedstep as fs
+from fusedstep import _native
 from native_build import built_in
 
 THREADS = (1, 2, 3, 7)
@@ -31,11 +32,12 @@ settings.load_profile("evidence" if EXAMPLES else "ci")
 
 @pytest.fixture(autouse=True)
 def _restore_settings() -> Iterator[None]:
-    isa, threads = fs.isa(), fs.get_num_threads()
+    isa, threads, buffer_cache = fs.isa(), fs.get_num_threads(), _native.get_buffer_cache()
     yield
     fs.use_isa(isa)
     fs.set_num_threads(threads)
     fs.set_flush_subnormals(True)
+    fs.set_buffer_cache(buffer_cache)
 
 
 @pytest.fixture(params=fs.isas())
