@@ -34,14 +34,15 @@ def steps(optimizer: Any, count: int = 3, n: int = N) -> np.ndarray[Any, Any]:
 
 @contextmanager
 def meanwhile(*loops: Callable[[], Any]) -> Iterator[None]:
-    """Goes round in each of these, in a thread of its own."""
-    stop = threading.Event()
+    """Goes round in each of these, in a thread of its own; whoever waits for the GIL soon gets it."""
+    stop, old = threading.Event(), sys.getswitchinterval()
 
     def go_round(loop: Callable[[], Any]) -> None:
         while not stop.is_set():
             loop()
 
     workers = [threading.Thread(target=go_round, args=(loop,)) for loop in loops]
+    sys.setswitchinterval(1e-6)
     for worker in workers:
         worker.start()
     try:
@@ -50,6 +51,7 @@ def meanwhile(*loops: Callable[[], Any]) -> Iterator[None]:
         stop.set()
         for worker in workers:
             worker.join()
+        sys.setswitchinterval(old)
 
 
 @pytest.fixture
@@ -271,15 +273,11 @@ def test_the_gil_is_released() -> None:
         ticks.append(time.perf_counter())
         time.sleep(0)
 
-    old = sys.getswitchinterval()
-    sys.setswitchinterval(1000)  # nobody gets the GIL unless its holder gives it up
-    try:
-        with meanwhile(tick):
-            begin = time.perf_counter()
-            optimizer.update(w, g)
-            end = time.perf_counter()
-    finally:
-        sys.setswitchinterval(old)
+    with meanwhile(tick):
+        sys.setswitchinterval(1000)  # nobody gets the GIL unless its holder gives it up
+        begin = time.perf_counter()
+        optimizer.update(w, g)
+        end = time.perf_counter()
     assert sum(begin < t < end for t in ticks) > 1
 
 
