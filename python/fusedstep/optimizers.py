@@ -146,7 +146,7 @@ class Optimizer:
         return {name: getattr(self, name) for name in sorted(names)}
 
     def _coefficients(self, lr: float) -> tuple[float, ...]:
-        """What the rule's struct in update_rules.hpp holds, in its order."""
+        """What the rule's struct in stages.hpp holds, in its order."""
         raise NotImplementedError
 
     def _l2(self) -> float:

@@ -17,12 +17,12 @@
 #include <type_traits>
 #include <vector>
 
-#include "batch_norm_driver.hpp"
+#include "batch_norm.hpp"
 #include "dispatch.hpp"
 #include "dropout.hpp"
 #include "float_mode.hpp"
 #include "parallel.hpp"
-#include "update.hpp"
+#include "step.hpp"
 
 using namespace fusedstep;
 

@@ -7,9 +7,9 @@
 #include <utility>
 #include <vector>
 
-#include "bind.hpp"
+#include "arrays.hpp"
 #include "dispatch.hpp"
-#include "update.hpp"
+#include "step.hpp"
 
 namespace fusedstep {
 namespace {

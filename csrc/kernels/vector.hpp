@@ -9,7 +9,7 @@
 #define FUSEDSTEP_STREAMS 1
 #endif
 
-// Without a name for the reason given in update_rules.hpp.
+// Without a name for the reason given in stages.hpp.
 namespace {
 
 // The elements from p on that a V holds: one, or a vector of them.

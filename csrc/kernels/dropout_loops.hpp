@@ -1,10 +1,10 @@
 // Dropout: a generator that makes a block of random words from its number alone, and the loop that multiplies.
 #pragma once
 
-#include "kernels.hpp"
-#include "streaming.hpp"
+#include "table.hpp"
+#include "vector.hpp"
 
-// Without a name for the reason given in update_rules.hpp.
+// Without a name for the reason given in stages.hpp.
 namespace {
 
 using fusedstep::DropoutMask;

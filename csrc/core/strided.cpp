@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "kernels.hpp"
+#include "table.hpp"
 
 namespace fusedstep {
 namespace {

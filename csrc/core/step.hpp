@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "kernels.hpp"
 #include "strided.hpp"
+#include "table.hpp"
 
 namespace fusedstep {
 

@@ -2,7 +2,7 @@
 #include <string>
 #include <utility>
 
-#include "bind.hpp"
+#include "arrays.hpp"
 
 namespace fusedstep {
 namespace {

@@ -9,12 +9,12 @@
 #include <utility>
 #include <vector>
 
-#include "batch_norm_driver.hpp"
+#include "batch_norm.hpp"
 #include "c_checks.hpp"
 #include "dispatch.hpp"
 #include "dropout.hpp"
 #include "parallel.hpp"
-#include "update.hpp"
+#include "step.hpp"
 #include "views.hpp"
 
 namespace fusedstep {

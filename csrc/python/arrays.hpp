@@ -7,7 +7,7 @@
 #include <initializer_list>
 #include <string>
 
-#include "kernels.hpp"
+#include "table.hpp"
 #include "views.hpp"
 
 namespace fusedstep {

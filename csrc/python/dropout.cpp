@@ -1,6 +1,7 @@
 // Dropout: makes what is not contiguous so.
-#include "bind.hpp"
 #include "dropout.hpp"
+
+#include "arrays.hpp"
 
 namespace fusedstep {
 namespace {

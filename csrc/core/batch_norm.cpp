@@ -1,10 +1,10 @@
-#include "batch_norm_driver.hpp"
+#include "batch_norm.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <memory>
 
-#include "batch_norm.hpp"
+#include "batch_norm_formulas.hpp"
 #include "dispatch.hpp"
 #include "float_mode.hpp"
 #include "parallel.hpp"

@@ -1,7 +1,7 @@
 // Dropout of an array, cut into tasks.
 #pragma once
 
-#include "kernels.hpp"
+#include "table.hpp"
 
 namespace fusedstep {
 

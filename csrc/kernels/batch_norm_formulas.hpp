@@ -3,9 +3,9 @@
 
 #include <cstdint>
 
-#include "streaming.hpp"
+#include "vector.hpp"
 
-// Without a name for the reason given in update_rules.hpp.
+// Without a name for the reason given in stages.hpp.
 namespace {
 
 // In all of this an element X, and a coefficient T, is a number or a vector of numbers; a number goes with a vector.

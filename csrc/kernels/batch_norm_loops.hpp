@@ -14,8 +14,8 @@
 #include <cstring>
 #include <type_traits>
 
-#include "batch_norm.hpp"
-#include "kernels.hpp"
+#include "batch_norm_formulas.hpp"
+#include "table.hpp"
 
 namespace {
 

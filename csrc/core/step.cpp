@@ -1,4 +1,4 @@
-#include "update.hpp"
+#include "step.hpp"
 
 #include <algorithm>
 #include <cstring>

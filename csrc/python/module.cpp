@@ -1,16 +1,15 @@
 // The Python module.
-#include "bind.hpp"
-
 #include <algorithm>
 #include <string>
 #include <vector>
 
+#include "arrays.hpp"
 #include "c_api.hpp"
 #include "dispatch.hpp"
 #include "float_mode.hpp"
-#include "kernels.hpp"
 #include "parallel.hpp"
 #include "strided.hpp"
+#include "table.hpp"
 
 namespace fusedstep {
 

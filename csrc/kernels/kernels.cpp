@@ -2,14 +2,13 @@
 // its table, so that no code for a newer processor can end up in another table or in the rest of the library.
 //
 // FUSEDSTEP_TABLE is the table's identifier, FUSEDSTEP_ISA its name in Python; CMakeLists.txt sets both.
-#include "kernels.hpp"
-
 #include <cstring>
 #include <type_traits>
 
 #include "batch_norm_loops.hpp"
 #include "dropout_loops.hpp"
-#include "update_rules.hpp"
+#include "stages.hpp"
+#include "table.hpp"
 
 namespace {
 

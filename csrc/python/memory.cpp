@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "bind.hpp"
+#include "arrays.hpp"
 
 namespace fusedstep {
 namespace {

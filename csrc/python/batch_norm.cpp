@@ -1,13 +1,14 @@
 // Batch normalisation: finds the order of the axes in memory, makes what does not fit it fit.
+#include "batch_norm.hpp"
+
 #include <algorithm>
 #include <cstring>
 #include <memory>
 #include <utility>
 #include <vector>
 
-#include "batch_norm_driver.hpp"
-#include "bind.hpp"
-#include "kernels.hpp"
+#include "arrays.hpp"
+#include "table.hpp"
 
 namespace fusedstep {
 namespace {
