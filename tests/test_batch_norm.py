@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
-from batch_norm_cases import IDS, SHAPES, Array, problem, results
+from batch_norm_cases import BOUND, IDS, SHAPES, Array, deviations, problem, results
 
 
 @pytest.mark.parametrize(("shape", "axis"), SHAPES, ids=IDS)
@@ -46,65 +46,6 @@ def test_results_written_past_the_caches_have_the_same_bits(
         np.testing.assert_array_equal(there, dx_in_place)
         assert (out[:begin] == 7).all()
         assert (out[begin + size :] == 7).all()
-
-
-def deviations(x: Array, dout: Array, gamma: Array, beta: Array, axis: int, names: str = "") -> dict[str, float]:
-    """Distances from the formulas in long double, in units of eps times what rounding the data alone may change."""
-    got = results(x, dout, gamma, beta, axis)
-    # A channel is a row: NumPy adds along the last axis in pairs, along others one by one, which costs too much here.
-    lx, ldout = (np.moveaxis(a, axis, 0).reshape(len(gamma), -1).astype(np.longdouble) for a in (x, dout))
-    n = lx.shape[1]
-
-    def total(a: Array) -> Array:
-        return np.asarray(a.sum(axis=1, keepdims=True))
-
-    first = lx[:, :1]  # where all numbers are large, long double has digits enough for their differences only
-    mean_difference = total(lx - first) / n
-    mean, centred = first + mean_difference, (lx - first) - mean_difference
-    inv_std = 1 / np.sqrt(total(centred * centred) / n + np.longdouble(1e-5))
-    xhat = centred * inv_std
-    dbeta, dgamma = total(ldout), total(ldout * xhat)
-    g, b = gamma[:, np.newaxis], beta[:, np.newaxis]
-    scale = g * inv_std
-    # What enters each result, by magnitude: its condition. The mean moves xhat by up to `off` eps: it comes from
-    # deviations, and for float64 data backward and inference get it in one part, which is off by its own eps.
-    off = 1 + np.abs(mean) * inv_std * (x.dtype == np.float64)
-    size = {
-        "y": np.abs(g) * (1 + np.abs(xhat)) + np.abs(b),
-        "inf": np.abs(g) * (off + np.abs(xhat)) + np.abs(b),
-        "mean": np.abs(lx).max(axis=1, keepdims=True),
-        "inv_std": inv_std,
-        "dx": np.abs(scale)
-        * (
-            np.abs(ldout)
-            + (total(np.abs(ldout)) + np.abs(xhat) * total(np.abs(ldout * xhat))) / n
-            + off * (np.abs(dgamma) + np.abs(xhat * dbeta)) / n
-        ),
-        "dgamma": total(np.abs(ldout * xhat)) + off * np.abs(dbeta),
-        "dbeta": total(np.abs(ldout)),
-    }
-    exact = {
-        "y": g * xhat + b,
-        "inf": g * xhat + b,
-        "mean": mean,
-        "inv_std": inv_std,
-        "dx": scale * (ldout - (dbeta + xhat * dgamma) / n),
-        "dgamma": dgamma,
-        "dbeta": dbeta,
-    }
-    eps, tiny = np.finfo(x.dtype).eps, np.finfo(x.dtype).tiny
-    result = {}
-    for name in names.split() or exact:
-        flat = np.moveaxis(got[name], axis, 0) if got[name].shape == x.shape else got[name]
-        error = np.abs(flat.reshape(exact[name].shape) - exact[name]) / np.maximum(size[name], tiny)
-        result[name] = float(error.max() / eps)
-    return result
-
-
-# y is made of six roundings of the data's type (the difference, the rest of the mean, two for scale and shift, product,
-# sum), each half an eps of its size, dx of nine. In a sum, no more than 64 additions of the data's type follow each
-# other: 32 eps where all round one way, as for equal numbers, but sqrt(64) / 2 = 4 in all practice, where they don't.
-BOUND = {"y": 3.0, "inf": 3.0, "mean": 1.0, "inv_std": 4.0, "dx": 4.5, "dgamma": 4.0, "dbeta": 4.0}
 
 
 @pytest.mark.parametrize(("shape", "axis"), SHAPES, ids=IDS)

@@ -121,7 +121,7 @@ def test_batch_norm_in_place(needs: Needs, shape: tuple[int, ...], axis: int) ->
     x, channels = flat.reshape(shape), shape[axis]
     y, mean, inv_std = fs.batch_norm(x, np.full(channels, 2), np.ones(channels), eps=0.0, channel_axis=axis, out=x)
     assert y is x
-    # The sums of batch normalisation have 64 additions of float32 at most in a row, see BOUND in test_batch_norm.py:
+    # The sums of batch normalisation have 64 additions of float32 at most in a row, see BOUND in batch_norm_cases.py:
     # the mean is off by 1 eps of the largest value, inv_std by 4 eps of itself, y by 3 eps of 2 (1 + 1.5) + 1.
     eps = float(np.finfo(np.float32).eps)
     np.testing.assert_allclose(mean, 3, rtol=0, atol=6 * eps)

@@ -12,8 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from memory import View
+from sides import Side, our_step
 from strategies import Case, cases, container, draw_each, share
-from test_properties import Side, our_step
 
 
 @dataclass

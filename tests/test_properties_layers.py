@@ -7,11 +7,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import fusedstep as fs
-from batch_norm_cases import Array
+from batch_norm_cases import BOUND, Array, deviations
 from fusedstep import reference
 from memory import Memory, View, numbers, same_bits
 from strategies import NO_OR_YES, SEEDS, TYPES, draw_each, draw_process, draw_shape, draw_view, share
-from test_batch_norm import BOUND, deviations
 
 # Where a result is to go: "across" is into the memory of an argument, but not where that lies.
 OUTS = ("none", "own", "x", "dout", "across", "across")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from memory import Array, Memory, View, numbers, same_bits
+from sides import CopiedInTurn
 from strategies import SEEDS, Recipe, container, draw_each, draw_process, draw_recipe, share, underflows, values_of
-from test_properties import CopiedInTurn
 
 TYPES = ("f4", "f8")
 ELEMENTS = 100
