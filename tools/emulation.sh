@@ -14,14 +14,15 @@ declare -A expected=([nehalem]="('baseline',) baseline" [haswell]="('baseline', 
 
 # Tests that can't tell anything about a processor, each with the reason.
 deselected=(
-  --ignore=tests/test_objects.py          # reads what the compiler, which is not emulated, writes
-  --ignore=tests/test_hashes.py           # builds a program, which is not emulated
+  --ignore=tests/project/test_objects.py  # reads what the compiler, which is not emulated, writes
+  --ignore=tests/project/test_hashes.py   # builds a program, which is not emulated
   # A child that is forked where there are threads starts threads of its own. In qemu 7.2 that ends in an assertion
   # (qemu_plugin_vcpu_init_hook), also for plain Python that forks beside a sleeping thread and starts one in the child.
-  --deselect=tests/test_threads.py::test_forked_children_finish_a_step
-  --ignore=tests/test_soak.py             # forks in the same way
-  --ignore=tests/test_example_scripts.py  # trains and draws with other libraries; what they call of ours is tested alone
-  --ignore=tests/test_search.py           # kills searches, whose trials compute nothing
+  --deselect=tests/process/test_threads.py::test_forked_children_finish_a_step
+  --ignore=tests/process/test_soak.py     # forks in the same way
+  --ignore=tests/project/test_search.py   # kills searches, whose trials compute nothing
+  # Trains and draws with other libraries; what they call of ours is tested alone.
+  --ignore=tests/project/test_example_scripts.py
 )
 
 processors=()

@@ -33,8 +33,8 @@ export PYTHONDONTWRITEBYTECODE=1
 
 # Tests that don't concern what is built here, and why.
 left_out=(
-    --ignore=tests/test_objects.py # reads the assembler of kernels that it compiles anew, without the sanitizer
-    --ignore=tests/test_hashes.py  # runs a program of its own, compiled in the same way
+    --ignore=tests/project/test_objects.py # reads the assembler of kernels that it compiles anew, without the sanitizer
+    --ignore=tests/project/test_hashes.py  # runs a program of its own, compiled in the same way
 )
 # What the whole run is, if no arguments say something else.
 tests=()

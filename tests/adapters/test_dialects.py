@@ -1,4 +1,4 @@
-"""What docs/dialects.md gives for other libraries, beside those libraries; tests/test_torch.py has more."""
+"""What docs/dialects.md gives for other libraries, beside those libraries; tests/adapters/test_torch.py has more."""
 
 import math
 from collections.abc import Callable

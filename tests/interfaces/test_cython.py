@@ -13,7 +13,7 @@ import pytest
 
 import fusedstep as fs
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "cython"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "cython"
 
 
 @pytest.fixture(scope="module")

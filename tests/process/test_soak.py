@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SOAK = Path(__file__).parent.parent / "tools" / "soak.py"
+SOAK = Path(__file__).parents[2] / "tools" / "soak.py"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")

@@ -14,7 +14,7 @@ import pytest
 
 import fusedstep as fs
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_version_is_in_one_place() -> None:

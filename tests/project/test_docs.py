@@ -13,7 +13,7 @@ import pytest
 
 import fusedstep as fs
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_reference_has_every_public_name() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from search_script import TRIALS
 
-SCRIPT = Path(__file__).parent / "search_script.py"
+SCRIPT = Path(__file__).parents[1] / "search_script.py"
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("optuna") is None, reason="Optuna, of the extra `examples`, is not installed"
