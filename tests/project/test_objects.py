@@ -18,7 +18,8 @@ PACKED = {
 }
 SUFFIXES = {"float": {"s": "ps", "lanes": "4s"}, "double": {"s": "pd", "lanes": "2d"}}
 OBJECTS = [name for machine, name in PACKED if machine == MACHINE]
-RULES = re.findall(r"\brule<(\w+)>\(", (ROOT / "csrc" / "kernels.cpp").read_text())
+(KERNELS,) = (ROOT / "csrc").rglob("kernels.cpp")
+RULES = re.findall(r"\brule<(\w+)>\(", KERNELS.read_text())
 BATCH_NORM = tuple(f"{of}_{what}" for of in ("channel", "panel") for what in ("sums", "normalize", "gradient"))
 BATCH_NORM += ("block_moments", "panel_moments")
 # A packed addition of 32-bit integers, which is what random words are made of.

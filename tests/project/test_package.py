@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_version_is_in_one_place() -> None:
     assert fs.__version__ == importlib.metadata.version("fusedstep")
-    files = [*(ROOT / "python").rglob("*.py"), *(ROOT / "csrc").iterdir(), ROOT / "CMakeLists.txt"]
+    files = [*(ROOT / "python").rglob("*.py"), *(ROOT / "csrc").rglob("*.?pp"), ROOT / "CMakeLists.txt"]
     assert [path.name for path in files if fs.__version__ in path.read_text()] == []
 
 
