@@ -9,7 +9,7 @@ from benchmarks import norms
 from benchmarks.baselines import Book, InPlace, Limit, options
 from benchmarks.workloads import BOOK, IN_PLACE, LIMIT, LR, NETWORKS, OURS, Array
 from fusedstep import BatchNorm, optimizers, reference
-from network import Network
+from lib.network import Network
 
 ROWS = (BOOK, IN_PLACE, OURS, LIMIT)
 _INPUTS, _CLASSES = 784, 10

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fusedstep as fs
-from command_line import Parser, main
-from network import Array, Initial, Network, normal
+from lib.command_line import Parser, main
+from lib.network import Array, Initial, Network, normal
 
 if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
@@ -98,7 +98,7 @@ def _title(activation: str, results: dict[str, list[Array]]) -> str:
 
 
 def _draw(figure: "FigureBase", activation: str, results: dict[str, list[Array]]) -> None:
-    from style import COLOURS, GREY
+    from lib.style import COLOURS, GREY
 
     bins = BINS[activation]
     lost = "zero" if activation == "relu" else "saturated"
@@ -139,7 +139,7 @@ def _options() -> argparse.Namespace:
 
 def _run() -> None:
     options = _options()
-    from style import slides  # before the work, which would be lost without Matplotlib
+    from lib.style import slides  # before the work, which would be lost without Matplotlib
 
     chosen = [options.activation] if options.activation else list(BINS)
     results = {activation: _results(activation, options.seed) for activation in chosen}

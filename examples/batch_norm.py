@@ -15,12 +15,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-import data
 import fusedstep as fs
-from command_line import Parser, main, whole
-from loop import train
-from mnist import CLASSES, Images
-from network import Network, normal
+from lib import data
+from lib.command_line import Parser, main, whole
+from lib.loop import train
+from lib.mnist import CLASSES, Images
+from lib.network import Network, normal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ def _title(curves: dict[float, Curves]) -> str:
 
 
 def _draw(figure: "Figure", curves: dict[float, Curves]) -> None:
-    from style import COLOURS, GREY
+    from lib.style import COLOURS, GREY
 
     colours = {True: COLOURS[0], False: COLOURS[3]}
     for i, (std, found) in enumerate(curves.items()):
@@ -114,7 +114,7 @@ def _options() -> argparse.Namespace:
 
 def _run() -> None:
     options = _options()
-    from style import slide  # before the work, which would be lost without Matplotlib
+    from lib.style import slide  # before the work, which would be lost without Matplotlib
 
     images = data.images(options.mnist)
     # One test image: those accuracies are not drawn, and all of MNIST's took most of the time.

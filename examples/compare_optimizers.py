@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-import data
 import fusedstep as fs
-from command_line import Parser, main, whole
-from loop import History, Optimizer, moving_median, train
-from mnist import CLASSES, Images
-from network import Array, Labels, Network, Params
+from lib import data
+from lib.command_line import Parser, main, whole
+from lib.loop import History, Optimizer, moving_median, train
+from lib.mnist import CLASSES, Images
+from lib.network import Array, Labels, Network, Params
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,7 +117,7 @@ def _title(steps: dict[str, NDArray[np.float64]]) -> str:
 def _draw(figure: "Figure", histories: dict[str, History], steps: dict[str, NDArray[np.float64]]) -> None:
     from matplotlib.ticker import NullFormatter
 
-    from style import GREY, RULE_COLOURS, label_ends
+    from lib.style import GREY, RULE_COLOURS, label_ends
 
     left, right = (figure.add_axes((x, 0.12, 0.32, 0.67)) for x in (0.065, 0.53))
     ends = []
@@ -164,7 +164,7 @@ def _options() -> argparse.Namespace:
 
 def _run() -> None:
     options = _options()
-    from style import slide  # before the work, which would be lost without Matplotlib
+    from lib.style import slide  # before the work, which would be lost without Matplotlib
 
     images = data.images(options.mnist)
     epochs = options.epochs or (MNIST_EPOCHS if options.mnist else DIGITS_EPOCHS)

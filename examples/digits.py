@@ -11,10 +11,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-import data
 import fusedstep
-from command_line import Parser, main, whole
-from training import HIDDEN_LAYERS, Comparison, compare
+from lib import data
+from lib.command_line import Parser, main, whole
+from lib.training import HIDDEN_LAYERS, Comparison, compare
 
 # Each rule with a learning rate that suits it here.
 RULES = {"SGD": 0.1, "Momentum": 0.03, "AdaGrad": 0.01, "RMSProp": 0.001, "Adam": 0.002}
@@ -65,7 +65,7 @@ def _run() -> None:
     options = _options()
     # Here, not above: it takes a second, in which Ctrl-C would end in a traceback; and before the training, which would
     # be lost if Matplotlib were missing.
-    from picture import draw
+    from lib.picture import draw
 
     images = data.images(options.mnist)
     if options.batch_size > len(images.x_train):

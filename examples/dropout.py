@@ -10,8 +10,8 @@ tenth of the training labels are made wrong: overfitting is to learn those too. 
 
 import sys
 
-from command_line import main
-from overfitting import compare
+from lib.command_line import main
+from lib.overfitting import compare
 
 DROPOUT = 0.1
 

@@ -21,13 +21,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-import data
 import fusedstep as fs
-from command_line import Parser, main, whole
-from loop import WeightsAndBiases, train
-from mnist import Images
-from network import Network
-from search import Trial, WorkerDiedError, finished, open_study, search
+from lib import data
+from lib.command_line import Parser, main, whole
+from lib.loop import WeightsAndBiases, train
+from lib.mnist import Images
+from lib.network import Network
+from lib.search import Trial, WorkerDiedError, finished, open_study, search
 
 RANGES = {"lr": (1e-6, 1e-2), "weight_decay": (1e-8, 1e-4)}
 VALIDATION = 0.2
@@ -143,7 +143,7 @@ def _search(options: argparse.Namespace, images: Images, storage: Path) -> list[
 def _run() -> None:
     options = _options()
     # Here, not above: they take a second, in which Ctrl-C would end in a traceback.
-    from search_picture import draw
+    from lib.search_picture import draw
 
     images = _split(data.images(options.mnist), options.images)
     storage = options.storage

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-import data
 import fusedstep as fs
-from command_line import Parser, main, whole
-from loop import History, train
-from mnist import CLASSES
-from network import Initial, Network, normal
+from lib import data
+from lib.command_line import Parser, main, whole
+from lib.loop import History, train
+from lib.mnist import CLASSES
+from lib.network import Initial, Network, normal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +63,7 @@ def _title(histories: dict[str, History]) -> str:
 
 
 def _draw(figure: "Figure", histories: dict[str, History]) -> None:
-    from style import COLOURS, GREY, label_ends
+    from lib.style import COLOURS, GREY, label_ends
 
     ax = figure.add_axes((0.07, 0.12, 0.7, 0.72))
     ends = []
@@ -95,7 +95,7 @@ def _options() -> argparse.Namespace:
 
 def _run() -> None:
     options = _options()
-    from style import slide  # before the work, which would be lost without Matplotlib
+    from lib.style import slide  # before the work, which would be lost without Matplotlib
 
     images = data.images(options.mnist)
     epochs = options.epochs or (MNIST_EPOCHS if options.mnist else DIGITS_EPOCHS)

@@ -9,49 +9,28 @@ constant rate of 0.1 is one at which training neither fails nor settles.
 
 import argparse
 import sys
-from dataclasses import dataclass
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-import data
 import fusedstep as fs
-from command_line import Parser, main, whole
 from fusedstep import schedules
 from fusedstep.optimizers import LearningRate
-from loop import History, WeightsAndBiases, train
-from mnist import CLASSES
-from network import Network
+from lib import data
+from lib.command_line import Parser, main, whole
+from lib.learning_rate_results import LAST, Result, first_step
+from lib.loop import WeightsAndBiases, train
+from lib.mnist import CLASSES
+from lib.network import Network
 
 LR = 0.1
 MOMENTUM = 0.9
 WEIGHT_DECAY = 0.01
 HIDDEN = (100, 100)
 BATCH_SIZE = 25
-LAST = 5
 DIGITS_EPOCHS = 120
 MNIST_EPOCHS = 4
-
-
-@dataclass(frozen=True)
-class Result:
-    """One training: the learning rate of each update, and what came of it."""
-
-    name: str
-    rates: list[float]
-    history: History
-
-    @property
-    def losses(self) -> list[float]:
-        """The mean loss of each epoch's batches."""
-        epochs = len(self.history.test)
-        return [float(loss) for loss in np.reshape(self.history.losses, (epochs, -1)).mean(axis=1)]
-
-    @property
-    def test(self) -> float:
-        """The accuracy, from 0 to 1, on the test images, the mean of the last epochs."""
-        return float(np.mean(self.history.test[-LAST:]))
 
 
 def _schedules(updates: int) -> dict[str, LearningRate]:
@@ -79,23 +58,6 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def first_step(results: list[Result]) -> tuple[int, float, float, float] | None:
-    """After how many epochs the rate falls to a tenth; the loss before, as long again after, and then without that.
-
-    Each is the mean of five epochs, the last of their period. None if the training is too short to say.
-    """
-    constant, steps = results[:2]
-    quarter = len(steps.losses) // 4
-    if quarter < 1:
-        return None
-    start = quarter - min(quarter, LAST)
-    before, after, stays = (
-        float(np.mean(r.losses[start + shift : quarter + shift]))
-        for r, shift in ((steps, 0), (steps, quarter), (constant, quarter))
-    )
-    return quarter, before, after, stays
-
-
 def _table(results: list[Result]) -> str:
     rows = [
         f"{r.name:18}{r.rates[0]:12.2g}{r.rates[-1]:12.2g}{np.mean(r.losses[-LAST:]):12.4f}{r.test:12.1%}"
@@ -118,7 +80,7 @@ def _run() -> None:
     options = _options()
     # Here, not above: it takes a second, in which Ctrl-C would end in a traceback; and before the training, which would
     # be lost if Matplotlib were missing.
-    from learning_rates_picture import draw
+    from lib.learning_rates_picture import draw
 
     images = data.images(options.mnist)
     if len(images.x_train) < BATCH_SIZE:

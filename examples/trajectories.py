@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import fusedstep as fs
-from command_line import Parser, main, picture_path, whole
+from lib.command_line import Parser, main, picture_path, whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -167,7 +167,7 @@ class _Panel:
     """One path on one surface, up to any of its points."""
 
     def __init__(self, ax: "Axes", surface: Surface, rule: str, path: Path2D) -> None:
-        from style import GREY, RULE_COLOURS
+        from lib.style import GREY, RULE_COLOURS
 
         self._surface, self._path = surface, path
         x, y = np.meshgrid(np.linspace(*surface.x_range, 160), np.linspace(*surface.y_range, 160))
@@ -194,7 +194,7 @@ class _Panel:
 
 
 def _draw(figure: "Figure", paths: dict[str, dict[str, Path2D]], row_titles: list[str]) -> list[_Panel]:
-    from style import RULE_COLOURS
+    from lib.style import RULE_COLOURS
 
     panels = []
     width, height = 0.176, 0.2
@@ -248,7 +248,7 @@ def _options() -> argparse.Namespace:
 
 def _run() -> None:
     options = _options()
-    from style import slide  # here, because it takes a second, in which Ctrl-C would end in a traceback
+    from lib.style import slide  # here, because it takes a second, in which Ctrl-C would end in a traceback
 
     iterations = options.iterations
     paths = {surface.name: {rule: walk(surface, rule, iterations) for rule in RULES} for surface in SURFACES}

@@ -1,4 +1,4 @@
-"""A search of `examples/search.py` whose trials only sleep, for a test to kill: FILE, processes and seed are given."""
+"""A search by `examples/lib/search.py` whose trials only sleep, for a test to kill: FILE, processes, seed are given."""
 
 import sys
 import time
@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
-from search import finished, open_study, search
+from lib.search import finished, open_study, search
 
 TRIALS = 12
 RANGES = {"lr": (1e-6, 1e-2), "weight_decay": (1e-8, 1e-4)}

@@ -78,7 +78,7 @@ def test_a_killed_search_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_search_is_not_mixed_with_another(tmp_path: Path) -> None:
-    from search import open_study  # search_script has put its folder on the path
+    from lib.search import open_study  # search_script has put its folder on the path
 
     path = tmp_path / "search.db"
     with open_study(path, {"epochs": 1, "seed": 0}), pytest.raises(OSError, match="another search is using it"):

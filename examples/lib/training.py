@@ -11,9 +11,9 @@ from numpy.typing import DTypeLike
 
 import fusedstep
 from fusedstep import reference
-from loop import batches, scaled
-from mnist import CLASSES, Images
-from network import Array, MakeNorm, Network, Norm, Params
+from lib.loop import batches, scaled
+from lib.mnist import CLASSES, Images
+from lib.network import Array, MakeNorm, Network, Norm, Params
 
 HIDDEN_LAYERS = 4
 _SLICE = 1000  # images evaluated at once

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from search import Ranges, Trial
-from style import COLOURS, slide
+from lib.search import Ranges, Trial
+from lib.style import COLOURS, slide
 
 BLUE, ORANGE = COLOURS[0], COLOURS[3]
 LIGHT = "#BBBBBB"

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist import Images
-from network import Array, Network, Params
+from lib.mnist import Images
+from lib.network import Array, Network, Params
 
 
 class Optimizer(Protocol):

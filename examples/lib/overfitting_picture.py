@@ -4,8 +4,8 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from overfitting import SAMPLES, Result
-from style import COLOURS, GREY, slide
+from lib.overfitting import SAMPLES, Result
+from lib.style import COLOURS, GREY, slide
 
 TRAIN, TEST = COLOURS[3], COLOURS[0]
 

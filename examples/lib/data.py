@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-import mnist
-from mnist import Images
+from lib import mnist
+from lib.mnist import Images
 
 TEST_IMAGES = 360
 

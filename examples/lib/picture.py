@@ -11,9 +11,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
-from loop import moving_median
-from style import COLOURS, GREY, SMALL, STYLE, label_ends
-from training import Comparison
+from lib.loop import moving_median
+from lib.style import COLOURS, GREY, SMALL, STYLE, label_ends
+from lib.training import Comparison
 
 UPDATE, NORM, REST = "#333333", "#56B4E9", "#DDDDDD"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import NullFormatter
 
-from learning_rates import Result, first_step
-from style import COLOURS, GREY, slide
+from lib.learning_rate_results import Result, first_step
+from lib.style import COLOURS, GREY, slide
 
 RATE, LOSS = COLOURS[3], COLOURS[0]
 LIGHT = "#C4C4C4"

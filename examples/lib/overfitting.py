@@ -9,12 +9,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-import data
 import fusedstep as fs
-from command_line import Parser, whole
-from loop import History, WeightsAndBiases, train
-from mnist import CLASSES, Images
-from network import Network, Params
+from lib import data
+from lib.command_line import Parser, whole
+from lib.loop import History, WeightsAndBiases, train
+from lib.mnist import CLASSES, Images
+from lib.network import Network, Params
 
 SAMPLES = 300
 HIDDEN = (100,) * 6
@@ -114,7 +114,7 @@ def compare(description: str | None, out: str, variants: dict[str, dict[str, flo
     options = parser.parse_args()
     # Here, not above: it takes a second, in which Ctrl-C would end in a traceback; and before the training, which would
     # be lost if Matplotlib were missing.
-    from overfitting_picture import draw
+    from lib.overfitting_picture import draw
 
     images = _few_images(options.mnist, options.wrong_labels, options.seed)
     total = len(variants) * options.epochs * (len(images.x_train) // BATCH_SIZE)

@@ -1,0 +1,1 @@
+"""What several examples share, or would make one of them too long."""
