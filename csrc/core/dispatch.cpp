@@ -13,6 +13,7 @@ extern const KernelTable table_x86_64_v3;
 std::vector<const KernelTable*> usable_tables() {
     std::vector<const KernelTable*> tables{&table_baseline};
 #ifdef __x86_64__
+    // Not every compiler can ask for F16C, which every processor with AVX2 and FMA has.
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
         __builtin_cpu_supports("fma"))
         tables.push_back(&table_x86_64_v3);

@@ -3,87 +3,23 @@
 #include <algorithm>
 #include <cstring>
 
+#include "compensated.hpp"
+#include "dispatch.hpp"
 #include "float_mode.hpp"
 #include "parallel.hpp"
+#include "strided.hpp"
 
 namespace fusedstep {
 namespace {
 
-constexpr std::int64_t kChunk = 16384;   // elements of a task: enough to hide what handing it out costs
-constexpr std::int64_t kGrain = 2;       // chunks that are worth another thread
-constexpr std::int64_t kScratch = 1024;  // elements gathered at once: four arrays of doubles take 32 KiB of stack
+constexpr std::int64_t kTaskTiles = 16;  // enough to hide what handing out a task costs
 
-std::int64_t size_of(int type) {
-    return type == kFloat32 ? sizeof(float) : sizeof(double);
+std::int64_t tiles_of(std::int64_t size) {
+    return (size + kTile - 1) / kTile;
 }
 
-class Step {
-  public:
-    Step(const UpdateRule& rule, bool l2, const double* coefficients)
-        : functions_(l2 ? rule.l2 : rule.plain), coefficients_(coefficients), arrays_(2 + rule.states) {}
-
-    // All chunks of the items' concatenation, in one parallel region.
-    void run(const UpdateItem* first, const UpdateItem* last) const {
-        std::vector<std::int64_t> ends;  // of each item in the concatenation
-        ends.reserve(static_cast<std::size_t>(last - first));
-        std::int64_t total = 0;
-        for (const UpdateItem* item = first; item != last; ++item) ends.push_back(total += item->size);
-        parallel_for((total + kChunk - 1) / kChunk, kGrain, [&](std::int64_t chunk) {
-            const FloatMode mode;
-            std::int64_t begin = chunk * kChunk;
-            const std::int64_t end = std::min(begin + kChunk, total);
-            auto i = std::upper_bound(ends.begin(), ends.end(), begin) - ends.begin();
-            for (; begin < end; ++i) {
-                const std::int64_t start = ends[i] - first[i].size, stop = std::min(ends[i], end);
-                part(first[i], begin - start, stop - start);
-                begin = stop;
-            }
-        });
-    }
-
-  private:
-    void part(const UpdateItem& item, std::int64_t begin, std::int64_t end) const {
-        const bool direct = std::all_of(item.arrays, item.arrays + arrays_,
-                                        [](const StridedArray& array) { return array.strides.empty(); });
-        if (direct) {
-            call(item, begin, end - begin, nullptr);
-        } else {
-            alignas(64) double scratch[2 + kMaxStates][kScratch];
-            for (; begin < end; begin += kScratch) call(item, begin, std::min(kScratch, end - begin), scratch);
-        }
-    }
-
-    void call(const UpdateItem& item, std::int64_t begin, std::int64_t n, double (*scratch)[kScratch]) const {
-        void* pointers[2 + kMaxStates];
-        for (int i = 0; i < arrays_; ++i) {
-            if (item.arrays[i].strides.empty()) {
-                pointers[i] = item.arrays[i].data + begin * size_of(item.type);
-            } else {
-                pointers[i] = scratch[i];
-                gather(item.shape, item.arrays[i], begin, n, item.type, scratch[i]);
-            }
-        }
-        functions_[item.type](n, coefficients_, pointers);
-        for (int i = 0; i < arrays_; ++i) {
-            if (i != kGradient && !item.arrays[i].strides.empty())
-                scatter(item.shape, item.arrays[i], begin, n, scratch[i]);
-        }
-    }
-
-    const UpdateFunction* functions_;
-    const double* coefficients_;
-    int arrays_;
-};
-
-void copy_gradient(UpdateItem& item) {
-    if (!item.gradient_copy) return;
-    const FloatMode mode;  // it may be converted
-    StridedArray& gradient = item.arrays[kGradient];
-    if (gradient.strides.empty())
-        std::memcpy(item.gradient_copy, gradient.data, static_cast<std::size_t>(item.size * size_of(item.type)));
-    else
-        gather(item.shape, gradient, 0, item.size, item.type, item.gradient_copy);
-    gradient = {static_cast<char*>(item.gradient_copy), item.type, {}};
+bool has(unsigned operands, int operand) {
+    return (operands >> operand & 1) != 0;
 }
 
 // Drops axes of length 1 and joins axes that all the given strides step through as through one.
@@ -109,36 +45,224 @@ void coalesce(Extents& shape, const std::vector<Extents*>& all_strides) {
 
 }  // namespace
 
-UpdateItem update_item(const std::vector<View>& arrays) {
-    const View& parameter = arrays[kParameter];
-    UpdateItem item{parameter.size, parameter.type, {}, {}};
-    for (std::size_t i = 0; i < arrays.size(); ++i) item.arrays[i] = {arrays[i].data, arrays[i].type, {}};
-    const std::vector<int> order = memory_order(parameter);
-    item.shape = permuted(parameter.shape, order);
-    std::vector<Extents*> strided;
-    for (std::size_t i = 0; i < arrays.size(); ++i) {
-        Extents strides = permuted(arrays[i].strides, order);
-        if (arrays[i].type == item.type && arrays[i].aligned && is_dense(item.shape, strides, arrays[i].item_size))
-            continue;
-        item.arrays[i].strides = std::move(strides);
-        strided.push_back(&item.arrays[i].strides);
+// A tile of an item as rows that stages run over: the arrays themselves, or scratch that they are loaded into.
+class Step::Rows {
+  public:
+    explicit Rows(const Item& item) : item_(item), program_(*item.program) {}
+
+    void* load(int operand, std::int64_t begin, std::int64_t n, bool changes) {
+        if (operand >= kTemporary) return scratch(operand);
+        const Array& array = item_.arrays[operand];
+        if (array.direct && !(operand == kGradient && changes))
+            return array.data + begin * size_of(program_.arithmetic);
+        void* const row = scratch(operand);
+        if (array.strides)
+            gather(item_.geometry->shape, *array.strides, array.data, array.storage, begin, n, program_.arithmetic,
+                   row);
+        else
+            table().load[array.storage][program_.arithmetic](n, array.data + begin * size_of(array.storage), row);
+        return row;
     }
-    coalesce(item.shape, strided);
-    return item;
+
+    void store(int to, std::int64_t begin, std::int64_t n, const void* row) {
+        const Array& array = item_.arrays[to];
+        if (array.strides)
+            scatter(item_.geometry->shape, *array.strides, array.data, array.storage, begin, n, program_.arithmetic,
+                    row);
+        else
+            table().store[array.storage][program_.arithmetic](n, row, array.data + begin * size_of(array.storage));
+    }
+
+  private:
+    // Rows a multiple of 4 KiB apart would map to the same cache sets, and loads would wait for stores to another row.
+    static constexpr std::size_t kRowPadding = 5 * 64;
+
+    void* scratch(int operand) { return scratch_[operand]; }
+
+    const Item& item_;
+    const Program& program_;
+    alignas(64) char scratch_[kMaxOperands][kTile * sizeof(double) + kRowPadding];
+};
+
+void Step::reserve(std::size_t parameters) {
+    items_.reserve(parameters);
+    spans_.reserve(parameters * 4);
 }
 
-void update(const UpdateRule& rule, bool l2, const double* coefficients, std::vector<UpdateItem>& items,
-            bool in_order) {
-    const Step step(rule, l2, coefficients);
-    if (in_order) {
-        for (UpdateItem& item : items) {
-            copy_gradient(item);
-            step.run(&item, &item + 1);
-        }
-    } else {
-        for (UpdateItem& item : items) copy_gradient(item);
-        step.run(items.data(), items.data() + items.size());
+void Step::add(const Program& program, const View* operands, const View* copy) {
+    const int count = 2 + program.states;
+    const View* views[kArrays];
+    for (int i = 0; i < count; ++i) views[i] = operands + i;
+    items_.push_back({operands->size(), 0, &program, {}, true, copy != nullptr, {}, {}, {}, {}});
+    Item& item = items_.back();
+    if (item.size == 0) return;
+
+    const std::size_t first = spans_.size();
+    bool contiguous = true;
+    for (int i = 0; i < count; ++i) {
+        const bool here = is_contiguous(operands[i]);
+        contiguous = contiguous && here;
+        item.arrays[i] = {operands[i].data, operands[i].storage,
+                          operands[i].storage == program.arithmetic && is_aligned(operands[i]), nullptr};
+        spans_.push_back(span_of(operands[i], i != kGradient));
     }
+    if (copy) {
+        item.arrays[kCopy] = {copy->data, copy->storage, false, nullptr};
+        contiguous = contiguous && is_contiguous(*copy);
+        views[count] = copy;
+        spans_.push_back(span_of(*copy, true));
+    }
+    if (!contiguous) find_strides(item, views, count + (copy ? 1 : 0));
+    for (int i = 0; i < count; ++i) item.all_direct = item.all_direct && item.arrays[i].direct;
+
+    for (std::size_t i = first; i < spans_.size(); ++i) {
+        for (std::size_t j = first; j < i; ++j) {
+            if (!spans_[i].overlaps(spans_[j])) continue;
+            const int a = static_cast<int>(j - first), b = static_cast<int>(i - first);
+            if (a != kGradient && b != kGradient) {
+                if (!share_memory(*views[a], *views[b])) continue;
+                throw OperandsOverlap{a, b == count ? int{kCopy} : b};
+            }
+            if (!item.gradient_copy)
+                item.gradient_copy.reset(new char[static_cast<std::size_t>(item.size * size_of(program.arithmetic))]);
+        }
+    }
+    if (program.between) {
+        item.own_program = std::make_unique<Program>(program);
+        item.program = item.own_program.get();
+        int most = 0;
+        for (int pass = 0; pass < program.passes; ++pass) most = std::max(most, program.pass[pass].square_count);
+        item.squares.reset(new double[static_cast<std::size_t>(tiles_of(item.size) * most)]);
+    }
+}
+
+// Elements are visited in the order in which the parameter has them in memory.
+void Step::find_strides(Item& item, const View* const* views, int count) {
+    item.geometry = std::make_unique<Geometry>();
+    Geometry& geometry = *item.geometry;
+    const std::vector<int> order = memory_order(*views[kParameter]);
+    geometry.shape = permuted(views[kParameter]->shape, order);
+    std::vector<Extents*> strided;
+    for (int i = 0; i < count; ++i) {
+        const int operand = i == 2 + item.program->states ? int{kCopy} : i;
+        Extents strides = permuted(views[i]->strides, order);
+        if (is_dense(geometry.shape, strides, size_of(views[i]->storage))) continue;
+        geometry.strides[operand] = std::move(strides);
+        item.arrays[operand].strides = &geometry.strides[operand];
+        item.arrays[operand].direct = false;
+        strided.push_back(&geometry.strides[operand]);
+    }
+    coalesce(geometry.shape, strided);
+}
+
+void Step::plan() {
+    sequential_ = any_overlap(std::move(spans_));
+}
+
+void Step::copy_gradient(Item& item) {
+    if (!item.gradient_copy) return;
+    const FloatMode mode;  // it may be converted
+    Array& gradient = item.arrays[kGradient];
+    const std::int64_t item_size = size_of(item.program->arithmetic);
+    for (std::int64_t begin = 0; begin < item.size; begin += kTile) {
+        const std::int64_t n = std::min(kTile, item.size - begin);
+        char* const to = item.gradient_copy.get() + begin * item_size;
+        if (gradient.strides)
+            gather(item.geometry->shape, *gradient.strides, gradient.data, gradient.storage, begin, n,
+                   item.program->arithmetic, to);
+        else
+            table().load[gradient.storage][item.program->arithmetic](
+                n, gradient.data + begin * size_of(gradient.storage), to);
+    }
+    gradient = {item.gradient_copy.get(), item.program->arithmetic, true, nullptr};
+    item.all_direct = std::all_of(item.arrays, item.arrays + 2 + item.program->states,
+                                  [](const Array& array) { return array.direct; });
+}
+
+void Step::run_part(const Item& item, int number, std::int64_t begin, std::int64_t end) {
+    const Program& program = *item.program;
+    const Program::Pass& pass = program.pass[number];
+    const bool last = number == program.passes - 1, copies = item.has_copy && last;
+    const bool gradient_changes = has(pass.written, kGradient);
+    // All at once where nothing has to be loaded: one stage needs no tiles.
+    const bool whole = item.all_direct && pass.end - pass.first == 1 && pass.square_count == 0 && !copies &&
+                       !gradient_changes && pass.used >> kTemporary == 0;
+    const std::int64_t step = whole ? end - begin : kTile;
+    Rows rows(item);
+    for (; begin < end; begin += step) {
+        const std::int64_t n = std::min(step, end - begin);
+        void* at[kMaxOperands];
+        for (int operand = 0; operand < kMaxOperands; ++operand)
+            if (has(pass.used, operand)) at[operand] = rows.load(operand, begin, n, gradient_changes);
+        for (const Call* call = program.calls + pass.first; call != program.calls + pass.end; ++call) {
+            void* given[kMaxOperands];
+            for (int i = 0; i < call->operand_count; ++i) given[i] = at[call->operands[i]];
+            call->run[program.arithmetic](n, call->coefficients, given);
+        }
+        for (int i = 0; i < pass.square_count; ++i)
+            item.squares[tiles_of(item.size) * i + begin / kTile] =
+                table().sum_of_squares[program.arithmetic](n, at[pass.squares[i]]);
+        for (int operand = 0; operand < kTemporary; ++operand)
+            if (operand != kGradient && has(pass.written, operand) && !item.arrays[operand].direct)
+                rows.store(operand, begin, n, at[operand]);
+        if (copies) rows.store(kCopy, begin, n, at[kParameter]);
+    }
+}
+
+void Step::run_pass(Item* first, Item* last, int number) {
+    const auto takes_part = [=](const Item& item) { return item.size != 0 && number < item.program->passes; };
+    std::int64_t total = 0;
+    for (Item* item = first; item != last; ++item) {
+        if (takes_part(*item)) total += tiles_of(item->size);
+        item->end = total;
+    }
+    parallel_for((total + kTaskTiles - 1) / kTaskTiles, 2, [&](std::int64_t task) {
+        const FloatMode mode;
+        std::int64_t begin = task * kTaskTiles;
+        const std::int64_t end = std::min(begin + kTaskTiles, total);
+        const Item* item =
+            std::upper_bound(first, last, begin, [](std::int64_t tile, const Item& each) { return tile < each.end; });
+        for (; begin < end; ++item) {
+            const std::int64_t start = item == first ? 0 : (item - 1)->end, stop = std::min(item->end, end);
+            if (stop == start) continue;
+            run_part(*item, number, (begin - start) * kTile, std::min((stop - start) * kTile, item->size));
+            begin = stop;
+        }
+    });
+    for (Item* item = first; item != last; ++item) {
+        if (!takes_part(*item) || !item->own_program || number == item->program->passes - 1) continue;
+        const FloatMode mode;
+        const int count = item->program->pass[number].square_count;
+        double totals[kMaxOperands];
+        for (int i = 0; i < count; ++i) {
+            double high = 0, low = 0;
+            const double* const squares = item->squares.get() + tiles_of(item->size) * i;
+            for (std::int64_t tile = 0; tile < tiles_of(item->size); ++tile) compensated_add(high, low, squares[tile]);
+            totals[i] = high + low;
+        }
+        item->own_program->between(*item->own_program, number, totals);
+    }
+}
+
+void Step::run_passes(Item* first, Item* last) {
+    int passes = 0;
+    for (Item* item = first; item != last; ++item) {
+        copy_gradient(*item);
+        passes = std::max(passes, item->program->passes);
+    }
+    for (int pass = 0; pass < passes; ++pass) run_pass(first, last, pass);
+}
+
+void Step::run() {
+    if (!sequential_) {
+        run_passes(items_.data(), items_.data() + items_.size());
+        return;
+    }
+    for (std::size_t i = 0; i < items_.size(); ++i) run_one(i);
+}
+
+void Step::run_one(std::size_t number) {
+    run_passes(&items_[number], &items_[number] + 1);
 }
 
 }  // namespace fusedstep

@@ -1,28 +1,83 @@
-// One step of an optimizer over a list of parameters.
+// One step over many arrays: each a parameter with its gradient and state, and a program of stages of its own.
 #pragma once
 
+#include <cstddef>
+#include <memory>
 #include <vector>
 
-#include "strided.hpp"
-#include "table.hpp"
+#include "arrays.hpp"
+#include "rules.hpp"
 
 namespace fusedstep {
 
-// A parameter with what its update needs. Element i of each array belongs to element i of the parameter.
-struct UpdateItem {
-    std::int64_t size;
-    int type;                             // of the parameter and its state
-    Extents shape;                        // for the arrays that have strides
-    StridedArray arrays[2 + kMaxStates];  // the parameter, its gradient, its state
-    void* gradient_copy = nullptr;        // room for the gradient where it must be copied before the first write
+// Two arrays of one parameter, of which one is written, share memory; by operand (table.hpp).
+struct OperandsOverlap {
+    int first, second;
 };
 
-// The item of a parameter, its gradient and its state, all of one shape and not empty. Elements are visited in the
-// order in which the parameter has them in memory.
-UpdateItem update_item(const std::vector<View>& arrays);
+// The arrays of a step are added, which checks and plans, and may throw; then the step is run, which can't fail. Arrays
+// that share memory with those of another parameter are updated one parameter after the other, in the order in which
+// they were added. A gradient that shares memory with its own parameter or state is copied before it is used.
+class Step {
+  public:
+    void reserve(std::size_t parameters);
 
-// coefficients: the rule's, then the weight decay if l2. `in_order`: each item is done before the next begins, because
-// one's arrays overlap another's; else all are done in one parallel region.
-void update(const UpdateRule& rule, bool l2, const double* coefficients, std::vector<UpdateItem>& items, bool in_order);
+    // operands: the parameter, its gradient, its state, all of one shape. copy: where the new parameter is written
+    // besides, rounded to the storage type there, or null. The program must live as long as the step.
+    void add(const Program& program, const View* operands, const View* copy = nullptr);
+
+    // Memory that is read in place of a gradient, as the step must know it to find overlaps.
+    void add_read(const View& view) { spans_.push_back(span_of(view, false)); }
+
+    // To be called once, when all parameters have been added; the last that may throw.
+    void plan();
+
+    // Whether parameters are updated one after the other.
+    bool is_sequential() const { return sequential_; }
+
+    void run();
+
+    // One parameter of a sequential step, by its number; those of empty arrays count too.
+    void run_one(std::size_t number);
+
+  private:
+    static constexpr int kCopy = kTemporary;  // behind all operands that are arrays
+    static constexpr int kArrays = kTemporary + 1;
+
+    struct Array {
+        char* data;
+        int storage;
+        bool direct;             // used where it is: contiguous, aligned, of the arithmetic's type
+        const Extents* strides;  // null if it is contiguous
+    };
+
+    struct Geometry {
+        Extents shape, strides[kArrays];
+    };
+
+    struct Item {
+        std::int64_t size;
+        std::int64_t end;  // in tiles, in the concatenation of all that take part in a pass
+        const Program* program;
+        Array arrays[kArrays];
+        bool all_direct, has_copy;
+        std::unique_ptr<Geometry> geometry;      // if an array is not contiguous
+        std::unique_ptr<char[]> gradient_copy;   // uninitialised, if the gradient must be copied
+        std::unique_ptr<Program> own_program;    // if coefficients follow from its own sums
+        std::unique_ptr<double[]> squares;       // of each tile
+    };
+
+    class Rows;
+
+    static void find_strides(Item& item, const View* const* views, int count);
+    static void copy_gradient(Item& item);
+    static void run_part(const Item& item, int pass, std::int64_t begin, std::int64_t end);
+    static void run_pass(Item* first, Item* last, int number);
+    static void run_passes(Item* first, Item* last);
+
+    std::vector<Item> items_;
+    std::vector<Span> spans_;
+    bool sequential_ = false;
+};
 
 }  // namespace fusedstep

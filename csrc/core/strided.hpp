@@ -1,23 +1,16 @@
-// Arrays with any strides and alignment, copied part by part to and from contiguous scratch.
+// Arrays with any strides and alignment, copied part by part to and from contiguous rows.
 #pragma once
 
-#include "views.hpp"
+#include "arrays.hpp"
 
 namespace fusedstep {
 
-// How elements may be stored besides kFloat32 and kFloat64. kSwapped is added where their bytes are in the other order.
-enum { kHalf = 2, kLongDouble = 3, kSwapped = 4, kStoredTypes = 8 };
+// Elements begin to begin + n of an array, in row-major order, as numbers of the arithmetic's type; n is at most kTile.
+void gather(const Extents& shape, const Extents& strides, const char* data, int storage, std::int64_t begin,
+            std::int64_t n, int arithmetic, void* to);
 
-struct StridedArray {
-    char* data;
-    int type;
-    Extents strides;  // in bytes; empty where the array can be used as it is: contiguous, aligned, of the right type
-};
-
-// Elements begin to begin + n of an array of this shape, in row-major order, rounded to `type`.
-void gather(const Extents& shape, const StridedArray& array, std::int64_t begin, std::int64_t n, int type, void* out);
-
-// The reverse, for an array of the type of `in`.
-void scatter(const Extents& shape, const StridedArray& array, std::int64_t begin, std::int64_t n, const void* in);
+// The reverse.
+void scatter(const Extents& shape, const Extents& strides, char* data, int storage, std::int64_t begin, std::int64_t n,
+             int arithmetic, const void* from);
 
 }  // namespace fusedstep

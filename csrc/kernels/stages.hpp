@@ -1,29 +1,69 @@
-// The formulas of the optimizers: one struct per rule, the update of one weight.
+// The formulas of a step, each for one element: the rules of the optimizers, and what a step does around them.
 #pragma once
 
 #include <cmath>
+#include <cstdint>
 
-// A rule is its coefficients, in the order in which the caller gives them, and a call operator that updates one weight
-// w with its gradient g and the rule's state. How the coefficients follow from lr, beta, ... is the caller's affair.
-// fusedstep.reference states the same operations in the same order; the bits depend on that order.
+// A stage is its coefficients, in the order in which they are given, and a call operator whose arguments say which
+// operands it reads (const T&) and which it writes (T&). How coefficients follow from lr, beta, ... is the affair of
+// core/rules.cpp. fusedstep.reference states the same operations in the same order; the bits depend on that order.
 //
 // The namespace has no name so that each instruction set's object file keeps its own copy of every function.
 namespace {
 
+template <class T> struct Scale {
+    T factor;
+
+    void operator()(T& g) const { g *= factor; }
+};
+
+// L2 weight decay: adds the gradient of decay / 2 * w^2.
+template <class T> struct AddDecay {
+    T decay;
+
+    void operator()(T& g, const T& w) const { g += decay * w; }
+};
+
+// Decoupled weight decay (Loshchilov & Hutter 2019): keep = 1 - lr * weight_decay.
+template <class T> struct Shrink {
+    T keep;
+
+    void operator()(T& w) const { w *= keep; }
+};
+
+// A rule after a weight decay, in one loop. The caller's gradient stays as it is.
+template <class T, template <class> class Rule> struct AfterAddDecay {
+    AddDecay<T> first;
+    Rule<T> rule;
+
+    template <class... State> void operator()(T& w, T g, State&... state) const {
+        first(g, w);
+        rule(w, g, state...);
+    }
+};
+
+template <class T, template <class> class Rule> struct AfterShrink {
+    Shrink<T> first;
+    Rule<T> rule;
+
+    template <class... State> void operator()(T& w, const T& g, State&... state) const {
+        first(w);
+        rule(w, g, state...);
+    }
+};
+
 // w -= lr g
 template <class T> struct Sgd {
-    static constexpr int states = 0;
     T lr;
 
-    void operator()(T& w, T g) const { w -= lr * g; }
+    void operator()(T& w, const T& g) const { w -= lr * g; }
 };
 
 // Polyak 1964 with the learning rate in the velocity, as in the book.
 template <class T> struct Momentum {
-    static constexpr int states = 1;
     T lr, a;
 
-    void operator()(T& w, T g, T& v) const {
+    void operator()(T& w, const T& g, T& v) const {
         v = a * v - lr * g;
         w += v;
     }
@@ -31,10 +71,9 @@ template <class T> struct Momentum {
 
 // The same with the learning rate outside the velocity, as on the slides and in PyTorch.
 template <class T> struct MomentumPlainVelocity {
-    static constexpr int states = 1;
     T lr, a;
 
-    void operator()(T& w, T g, T& v) const {
+    void operator()(T& w, const T& g, T& v) const {
         v = a * v + g;
         w -= lr * v;
     }
@@ -42,10 +81,9 @@ template <class T> struct MomentumPlainVelocity {
 
 // Nesterov's method in the form of Bengio et al. 2013: aa = a^2, step = (1 + a) lr.
 template <class T> struct Nesterov {
-    static constexpr int states = 1;
     T lr, a, aa, step;
 
-    void operator()(T& w, T g, T& v) const {
+    void operator()(T& w, const T& g, T& v) const {
         w += aa * v;
         w -= step * g;
         v = a * v - lr * g;
@@ -54,10 +92,9 @@ template <class T> struct Nesterov {
 
 // The same with the new velocity in the step, as in the book's older editions.
 template <class T> struct NesterovNewVelocity {
-    static constexpr int states = 1;
     T lr, a, aa, step;
 
-    void operator()(T& w, T g, T& v) const {
+    void operator()(T& w, const T& g, T& v) const {
         v = a * v - lr * g;
         w += aa * v;
         w -= step * g;
@@ -66,10 +103,9 @@ template <class T> struct NesterovNewVelocity {
 
 // Duchi et al. 2011, diagonal.
 template <class T> struct AdaGrad {
-    static constexpr int states = 1;
     T lr, eps_inside, eps_outside;
 
-    void operator()(T& w, T g, T& h) const {
+    void operator()(T& w, const T& g, T& h) const {
         h += g * g;
         w -= lr * g / (std::sqrt(h + eps_inside) + eps_outside);
     }
@@ -77,10 +113,9 @@ template <class T> struct AdaGrad {
 
 // Tieleman & Hinton 2012: c = 1 - decay_rate.
 template <class T> struct RmsProp {
-    static constexpr int states = 1;
     T lr, decay, c, eps_inside, eps_outside;
 
-    void operator()(T& w, T g, T& h) const {
+    void operator()(T& w, const T& g, T& h) const {
         h *= decay;
         h += c * g * g;
         w -= lr * g / (std::sqrt(h + eps_inside) + eps_outside);
@@ -89,56 +124,28 @@ template <class T> struct RmsProp {
 
 // Kingma & Ba 2015: step and the epsilons carry the bias corrections, c = 1 - beta.
 template <class T> struct Adam {
-    static constexpr int states = 2;
     T step, c1, c2, eps_inside, eps_outside;
 
-    void operator()(T& w, T g, T& m, T& v) const {
+    void operator()(T& w, const T& g, T& m, T& v) const {
         m += c1 * (g - m);
         v += c2 * (g * g - v);
         w -= step * m / (std::sqrt(v + eps_inside) + eps_outside);
     }
 };
 
-// Loshchilov & Hutter 2019: keep = 1 - lr * weight_decay.
-template <class T> struct AdamW : Adam<T> {
-    T keep;
-
-    void operator()(T& w, T g, T& m, T& v) const {
-        w *= keep;
-        Adam<T>::operator()(w, g, m, v);
-    }
-};
-
-// Any rule with L2 weight decay, the gradient of decay / 2 * w^2 added to g.
-template <class T, template <class> class Rule> struct L2 : Rule<T> {
-    T decay;
-
-    template <class... State> void operator()(T& w, T g, State&... state) const {
-        Rule<T>::operator()(w, g + decay * w, state...);
-    }
-};
-
-// No rules: what benchmarks call the limit, the reads and writes of a rule with one or two states and next to no
-// arithmetic. With no state it is Sgd.
-template <class T> struct Limit1 {
-    static constexpr int states = 1;
-    T c;
-
-    void operator()(T& w, T g, T& v) const {
-        v += c * g;
-        w += c * g;
-    }
-};
-
-template <class T> struct Limit2 {
-    static constexpr int states = 2;
-    T c;
-
-    void operator()(T& w, T g, T& m, T& v) const {
-        m += c * g;
-        v += c * g;
-        w += c * g;
-    }
-};
+// Every stage, with the name by which core/rules.cpp calls it.
+template <class List> constexpr void list_stages(List& list) {
+    list.template add<Scale>("scale");
+    list.template add<AddDecay>("add_decay");
+    list.template add<Shrink>("shrink");
+    list.template add<Sgd>("sgd");
+    list.template add<Momentum>("momentum");
+    list.template add<MomentumPlainVelocity>("momentum_plain_velocity");
+    list.template add<Nesterov>("nesterov");
+    list.template add<NesterovNewVelocity>("nesterov_new_velocity");
+    list.template add<AdaGrad>("adagrad");
+    list.template add<RmsProp>("rmsprop");
+    list.template add<Adam>("adam");
+}
 
 }  // namespace

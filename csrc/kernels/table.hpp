@@ -5,27 +5,43 @@
 
 namespace fusedstep {
 
-enum { kParameter, kGradient, kState };  // indices of the arrays of an update
+// How the elements of an array are stored. The first two are also what arithmetic is done in.
+enum Storage { kFloat32, kFloat64, kFloat16, kBFloat16, kStorages };
+constexpr int kArithmetics = 2;
 
-// Updates n weights. arrays: the parameter, its gradient, then the state arrays, all contiguous, of one type, disjoint.
-using UpdateFunction = void (*)(std::int64_t n, const double* coefficients, void* const* arrays);
+constexpr std::int64_t kTile = 1024;  // elements of one array that all stages of a pass run over before the next tile
 
-enum { kFloat32, kFloat64 };  // indices into the pairs of functions below
+constexpr int kMaxStates = 6;
+constexpr int kMaxTemporaries = 2;
+// The operands of stages, which are rows of a tile: the arrays of a step, and rows that exist within a tile alone.
+enum { kParameter, kGradient, kState, kTemporary = kState + kMaxStates };
+constexpr int kMaxOperands = kTemporary + kMaxTemporaries;
+constexpr int kMaxCoefficients = 8;
 
-struct UpdateRule {
+// One formula, run over n elements: a rule, or a part of a step around it (stages.hpp). Its operands are contiguous
+// arrays of the arithmetic's type that don't overlap, in the order of the formula's arguments.
+using StageFunction = void (*)(std::int64_t n, const double* coefficients, void* const* operands);
+
+struct Stage {
     const char* name;
-    int states;
+    int operands;
+    unsigned written;  // bit i: the formula writes operand i
     int coefficients;
-    UpdateFunction plain[2];
-    UpdateFunction l2[2];  // takes one more coefficient, the weight decay
+    StageFunction run[kArithmetics];
+    // The stage after one of weight decay, in one loop, with the decay as first coefficient: where a parameter is in the
+    // cache, a loop of its own for the decay costs a third of Adam. Null if the stage is no rule.
+    StageFunction after_add_decay[kArithmetics], after_shrink[kArithmetics];
 };
 
-constexpr int kMaxStates = 2;
-constexpr int kMaxCoefficients = 8;  // the weight decay included
+// Converts n contiguous elements; those that are stored need not be aligned.
+using Convert = void (*)(std::int64_t n, const void* from, void* to);
+
+// The sum of the squares of at most kTile elements of the arithmetic's type (reductions.hpp).
+using SumOfSquares = double (*)(std::int64_t n, const void* values);
 
 // A part of the input of batch normalisation that is worked on at once. Either elements begin to end of one channel,
-// which lies in runs of `run` contiguous elements, each `stride` after the last; or rows begin to end of a panel of
-// `channels` columns, each column a channel, each row `stride` after the last.
+// which is stored in runs of `run` contiguous elements, each `stride` after the last; or rows begin to end of a panel
+// of `channels` columns, each column a channel, each row `stride` after the last.
 struct Tile {
     std::int64_t stride, run, begin, end, channels;
     bool past_caches;  // where the result goes
@@ -34,8 +50,8 @@ struct Tile {
 constexpr std::int64_t kPanelColumns = 1024;  // no panel whose statistics are taken is wider
 
 // What batch normalisation does with a tile. Arrays of elements start at the first channel's first element, arrays of
-// statistics and coefficients at the first channel. The coefficients (batch_norm.hpp) lie in rows of `pitch`, a row for
-// each coefficient. y and dx may be the same memory as x or dout.
+// statistics and coefficients at the first channel. The coefficients (batch_norm_formulas.hpp) are stored in rows of
+// `pitch`, a row for each coefficient. y and dx may be the same memory as x or dout.
 template <class T> struct BatchNormKernels {
     void (*moments)(const T* x, const Tile& tile, double* base, double* offset, double* m2);
     void (*sums)(const T* x, const T* dout, const Tile& tile, const T* coefficients, std::int64_t pitch, double* sum,
@@ -61,16 +77,19 @@ using DropoutFunction = void (*)(const void* x, void* y, std::int64_t first, std
                                  bool past_caches);
 constexpr std::int64_t kDropoutElements = 64;
 
-// A result of this size would drive its own beginning, and the input, out of the last cache.
+// A result of this size would evict its own beginning, and the input, from the last cache.
 constexpr std::int64_t kPastCachesBytes = 16 << 20;
 
 struct KernelTable {
     const char* isa;
-    const UpdateRule* rules;
-    int rule_count;
+    const Stage* stages;
+    int stage_count;
+    Convert load[kStorages][kArithmetics];   // from a storage type to an arithmetic's
+    Convert store[kStorages][kArithmetics];  // and back, rounding to nearest, ties to even
+    SumOfSquares sum_of_squares[kArithmetics];
     BatchNormTable<float> batch_norm_float32;
     BatchNormTable<double> batch_norm_float64;
-    DropoutFunction dropout[2];
+    DropoutFunction dropout[kArithmetics];
 };
 
 }  // namespace fusedstep

@@ -22,6 +22,7 @@
 #include "dropout.hpp"
 #include "float_mode.hpp"
 #include "parallel.hpp"
+#include "rules.hpp"
 #include "step.hpp"
 
 using namespace fusedstep;
@@ -137,7 +138,7 @@ constexpr Placement kPlacements[] = {{"shifted", 1, 1, 1, 0, false},
 // An array with room around it: elements `step` apart, the first (or if step < 0 the last) of them at `begin`.
 class Room {
   public:
-    template <class T> Room(const std::vector<T>& values, int step, int begin, int odd_bytes) : view_{} {
+    template <class T> Room(const std::vector<T>& values, int step, int begin, int odd_bytes) {
         const auto n = static_cast<int64_t>(values.size());
         bytes_.assign(static_cast<std::size_t>((n + 1) * std::abs(step) + begin + 32) * sizeof(T), 0x55);
         char* start = bytes_.data();
@@ -145,31 +146,36 @@ class Room {
         start += begin * int64_t{sizeof(T)} + odd_bytes;
         const int64_t stride = step * int64_t{sizeof(T)};
         if (step < 0) start += (n - 1) * -stride;
-        view_ = {start, kType<T>, sizeof(T), n, odd_bytes == 0, {n}, {stride}};
+        shape_ = n;
+        stride_ = stride;
+        start_ = start;
+        storage_ = kType<T>;
         for (int64_t i = 0; i < n; ++i)
             std::memcpy(start + i * stride, &values[static_cast<std::size_t>(i)], sizeof(T));
     }
 
-    Room(Room&&) = default;  // what view_ points to stays where it is
+    Room(Room&&) = default;  // what start_ points to stays where it is
 
-    const View& view() const { return view_; }
+    View view() const { return {start_, storage_, 1, &shape_, &stride_}; }
 
     template <class T> void add_to(Hash& hash) const {
-        for (int64_t i = 0; i < view_.size; ++i) {
+        for (int64_t i = 0; i < shape_; ++i) {
             T value;
-            std::memcpy(&value, view_.data + i * view_.strides[0], sizeof value);
+            std::memcpy(&value, start_ + i * stride_, sizeof value);
             hash.add(value);
         }
     }
 
   private:
     std::vector<char> bytes_;
-    View view_;
+    char* start_ = nullptr;
+    Extent shape_ = 0, stride_ = 0;
+    int storage_ = 0;
 };
 
 // The arrays of one parameter: the parameter, its gradient, its state.
 template <class T> struct Arrays {
-    std::vector<T> parameter, gradient, state[kMaxStates];
+    std::vector<T> parameter, gradient, state[2];
 };
 
 template <class T> Arrays<T> random_arrays(int64_t n) {
@@ -193,13 +199,46 @@ template <class T> Arrays<T> special_arrays() {
     return arrays;
 }
 
+// A rule with coefficients that belong to no hyper-parameters: what counts is that they are no short fractions.
+struct Formula {
+    const char *name, *stage;
+    int states;
+    std::initializer_list<double> coefficients;
+    double keep;  // of decoupled decay, or 1
+
+    Program program(int arithmetic, double decay) const {
+        Program result(arithmetic, states);
+        if (decay != 0) result.call("add_decay", {kGradient, kParameter}, {decay});
+        if (keep != 1) result.call("shrink", {kParameter}, {keep});
+        if (states == 0) result.call(stage, {kParameter, kGradient}, coefficients);
+        if (states == 1) result.call(stage, {kParameter, kGradient, kState}, coefficients);
+        if (states == 2) result.call(stage, {kParameter, kGradient, kState, kState + 1}, coefficients);
+        return result;
+    }
+};
+
+// The moments stay positive. The decay is that of the line "l2".
+struct Row {
+    Formula formula;
+    double decay;
+};
+
+const Row kRows[] = {
+    {{"sgd", "sgd", 0, {0.01}, 1}, 0.9},
+    {{"momentum", "momentum", 1, {0.01, 0.9}, 1}, 0.1},
+    {{"momentum_plain_velocity", "momentum_plain_velocity", 1, {0.01, 0.9}, 1}, 0.1},
+    {{"nesterov", "nesterov", 1, {0.01, 0.9, 0.1, 0.001}, 1}, 0.3},
+    {{"nesterov_new_velocity", "nesterov_new_velocity", 1, {0.01, 0.9, 0.1, 0.001}, 1}, 0.3},
+    {{"adagrad", "adagrad", 1, {0.01, 0.9, 0.1}, 1}, 0.001},
+    {{"rmsprop", "rmsprop", 1, {0.01, 0.9, 0.1, 0.001, 0.3}, 1}, 0.99},
+    {{"adam", "adam", 2, {0.01, 0.9, 0.1, 0.001, 0.3}, 1}, 0.99},
+    {{"adamw", "adam", 2, {0.01, 0.9, 0.1, 0.001, 0.3}, 0.99}, 0.7},
+};
+
 // Three steps over a list of parameters, in one call each.
-template <class T> void hash_update(Hash& hash, const UpdateRule& rule, bool l2, const std::vector<Arrays<T>>& list,
-                                    const Placement& placement) {
-    // Of no rule: what counts is that they are no short fractions. The moments stay positive.
-    constexpr double coefficients[kMaxCoefficients] = {0.01, 0.9, 0.1, 0.001, 0.3, 0.99, 0.7, 0.05};
+template <class T>
+void hash_update(Hash& hash, const Program& program, const std::vector<Arrays<T>>& list, const Placement& placement) {
     std::vector<std::vector<Room>> rooms;
-    std::vector<UpdateItem> items;
     for (const Arrays<T>& arrays : list) {
         std::vector<Room> here;
         const int shift = placement.shift;
@@ -211,39 +250,43 @@ template <class T> void hash_update(Hash& hash, const UpdateRule& rule, bool l2,
         } else {
             here.emplace_back(arrays.gradient, placement.gradient_step, 2 * shift, placement.odd_bytes);
         }
-        for (int i = 0; i < rule.states; ++i)
+        for (int i = 0; i < program.states; ++i)
             here.emplace_back(arrays.state[i], placement.parameter_step, (3 + i) * shift, 0);
         rooms.push_back(std::move(here));
-        std::vector<View> views;
-        for (const Room& room : rooms.back()) views.push_back(room.view());
-        if (!arrays.parameter.empty())
-            items.push_back(update_item(views));
-        else
-            items.push_back({0, kType<T>, {}, {}});
     }
-    for (int step = 0; step < 3; ++step) update(rule, l2, coefficients, items, false);
+    for (int step = 0; step < 3; ++step) {
+        Step all;
+        for (const std::vector<Room>& here : rooms) {
+            std::vector<View> views;
+            for (const Room& room : here) views.push_back(room.view());
+            all.add(program, views.data());
+        }
+        all.plan();
+        all.run();
+    }
     for (const std::vector<Room>& here : rooms)
         for (std::size_t i = 0; i < here.size(); ++i)
             if (i != kGradient) here[i].add_to<T>(hash);
 }
 
-template <class T> void print_updates(const UpdateRule& rule, bool l2) {
-    const std::string name = std::string(rule.name) + (l2 ? " l2 " : " ") + kTypeName<T> + " ";
+template <class T> void print_updates(const Row& row, bool l2) {
+    const std::string name = std::string(row.formula.name) + (l2 ? " l2 " : " ") + kTypeName<T> + " ";
+    const Program program = row.formula.program(kType<T>, l2 ? row.decay : 0);
     const int64_t sizes[] = {0, 1, 7, 8, 9, 63, 64, 65, 1000, 100003};
     std::vector<Arrays<T>> all;
     for (const int64_t n : sizes) all.push_back(random_arrays<T>(n));
     for (const Arrays<T>& arrays : all)
         print(name + std::to_string(arrays.parameter.size()),
-              [&](Hash& hash) { hash_update<T>(hash, rule, l2, {arrays}, kPlain); });
-    print(name + "all sizes at once", [&](Hash& hash) { hash_update(hash, rule, l2, all, kPlain); });
+              [&](Hash& hash) { hash_update<T>(hash, program, {arrays}, kPlain); });
+    print(name + "all sizes at once", [&](Hash& hash) { hash_update(hash, program, all, kPlain); });
     for (const Placement& placement : kPlacements)
         print(name + placement.name, [&](Hash& hash) {
-            hash_update<T>(hash, rule, l2, {all[7], all[8], random_arrays<T>(40000)}, placement);
+            hash_update<T>(hash, program, {all[7], all[8], random_arrays<T>(40000)}, placement);
         });
     for (const bool flush : {true, false}) {
         flush_subnormals = flush;
         print(name + (flush ? "special values, flushed" : "special values"),
-              [&](Hash& hash) { hash_update<T>(hash, rule, l2, {special_arrays<T>()}, kPlain); });
+              [&](Hash& hash) { hash_update<T>(hash, program, {special_arrays<T>()}, kPlain); });
     }
     flush_subnormals = true;
 }
@@ -355,8 +398,8 @@ template <class T> void print_dropout() {
 }
 
 template <class T> void print_all() {
-    for (int i = 0; i < table().rule_count; ++i)
-        for (const bool l2 : {false, true}) print_updates<T>(table().rules[i], l2);
+    for (const Row& row : kRows)
+        for (const bool l2 : {false, true}) print_updates<T>(row, l2);
     print_batch_norm<T>();
     print_dropout<T>();
 }

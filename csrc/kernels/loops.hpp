@@ -1,0 +1,102 @@
+// The loop over a stage's formula, and its row in the kernel table: both follow from the type of its call operator.
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "stages.hpp"
+#include "table.hpp"
+
+// Without a name for the reason given in stages.hpp.
+namespace {
+
+// No two operands overlap.
+template <class Formula, class... Operands>
+void each(Formula formula, std::int64_t n, Operands* __restrict... operands) {
+    for (std::int64_t i = 0; i < n; ++i) formula(operands[i]...);
+}
+
+template <class Operator> struct Arguments;
+
+template <class Formula, class... A> struct Arguments<void (Formula::*)(A...) const> {
+    using T = std::remove_const_t<std::remove_reference_t<std::tuple_element_t<0, std::tuple<A...>>>>;
+    static_assert(((std::is_same_v<A, T&> || std::is_same_v<A, const T&>) && ...));
+    static constexpr int count = sizeof...(A);
+    static_assert(count <= fusedstep::kMaxOperands);
+
+    static constexpr unsigned written() {
+        unsigned bits = 0, bit = 1;
+        ((bits |= std::is_same_v<A, T&> ? bit : 0, bit <<= 1), ...);
+        return bits;
+    }
+
+    // Whether a parameter that is written and a gradient that is read come first.
+    static constexpr bool is_rule() {
+        return written() % 4 == 1 && count >= 2;
+    }
+
+    // Of this formula or of one that takes the same arguments.
+    template <class Same> static void run(std::int64_t n, const double* given, void* const* at) {
+        run<Same>(n, given, at, std::make_index_sequence<sizeof...(A)>());
+    }
+
+  private:
+    template <class Same, std::size_t... I>
+    static void run(std::int64_t n, const double* given, void* const* at, std::index_sequence<I...>) {
+        constexpr int count = std::is_empty_v<Same> ? 0 : sizeof(Same) / sizeof(T);
+        static_assert(std::is_trivially_copyable_v<Same> && count <= fusedstep::kMaxCoefficients);
+        T rounded[fusedstep::kMaxCoefficients];
+        for (int i = 0; i < count; ++i) rounded[i] = static_cast<T>(given[i]);
+        Same formula;
+        std::memcpy(&formula, rounded, count * sizeof(T));
+        each(formula, n, static_cast<std::remove_reference_t<A>*>(at[I])...);
+    }
+};
+
+// What list_stages writes to, once to count the stages and once to fill the table.
+struct StageCounter {
+    int count = 0;
+    template <template <class> class> constexpr void add(const char*) { ++count; }
+};
+
+constexpr int count_stages() {
+    StageCounter counter;
+    list_stages(counter);
+    return counter.count;
+}
+
+struct StageList {
+    fusedstep::Stage stages[count_stages()] = {};
+    int count = 0;
+
+    template <template <class> class Formula> constexpr void add(const char* name) {
+        using Single = Arguments<decltype(&Formula<float>::operator())>;
+        using Double = Arguments<decltype(&Formula<double>::operator())>;
+        fusedstep::Stage& stage = stages[count++];
+        stage.name = name;
+        stage.operands = Single::count;
+        stage.written = Single::written();
+        stage.coefficients = std::is_empty_v<Formula<float>> ? 0 : sizeof(Formula<float>) / sizeof(float);
+        stage.run[fusedstep::kFloat32] = Single::template run<Formula<float>>;
+        stage.run[fusedstep::kFloat64] = Double::template run<Formula<double>>;
+        if constexpr (Single::is_rule()) {
+            stage.after_add_decay[fusedstep::kFloat32] = Single::template run<AfterAddDecay<float, Formula>>;
+            stage.after_add_decay[fusedstep::kFloat64] = Double::template run<AfterAddDecay<double, Formula>>;
+            stage.after_shrink[fusedstep::kFloat32] = Single::template run<AfterShrink<float, Formula>>;
+            stage.after_shrink[fusedstep::kFloat64] = Double::template run<AfterShrink<double, Formula>>;
+        }
+    }
+};
+
+constexpr StageList make_stages() {
+    StageList list;
+    list_stages(list);
+    return list;
+}
+
+constexpr StageList kStageList = make_stages();
+
+}  // namespace
