@@ -26,8 +26,8 @@ bool is_aligned(const View& view) {
     return together % static_cast<std::uintptr_t>(size_of(view.storage)) == 0;
 }
 
-Span span_of(const View& view, bool written) {
-    Span span{view.data, view.data + size_of(view.storage), written};
+Span span_of(const View& view, std::int64_t item_size, bool written) {
+    Span span{view.data, view.data + item_size, written};
     for (int d = 0; d < view.dimensions; ++d) {
         if (view.shape[d] == 0) return {view.data, view.data, written};
         const Extent reach = (view.shape[d] - 1) * view.strides[d];
@@ -131,9 +131,8 @@ bool overlaps_itself(const View& view) {
         if (view.strides[d] == 0 && view.shape[d] > 1) return true;
     const std::vector<const char*> places = addresses(view);
     const std::int64_t item_size = size_of(view.storage);
-    return std::adjacent_find(places.begin(), places.end(), [=](const char* a, const char* b) {
-               return b - a < item_size;
-           }) != places.end();
+    return std::adjacent_find(places.begin(), places.end(),
+                              [=](const char* a, const char* b) { return b - a < item_size; }) != places.end();
 }
 
 }  // namespace fusedstep

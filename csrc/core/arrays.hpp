@@ -53,7 +53,11 @@ struct Span {
     bool overlaps(const Span& other) const { return low < other.high && other.low < high; }
 };
 
-Span span_of(const View& view, bool written);
+Span span_of(const View& view, std::int64_t item_size, bool written);
+
+inline Span span_of(const View& view, bool written) {
+    return span_of(view, size_of(view.storage), written);
+}
 
 // Whether a span that is written overlaps another.
 bool any_overlap(std::vector<Span> spans);

@@ -108,9 +108,8 @@ const std::vector<Rule>& rules() {
         {"adagrad", {"h"}, with_options(0.01, {{"eps", 1e-7, Limit::kNotNegative}, kEpsInsideRoot}), false, adagrad},
         {"rmsprop",
          {"h"},
-         with_options(0.01, {{"decay_rate", 0.99, Limit::kBelowOne},
-                             {"eps", 1e-7, Limit::kNotNegative},
-                             kEpsInsideRoot}),
+         with_options(0.01,
+                      {{"decay_rate", 0.99, Limit::kBelowOne}, {"eps", 1e-7, Limit::kNotNegative}, kEpsInsideRoot}),
          false,
          rmsprop},
         {"adam", {"m", "v"}, adam_options(0, 0), true, adam},
@@ -170,7 +169,8 @@ void Program::call(const char* stage, std::initializer_list<int> operands, std::
     call.operand_count = found->operands;
     call.written = 0;
     std::copy(operands.begin(), operands.end(), call.operands);
-    call.coefficient_count = static_cast<int>(std::copy(coefficients.begin(), coefficients.end(), to) - call.coefficients);
+    call.coefficient_count =
+        static_cast<int>(std::copy(coefficients.begin(), coefficients.end(), to) - call.coefficients);
     for (int i = 0; i < found->operands; ++i)
         if ((found->written >> i & 1) != 0) call.written |= 1u << call.operands[i];
     now.used = now.written = 0;

@@ -27,7 +27,7 @@ class Step {
     void add(const Program& program, const View* operands, const View* copy = nullptr);
 
     // Memory that is read in place of a gradient, as the step must know it to find overlaps.
-    void add_read(const View& view) { spans_.push_back(span_of(view, false)); }
+    void add_read(const Span& span) { spans_.push_back(span); }
 
     // To be called once, when all parameters have been added; the last that may throw.
     void plan();
@@ -61,10 +61,10 @@ class Step {
         const Program* program;
         Array arrays[kArrays];
         bool all_direct, has_copy;
-        std::unique_ptr<Geometry> geometry;      // if an array is not contiguous
-        std::unique_ptr<char[]> gradient_copy;   // uninitialised, if the gradient must be copied
-        std::unique_ptr<Program> own_program;    // if coefficients follow from its own sums
-        std::unique_ptr<double[]> squares;       // of each tile
+        std::unique_ptr<Geometry> geometry;     // if an array is not contiguous
+        std::unique_ptr<char[]> gradient_copy;  // uninitialised, if the gradient must be copied
+        std::unique_ptr<Program> own_program;   // if coefficients follow from its own sums
+        std::unique_ptr<double[]> squares;      // of each tile
     };
 
     class Rows;

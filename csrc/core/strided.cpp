@@ -9,8 +9,8 @@ namespace fusedstep {
 namespace {
 
 // Calls f(address, length) for each piece of elements begin to begin + n that is along the last dimension.
-template <class Byte, class F> void over_rows(const Extents& shape, const Extents& strides, Byte* address,
-                                              std::int64_t begin, std::int64_t n, F f) {
+template <class Byte, class F>
+void over_rows(const Extents& shape, const Extents& strides, Byte* address, std::int64_t begin, std::int64_t n, F f) {
     const std::size_t last = shape.size() - 1;
     Extent index[kMaxDimensions];
     std::int64_t rest = begin;

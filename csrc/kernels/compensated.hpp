@@ -4,7 +4,8 @@
 // Without a name for the reason given in stages.hpp.
 namespace {
 
-// Adds a term to high + low, where low is what roundings have cut off so far (Neumaier 1974, in Knuth's branchless form).
+// Adds a term to high + low, where low is what roundings have cut off so far (Neumaier 1974, in Knuth's branchless
+// form).
 inline void compensated_add(double& high, double& low, double term) {
     const double total = high + term, part = total - high;
     low += (high - (total - part)) + (term - part);

@@ -52,7 +52,8 @@ struct Float16 {
     static float to_float(uint16_t bits) {
         const uint32_t magnitude = bits & 0x7fffu, sign = (bits & 0x8000u) << 16;
         const uint32_t subnormal = bits_of(static_cast<float>(magnitude) * 0x1p-24f);
-        const uint32_t normal = (magnitude << 13) + ((127 - 15) << 23), special = (magnitude << 13) + ((255 - 31) << 23);
+        const uint32_t normal = (magnitude << 13) + ((127 - 15) << 23),
+                       special = (magnitude << 13) + ((255 - 31) << 23);
         return float_of(sign | select(magnitude < 0x400, subnormal, select(magnitude < 0x7c00, normal, special)));
     }
 
@@ -93,17 +94,18 @@ inline float to_odd(float value) {
 #ifdef __AVX2__
 inline int64_t store_vectors(BFloat16, int64_t n, const float* from, char* to) {
     const auto upper_half = [](__m256 value) {
-        const __m256i bits = _mm256_castps_si256(value), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16),
-                                                                                _mm256_set1_epi32(1));
+        const __m256i bits = _mm256_castps_si256(value),
+                      odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
         const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
         const __m256 quiet = _mm256_or_ps(value, _mm256_castsi256_ps(_mm256_set1_epi32(0x400000)));
         const __m256 is_nan = _mm256_cmp_ps(value, value, _CMP_UNORD_Q);
-        return _mm256_srai_epi32(_mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(rounded), quiet, is_nan)), 16);
+        return _mm256_srai_epi32(_mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(rounded), quiet, is_nan)),
+                                 16);
     };
     int64_t i = 0;
     for (; i + 16 <= n; i += 16) {
-        const __m256i packed = _mm256_packs_epi32(upper_half(_mm256_loadu_ps(from + i)),
-                                                  upper_half(_mm256_loadu_ps(from + i + 8)));
+        const __m256i packed =
+            _mm256_packs_epi32(upper_half(_mm256_loadu_ps(from + i)), upper_half(_mm256_loadu_ps(from + i + 8)));
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 2 * i), _mm256_permute4x64_epi64(packed, 0xd8));
     }
     return i;

@@ -20,21 +20,20 @@ template <class T> constexpr fusedstep::BatchNormTable<T> kBatchNorm = {
 namespace fusedstep {
 
 extern const KernelTable FUSEDSTEP_TABLE;
-const KernelTable FUSEDSTEP_TABLE = {
-    FUSEDSTEP_ISA,
-    kStageList.stages,
-    kStageList.count,
-    {{copy<float>, convert<float, double>},
-     {convert<double, float>, copy<double>},
-     {load_narrow<Float16, float>, load_narrow<Float16, double>},
-     {load_narrow<BFloat16, float>, load_narrow<BFloat16, double>}},
-    {{copy<float>, convert<double, float>},
-     {convert<float, double>, copy<double>},
-     {store_narrow<Float16, float>, store_narrow<Float16, double>},
-     {store_narrow<BFloat16, float>, store_narrow<BFloat16, double>}},
-    {sum_of_squares<float>, sum_of_squares<double>},
-    kBatchNorm<float>,
-    kBatchNorm<double>,
-    {dropout<float>, dropout<double>}};
+const KernelTable FUSEDSTEP_TABLE = {FUSEDSTEP_ISA,
+                                     kStageList.stages,
+                                     kStageList.count,
+                                     {{copy<float>, convert<float, double>},
+                                      {convert<double, float>, copy<double>},
+                                      {load_narrow<Float16, float>, load_narrow<Float16, double>},
+                                      {load_narrow<BFloat16, float>, load_narrow<BFloat16, double>}},
+                                     {{copy<float>, convert<double, float>},
+                                      {convert<float, double>, copy<double>},
+                                      {store_narrow<Float16, float>, store_narrow<Float16, double>},
+                                      {store_narrow<BFloat16, float>, store_narrow<BFloat16, double>}},
+                                     {sum_of_squares<float>, sum_of_squares<double>},
+                                     kBatchNorm<float>,
+                                     kBatchNorm<double>,
+                                     {dropout<float>, dropout<double>}};
 
 }  // namespace fusedstep

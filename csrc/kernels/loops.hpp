@@ -34,9 +34,7 @@ template <class Formula, class... A> struct Arguments<void (Formula::*)(A...) co
     }
 
     // Whether a parameter that is written and a gradient that is read come first.
-    static constexpr bool is_rule() {
-        return written() % 4 == 1 && count >= 2;
-    }
+    static constexpr bool is_rule() { return written() % 4 == 1 && count >= 2; }
 
     // Of this formula or of one that takes the same arguments.
     template <class Same> static void run(std::int64_t n, const double* given, void* const* at) {

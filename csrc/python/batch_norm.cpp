@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "arrays.hpp"
+#include "bindings.hpp"
 #include "table.hpp"
 
 namespace fusedstep {
@@ -26,11 +26,11 @@ struct Input {
             throw py::value_error("channel_axis is " + std::to_string(channel_axis) + ", " + name + " has shape " +
                                   text(x.attr("shape")));
         std::vector<int> order;
-        if (!is_plain(x)) {
+        if (!is_c_contiguous(x)) {
             const View view = view_of(x);
             order = memory_order(view);
-            if (!view.aligned ||
-                !is_dense(permuted(view.shape, order), permuted(view.strides, order), view.item_size)) {
+            if (!is_aligned(view) ||
+                !is_dense(permuted(view.shape, order), permuted(view.strides, order), size_of(view.storage))) {
                 x = numpy().attr("array")(x, py::arg("order") = "C");
                 order.clear();
             }
@@ -63,7 +63,7 @@ class PerChannel {
         if (array.ndim() != 1 || array.shape(0) != layout.channels)
             throw py::value_error(std::string(name) + " has shape " + text(array.attr("shape")) + ", x has " +
                                   std::to_string(layout.channels) + " channels");
-        if (native_type(array) == kNotNative) {
+        if (native_type(array) == kNoStorage) {
             if (std::strchr("fiu", array.dtype().kind()) == nullptr)
                 throw py::type_error(std::string(name) + " has dtype " + text(array.dtype()) + ", expected floats");
             array = Doubles(array);

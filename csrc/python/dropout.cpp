@@ -1,14 +1,14 @@
 // Dropout: makes what is not contiguous so.
 #include "dropout.hpp"
 
-#include "arrays.hpp"
+#include "bindings.hpp"
 
 namespace fusedstep {
 namespace {
 
 py::object apply(const py::object& given, double rate, std::uint64_t seed, std::uint64_t call, const py::object& out) {
     py::array x = as_native({"x"}, given);
-    if (!is_plain(x)) x = numpy().attr("array")(x, py::arg("order") = "C", py::arg("subok") = false);
+    if (!is_c_contiguous(x)) x = numpy().attr("array")(x, py::arg("order") = "C", py::arg("subok") = false);
     Output y(x, out, {&x});
     const DropoutMask mask = dropout_mask(rate, seed, call);
     const char* from = address(x);

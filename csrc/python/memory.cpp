@@ -1,10 +1,12 @@
 // Memory of the arrays that the library makes: where it lies, and which is kept for the next array.
+#include <pybind11/stl.h>
+
 #include <cstdint>
 #include <mutex>
 #include <utility>
 #include <vector>
 
-#include "arrays.hpp"
+#include "bindings.hpp"
 
 namespace fusedstep {
 namespace {
@@ -76,8 +78,8 @@ Kept& kept() {
 // Where in `memory` an array begins: at a cache line, and a large one so many bytes apart from another array's place in
 // its page. Where all arrays of a loop have the same offset in their pages, which is what malloc gives large ones,
 // processors take loads from one for loads of what was just stored to another. `memory` has room for `unit` bytes more.
-char* place(const py::array& memory, std::size_t unit, const py::array& other, std::size_t apart) {
-    const auto wanted = reinterpret_cast<std::uintptr_t>(address(other)) / kLine * kLine + apart;
+char* place(const py::array& memory, std::size_t unit, const char* other, std::size_t apart) {
+    const auto wanted = reinterpret_cast<std::uintptr_t>(other) / kLine * kLine + apart;
     return address(memory) + (wanted - reinterpret_cast<std::uintptr_t>(address(memory))) % unit;
 }
 
@@ -87,21 +89,29 @@ std::vector<py::ssize_t> shape_of(const py::array& a) {
 
 }  // namespace
 
-py::array zeros_beside(const py::array& parameter, int state) {
-    if (!is_plain(parameter)) return numpy().attr("zeros_like")(parameter, py::arg("subok") = false);
-    const auto bytes = static_cast<std::size_t>(parameter.nbytes());
+py::array zeros_beside(const View& parameter, int state) {
+    const char* const type = arithmetic_of(parameter.storage) == kFloat64 ? "f8" : "f4";
+    std::vector<py::ssize_t> shape(parameter.shape, parameter.shape + parameter.dimensions);
+    if (!is_contiguous(parameter) || !is_aligned(parameter)) {
+        const std::vector<int> order = memory_order(parameter);
+        std::vector<std::size_t> place(order.size());
+        for (std::size_t d = 0; d < order.size(); ++d) place[static_cast<std::size_t>(order[d])] = d;
+        const Extents in_order = permuted(parameter.shape, order);
+        return numpy().attr("zeros")(py::tuple(py::cast(in_order)), type).attr("transpose")(py::tuple(py::cast(place)));
+    }
+    const auto bytes = static_cast<std::size_t>(parameter.size() * size_of(arithmetic_of(parameter.storage)));
     const std::size_t unit = bytes >= kLarge ? kPage : kLine;
     const py::array memory = numpy().attr("zeros")(bytes + unit, "u1");
     char* const start =
-        place(memory, unit, parameter, static_cast<std::size_t>(state + 1) * (kPage / 3 / kLine * kLine));
-    return py::array(parameter.dtype(), shape_of(parameter), start, memory);
+        place(memory, unit, parameter.data, static_cast<std::size_t>(state + 1) * (kPage / 3 / kLine * kLine));
+    return py::array(py::dtype(type), std::move(shape), start, memory);
 }
 
 py::array result_like(const py::array& x) {
     const auto bytes = static_cast<std::size_t>(x.nbytes());
     if (bytes < kWorthKeeping) return numpy().attr("empty_like")(x, py::arg("subok") = false);
     py::array memory = kept().take((bytes + kPage + kGranule - 1) / kGranule * kGranule);
-    char* const start = place(memory, kPage, x, kPage / 2);
+    char* const start = place(memory, kPage, address(x), kPage / 2);
     void (*const die)(void*) = [](void* dead) {
         kept().keep(py::reinterpret_steal<py::array>(static_cast<PyObject*>(dead)));
     };

@@ -2,141 +2,199 @@
 #include <pybind11/critical_section.h>
 
 #include <algorithm>
-#include <cstring>
+#include <cmath>
+#include <deque>
 #include <memory>
 #include <utility>
 #include <vector>
 
-#include "arrays.hpp"
-#include "dispatch.hpp"
+#include "containers.hpp"
+#include "float_mode.hpp"
+#include "rules.hpp"
+#include "shared.hpp"
 #include "step.hpp"
 
 namespace fusedstep {
 namespace {
 
-// A parameter that has a gradient.
-struct Entry {
-    py::object key;
-    py::object number;  // what `parameter` was made of, if the parameter is a number
-    py::array parameter = no_array(), gradient = no_array();
-    py::array state[kMaxStates] = {no_array(), no_array()};
-};
-static_assert(kMaxStates == 2);
+const char* const kFloats = "float32, float64, float16 or bfloat16";
 
+const Rule& rule_of(const char* name) {
+    if (const Rule* rule = find_rule(name)) return *rule;
+    throw py::value_error(std::string("there is no update rule '") + name + "'");
+}
+
+// A rule's names as Python's strings, made once.
+struct Names {
+    std::vector<py::object> states, hyperparameters;
+};
+
+py::object interned(const char* name) {
+    return py::reinterpret_steal<py::object>(PyUnicode_InternFromString(name));
+}
+
+// Called with the GIL, or in a free-threaded interpreter first when the module is imported.
+const Names& names_of(const Rule& rule) {
+    static const auto* const all = [] {
+        auto* made = new std::vector<Names>;  // never destroyed: the interpreter may end first
+        for (const Rule& each : rules()) {
+            Names& names = made->emplace_back();
+            for (const char* state : each.states) names.states.push_back(interned(state));
+            for (const Hyperparameter& own : each.hyperparameters) names.hyperparameters.push_back(interned(own.name));
+        }
+        return made;
+    }();
+    return (*all)[static_cast<std::size_t>(&rule - rules().data())];
+}
+
+// A hyper-parameter as a number; the error of Python's own check if it is out of range.
+double checked_value(const Hyperparameter& hyperparameter, const py::object& value) {
+    if (hyperparameter.limit == Limit::kFlag) {
+        const int truth = PyObject_IsTrue(value.ptr());
+        if (truth < 0) throw py::error_already_set();
+        return truth;
+    }
+    if (PyFloat_CheckExact(value.ptr()) && is_within(hyperparameter.limit, PyFloat_AS_DOUBLE(value.ptr())))
+        return PyFloat_AS_DOUBLE(value.ptr());
+    return py::module_::import("fusedstep._limits").attr("checked")(hyperparameter.name, value).cast<double>();
+}
+
+std::int64_t checked_count(const char* name, const py::object& value) {
+    return py::module_::import("fusedstep._limits").attr("checked_count")(name, value, 1).cast<std::int64_t>();
+}
+
+// What an update gets besides the arrays.
+struct Settings {
+    Values values;
+    std::vector<std::pair<int, py::object>> own_values;  // hyper-parameters given for each array
+    std::int64_t t = 0;                                  // of all arrays, if it is not 0
+    py::object counts;                                   // t of each array, or the steps that each has had
+};
+
+// One call: its arrays are taken and checked when it is made.
 class Update {
   public:
-    Update(const UpdateRule& rule, py::object params, py::object grads, const py::dict& attributes, py::tuple letters)
+    // optimizer: None, or whose `state` gets what it lacks, and whose counts are moved.
+    Update(const Rule& rule, const py::object& params, const py::object& grads, const py::object& state,
+           Settings settings, const py::object& optimizer)
         : rule_(rule),
-          params_(std::move(params)),
-          grads_(std::move(grads)),
-          attributes_(attributes),
-          state_(attributes["state"]),
-          letters_(std::move(letters)) {
-        collect();
-        for (Entry& entry : entries_) check(entry);
-        items_.reserve(entries_.size());
-        spans_.reserve(entries_.size() * (2 + rule_.states));
-        for (const Entry& entry : entries_) plan(entry);
-        in_order_ = any_meet(spans_);
+          names_(names_of(rule)),
+          params_(params),
+          grads_(grads),
+          state_(state),
+          optimizer_(optimizer),
+          settings_(std::move(settings)) {
+        const Pairs pairs(params_, grads_, shared_[kParameter]);
+        single_ = pairs.is_single;
+        step_.reserve(pairs.list.size());
+        owners_.reserve(pairs.list.size() * (2 + rule_.states.size()));
+        for (const Pair& pair : pairs.list)
+            if (!pair.gradient.is_none()) add(pair);
+        step_.plan();
     }
 
-    // From here on nothing can fail but memory. The count of updates is moved here, not in Python, where an interrupt
-    // could come between the step and the count.
-    void run(bool l2, const double* coefficients) {
-        const py::object count = py::object(attributes_["iterations"]) + py::int_(1);
+    // From here on nothing can fail but memory. Counts are moved here, not in Python, where an interrupt could come
+    // between the step and the count.
+    void run() {
+        py::object iterations;
+        if (!optimizer_.is_none()) iterations = py::object(optimizer_.attr("iterations")) + py::int_(1);
         for (const auto& [key, arrays] : new_state_) state_[key] = arrays;
-        {
-            const py::gil_scoped_release released;
-            update(rule_, l2, coefficients, items_, in_order_);
-        }
-        attributes_["iterations"] = count;
-        for (const Entry& entry : entries_)
-            if (entry.number) params_[entry.key] = updated_number(entry);
+        if (step_.is_sequential() && !converted_.empty())
+            run_in_turn();
+        else
+            run_all();
+        if (optimizer_.is_none()) return rebind();
+        for (const auto& [key, t] : new_counts_) settings_.counts[key] = t;
+        static PyObject* const name = PyUnicode_InternFromString("iterations");
+        if (PyObject_GenericSetAttr(optimizer_.ptr(), name, iterations.ptr()) != 0) throw py::error_already_set();
+        rebind();
     }
 
   private:
-    void collect() {
-        if (py::isinstance<py::array>(params_)) {
-            single_ = true;
-            add(py::int_(0), params_, grads_);
-        } else if (py::isinstance<py::dict>(params_)) {
-            collect_from_dict();
-        } else if (is_list(params_)) {
-            collect_from_list();
-        } else if (const py::array parameter = shared_array({"params"}, params_)) {
-            single_ = true;
-            add(py::int_(0), parameter, grads_);
-        } else {
-            throw py::type_error("params is a " + type_name(params_) +
-                                 ", expected a dict, list or tuple of arrays, or one array");
-        }
+    struct Number {
+        py::object key, given;
+        py::array array = no_array();
+    };
+
+    // A gradient of a type that only NumPy can read, in a buffer of the type that is computed in.
+    struct Converted {
+        std::size_t number;
+        py::object from;
+        py::array to = no_array();
+    };
+
+    void run_all() {
+        const py::gil_scoped_release released;
+        step_.run();
     }
 
-    void collect_from_dict() {
-        if (!py::isinstance<py::dict>(grads_))
-            throw py::type_error("params is a " + type_name(params_) + ", grads is a " + type_name(grads_));
-        std::vector<std::pair<py::object, py::object>> pairs;  // because a key's __eq__ could change the dict
-        if (PyDict_CheckExact(params_.ptr())) {
-            const py::scoped_critical_section locked(params_);
-            for (const auto& [key, value] : py::reinterpret_borrow<py::dict>(params_))
-                pairs.emplace_back(py::reinterpret_borrow<py::object>(key), py::reinterpret_borrow<py::object>(value));
-        } else {  // an OrderedDict has an order of its own
-            for (const py::handle item : params_.attr("items")()) {
-                const auto pair = py::reinterpret_borrow<py::sequence>(item);
-                pairs.emplace_back(pair[0], pair[1]);
+    // A gradient may be in the memory of a parameter that is updated before its own.
+    void run_in_turn() {
+        auto next = converted_.begin();
+        for (std::size_t i = 0; i < added_; ++i) {
+            if (next != converted_.end() && next->number == i) {
+                const FloatMode mode;
+                numpy().attr("copyto")(next->to, next->from, "same_kind");
+                ++next;
             }
-        }
-        entries_.reserve(pairs.size());
-        for (const auto& [key, value] : pairs) {
-            const py::object gradient = find(grads_, key);
-            if (!gradient) throw py::key_error("grads lacks " + text(py::repr(key)) + ", which params has");
-            add(key, value, gradient);
+            const py::gil_scoped_release released;
+            step_.run_one(i);
         }
     }
 
-    void collect_from_list() {
-        if (!is_list(grads_))
-            throw py::type_error("params is a " + type_name(params_) + ", grads is a " + type_name(grads_));
-        const py::tuple values(params_), gradients(grads_);  // what is asked for its memory could change a list
-        if (gradients.size() < values.size())
-            throw py::key_error("grads has length " + std::to_string(gradients.size()) + ", params has " +
-                                std::to_string(values.size()));
-        entries_.reserve(values.size());
-        for (std::size_t i = 0; i < values.size(); ++i) add(py::int_(i), values[i], gradients[i]);
-    }
-
-    static bool is_list(py::handle object) {
-        return py::isinstance<py::list>(object) || py::isinstance<py::tuple>(object);
-    }
-
-    // The value of a key, or a null object.
-    static py::object find(const py::object& dict, const py::object& key) {
-#if PY_VERSION_HEX >= 0x030D0000
-        PyObject* found = nullptr;  // not borrowed: without a GIL another thread could free it at once
-        PyDict_GetItemRef(dict.ptr(), key.ptr(), &found);
-        const auto value = py::reinterpret_steal<py::object>(found);
-#else
-        const auto value = py::reinterpret_borrow<py::object>(PyDict_GetItemWithError(dict.ptr(), key.ptr()));
-#endif
-        if (!value && PyErr_Occurred()) throw py::error_already_set();
-        return value;
-    }
-
-    void add(py::object key, const py::object& parameter, const py::object& gradient) {
-        if (gradient.is_none()) return;
-        Entry entry;
-        entry.key = std::move(key);
-        entry.parameter = shared_array(name("params", entry), parameter);
-        if (!entry.parameter) {
-            entry.parameter = array_of_number(name("params", entry), parameter);
-            if (py::isinstance<py::tuple>(params_))
-                throw py::type_error(name("params", entry).text() + " is a " + type_name(parameter) +
-                                     ", which can't be replaced in a tuple");
-            entry.number = parameter;
+    void rebind() {
+        for (const Number& number : numbers_) {
+            const py::object value = number.array[py::tuple()];
+            params_[number.key] =
+                PyFloat_CheckExact(number.given.ptr()) ? py::object(py::float_(value.cast<double>())) : value;
         }
-        entry.gradient = shared_array(name("grads", entry), gradient);
-        if (!entry.gradient) entry.gradient = array_of_number(name("grads", entry), gradient);
-        entries_.push_back(std::move(entry));
+    }
+
+    Name name(const char* container, py::handle key) const { return {container, single_ ? py::handle() : key}; }
+
+    Name state_name(py::handle key, int i) const { return {"state", key, py::handle(names_.states[i])}; }
+
+    void add(const Pair& pair) {
+        const Name parameter_name = name("params", pair.key), gradient_name = name("grads", pair.key);
+        Shared& parameter = shared_[kParameter];
+        Shared& gradient = shared_[kGradient];
+        // A single object has been taken already, to see that it is no container.
+        if (!single_ && !parameter.take(parameter_name, pair.parameter)) take_number(parameter_name, pair);
+        if (!gradient.take(gradient_name, pair.gradient)) {
+            py::array array = array_of_number(gradient_name, pair.gradient);
+            const int storage = storage_of(array);
+            gradient.take_array(std::move(array), storage);
+        }
+        check_parameter(parameter_name, parameter);
+        if (!same_shape(gradient.view, parameter.view))
+            throw py::value_error(gradient_name.text() + " has shape " + gradient.shape() + ", " +
+                                  parameter_name.text() + " has " + parameter.shape());
+        if (gradient.view.storage == kNoStorage) convert(gradient_name, gradient, parameter.view);
+        const bool fresh = take_state(pair, parameter_name, parameter);
+
+        for (int i = 0; i < 2 + static_cast<int>(rule_.states.size()); ++i) {
+            views_[i] = shared_[i].view;
+            owners_.push_back(shared_[i].owner);
+        }
+        try {
+            step_.add(program(pair, arithmetic_of(parameter.view.storage), count_step(pair, fresh)), views_);
+        } catch (const OperandsOverlap& overlap) {
+            const auto shown = [&](int operand) {
+                return operand == kParameter ? parameter_name.text() : state_name(pair.key, operand - kState).text();
+            };
+            throw py::value_error(shown(overlap.second) + " shares memory with " + shown(overlap.first));
+        }
+        ++added_;
+    }
+
+    void take_number(const Name& parameter_name, const Pair& pair) {
+        py::array array = array_of_number(parameter_name, pair.parameter);
+        if (py::isinstance<py::tuple>(params_))
+            throw py::type_error(parameter_name.text() + " is a " + type_name(pair.parameter) +
+                                 ", which can't be replaced in a tuple");
+        numbers_.push_back({pair.key, pair.parameter, array});
+        const int storage = storage_of(array);
+        shared_[kParameter].take_array(std::move(array), storage);
     }
 
     // A new array without dimensions.
@@ -147,155 +205,215 @@ class Update {
         return numpy().attr("array")(value);
     }
 
-    static py::object updated_number(const Entry& entry) {
-        const py::object value = entry.parameter[py::tuple()];
-        return PyFloat_CheckExact(entry.number.ptr()) ? py::object(py::float_(value.cast<double>())) : value;
+    static void check_parameter(const Name& name, const Shared& parameter) {
+        if (parameter.view.storage == kNoStorage)
+            throw py::type_error(name.text() + " has dtype " + parameter.dtype() + ", expected " + kFloats);
+        require_written(name, parameter);
     }
 
-    Name name(const char* container, const Entry& entry) const {
-        return {container, single_ ? py::handle() : py::handle(entry.key)};
+    static void require_written(const Name& name, const Shared& array) {
+        if (!array.writeable) throw py::value_error(name.text() + " is read-only");
+        if (!is_contiguous(array.view) && overlaps_itself(array.view))
+            throw py::value_error(name.text() + " has elements that share memory: shape " + array.shape() +
+                                  ", strides " + text(array.owner.attr("strides")));
     }
 
-    Name state_name(const Entry& entry, int i) const {
-        return {"state", entry.key, PyTuple_GET_ITEM(letters_.ptr(), i)};
+    void convert(const Name& name, Shared& gradient, const View& parameter) {
+        const auto from = py::reinterpret_borrow<py::array>(gradient.owner);
+        if (from.dtype().kind() != 'f')
+            throw py::type_error(name.text() + " has dtype " + gradient.dtype() + ", expected a floating-point type");
+        step_.add_read(span_of(gradient.view, from.itemsize(), false));
+        const char* const type = arithmetic_of(parameter.storage) == kFloat64 ? "f8" : "f4";
+        const FloatMode mode;
+        py::array to = from.attr("astype")(type);
+        converted_.push_back({added_, from, to});
+        gradient.take_array(std::move(to), arithmetic_of(parameter.storage));
     }
 
-    void check(Entry& entry) {
-        const Name parameter_name = name("params", entry), gradient_name = name("grads", entry);
-        require_native(parameter_name, entry.parameter);
-        require_writeable(parameter_name, entry.parameter);
-        require_distinct_elements(parameter_name, entry.parameter);
-        require_same_shape(gradient_name, entry.gradient, parameter_name, entry.parameter);
-        if (stored_type(entry.gradient) == kNotNative) {
-            if (entry.gradient.dtype().kind() != 'f')
-                throw py::type_error(gradient_name.text() + " has dtype " + text(entry.gradient.dtype()) +
-                                     ", expected a floating-point type");
-            entry.gradient = entry.gradient.attr("astype")(entry.parameter.dtype());  // of another library
+    // Whether the state is new.
+    bool take_state(const Pair& pair, const Name& parameter_name, const Shared& parameter) {
+        const int states = static_cast<int>(rule_.states.size());
+        if (states == 0) return false;
+        const py::object arrays = state_of(pair);
+        if (!arrays) {
+            py::dict made;
+            for (int i = 0; i < states; ++i) {
+                Shared& own = shared_[kState + i];
+                own.take_array(zeros_beside(parameter.view, i), arithmetic_of(parameter.view.storage));
+                made[names_.states[i]] = own.owner;
+            }
+            new_state_.emplace_back(pair.key, std::move(made));
+            return true;
         }
-        if (rule_.states == 0) return;
-        if (const py::object arrays = find(state_, entry.key))
-            check_state(entry, arrays);
-        else
-            make_state(entry);
-    }
-
-    void make_state(Entry& entry) {
-        py::dict arrays;
-        for (int i = 0; i < rule_.states; ++i) {
-            entry.state[i] = zeros_beside(entry.parameter, i);
-            arrays[letters_[i]] = entry.state[i];
-        }
-        new_state_.emplace_back(entry.key, std::move(arrays));
-    }
-
-    void check_state(Entry& entry, const py::object& arrays) const {
-        const Name parameter_name = name("params", entry);
-        if (!py::isinstance<py::dict>(arrays))
-            throw py::type_error(Name{"state", entry.key}.text() + " is a " + type_name(arrays) + ", expected a dict");
-        for (int i = 0; i < rule_.states; ++i) {
-            const py::object value = find(arrays, py::object(letters_[i]));
-            const Name own_name = state_name(entry, i);
+        const bool ordered = is_list(arrays);
+        if (!ordered && !py::isinstance<py::dict>(arrays))
+            throw py::type_error(name("state", pair.key).text() + " is a " + type_name(arrays) + ", expected a dict");
+        if (ordered && py::len(arrays) != static_cast<std::size_t>(states))
+            throw py::value_error(name("state", pair.key).text() + " has length " + std::to_string(py::len(arrays)) +
+                                  ", the rule has " + std::to_string(states) + " states");
+        for (int i = 0; i < states; ++i) {
+            const Name own_name = state_name(pair.key, i);
+            const py::object value = ordered ? py::object(arrays[py::int_(i)]) : find_in_dict(arrays, names_.states[i]);
             if (!value) throw py::value_error(own_name.text() + " is missing");
-            if (!py::isinstance<py::array>(value))
-                throw py::type_error(own_name.text() + " is a " + type_name(value) + ", expected an array");
-            entry.state[i] = value;
-            require_same_shape(own_name, entry.state[i], parameter_name, entry.parameter);
-            require_same_type(own_name, entry.state[i], parameter_name, entry.parameter);
-            require_writeable(own_name, entry.state[i]);
-            require_distinct_elements(own_name, entry.state[i]);
+            check_state(own_name, shared_[kState + i], value, parameter_name, parameter);
         }
+        return false;
     }
 
-    void plan(const Entry& entry) {
-        if (entry.parameter.size() == 0) return;
-        const int count = 2 + rule_.states, type = native_type(entry.parameter);
-        const py::array* arrays[2 + kMaxStates] = {&entry.parameter, &entry.gradient};
-        for (int i = 0; i < rule_.states; ++i) arrays[kState + i] = &entry.state[i];
+    // The state of a parameter; null if it is to be made.
+    py::object state_of(const Pair& pair) const {
+        if (!optimizer_.is_none()) return find_in_dict(state_, pair.key);
+        const py::object found = single_ ? state_ : element_of("state", state_, pair);
+        if (!found) throw py::key_error("state lacks " + text(py::repr(pair.key)) + ", which params has");
+        return found;
+    }
 
-        Span spans[2 + kMaxStates];
-        if (std::all_of(arrays, arrays + count,
-                        [=](const py::array* a) { return is_plain(*a) && native_type(*a) == type; })) {
-            UpdateItem item{entry.parameter.size(), type, {}, {}};
-            for (int i = 0; i < count; ++i) {
-                char* const data = address(*arrays[i]);
-                item.arrays[i] = {data, type, {}};
-                spans[i] = {data, data + arrays[i]->nbytes(), i != kGradient};
-            }
-            items_.push_back(std::move(item));
-        } else {
-            std::vector<View> views;
-            for (int i = 0; i < count; ++i) {
-                views.push_back(view_of(*arrays[i]));
-                spans[i] = span_of(views.back(), i != kGradient);
-            }
-            items_.push_back(update_item(views));
+    void check_state(const Name& own_name, Shared& own, const py::object& value, const Name& parameter_name,
+                     const Shared& parameter) const {
+        const bool any = optimizer_.is_none();  // a tensor too
+        if ((!any && !py::isinstance<py::array>(value)) || !own.take(own_name, value))
+            throw py::type_error(own_name.text() + " is a " + type_name(value) + ", expected an array");
+        if (!same_shape(own.view, parameter.view))
+            throw py::value_error(own_name.text() + " has shape " + own.shape() + ", " + parameter_name.text() +
+                                  " has " + parameter.shape());
+        if (own.view.storage != arithmetic_of(parameter.view.storage))
+            throw py::value_error(own_name.text() + " has dtype " + own.dtype() + ", " + parameter_name.text() +
+                                  " has " + parameter.dtype());
+        require_written(own_name, own);
+    }
+
+    // The number of the parameter's step, from 1; a fresh one makes its first.
+    std::int64_t count_step(const Pair& pair, bool fresh) {
+        if (!rule_.counts_steps) return 1;
+        if (settings_.t != 0) return settings_.t;
+        if (optimizer_.is_none()) {
+            const py::object t = element_of("t", settings_.counts, pair);
+            if (!t) throw py::key_error("t lacks " + text(py::repr(pair.key)) + ", which params has");
+            return checked_count("t", t);
         }
-        spans_.insert(spans_.end(), spans, spans + count);
-        check_spans(entry, spans, arrays, count);
-    }
-
-    // Copies a gradient that what is written here would change on the way; nothing else of an item may overlap.
-    void check_spans(const Entry& entry, const Span* spans, const py::array* const* arrays, int count) {
-        for (int i = 0; i < count; ++i) {
-            for (int j = 0; j < i; ++j) {
-                if (!spans[i].meets(spans[j])) continue;
-                if (i == kGradient || j == kGradient) {
-                    copy_gradient(items_.back());
-                } else if (numpy().attr("shares_memory")(*arrays[i], *arrays[j]).cast<bool>()) {
-                    const Name other = j == kParameter ? name("params", entry) : state_name(entry, j - kState);
-                    throw py::value_error(state_name(entry, i - kState).text() + " shares memory with " + other.text());
-                }
-            }
+        std::int64_t t = 1;
+        if (!fresh) {
+            const py::object had = find_in_dict(settings_.counts, pair.key);
+            // State that was put there by hand has made the optimizer's steps.
+            t += (had ? had : py::object(optimizer_.attr("iterations"))).cast<std::int64_t>();
         }
+        new_counts_.emplace_back(pair.key, py::int_(t));
+        return t;
     }
 
-    void copy_gradient(UpdateItem& item) {
-        if (item.gradient_copy) return;
-        const auto bytes =
-            static_cast<std::size_t>(item.size) * (item.type == kFloat32 ? sizeof(float) : sizeof(double));
-        copies_.emplace_back(new char[bytes]);
-        item.gradient_copy = copies_.back().get();
+    const Program& program(const Pair& pair, int arithmetic, std::int64_t t) {
+        for (const auto& [index, source] : settings_.own_values) {
+            const py::object value =
+                element_of(rule_.hyperparameters[static_cast<std::size_t>(index)].name, source, pair);
+            const Hyperparameter& hyperparameter = rule_.hyperparameters[static_cast<std::size_t>(index)];
+            if (!value)
+                throw py::key_error(std::string(hyperparameter.name) + " lacks " + text(py::repr(pair.key)) +
+                                    ", which params has");
+            settings_.values[index] = checked_value(hyperparameter, value);
+        }
+        const bool same = !programs_.empty() && programs_.back().arithmetic == arithmetic && programs_.back().t == t &&
+                          std::equal(programs_.back().values, programs_.back().values + rule_.hyperparameters.size(),
+                                     settings_.values);
+        if (!same) {
+            programs_.emplace_back();
+            build(rule_, arithmetic, settings_.values, t, programs_.back());
+        }
+        return programs_.back();
     }
 
-    const UpdateRule& rule_;
-    const py::object params_, grads_;
-    py::dict attributes_, state_;
-    const py::tuple letters_;
-    bool single_ = false, in_order_ = false;
-    std::vector<Entry> entries_;
+    const Rule& rule_;
+    const Names& names_;
+    const py::object params_, grads_, state_, optimizer_;
+    Settings settings_;
+    bool single_ = false;
+    Shared shared_[2 + kMaxStates];  // of the parameter at hand
+    View views_[2 + kMaxStates];
+    Step step_;
+    std::size_t added_ = 0;
+    std::deque<Program> programs_;  // where they are, they stay
+    std::vector<py::object> owners_;
+    std::vector<Number> numbers_;
+    std::vector<Converted> converted_;
     std::vector<std::pair<py::object, py::dict>> new_state_;
-    std::vector<UpdateItem> items_;
-    std::vector<Span> spans_;
-    std::vector<std::unique_ptr<char[]>> copies_;
+    std::vector<std::pair<py::object, py::object>> new_counts_;
 };
 
-const UpdateRule& find_rule(const char* name) {
-    const KernelTable& kernels = table();
-    for (int i = 0; i < kernels.rule_count; ++i)
-        if (std::strcmp(kernels.rules[i].name, name) == 0) return kernels.rules[i];
-    throw py::value_error(std::string("there is no update rule '") + name + "'");
+// One step of an optimizer, whose hyper-parameters are its attributes. t: the number of the step, or None, if each
+// parameter counts its own in `steps`.
+void update(const py::object& optimizer, const char* rule_name, double lr, const py::object& params,
+            const py::object& grads, const py::object& t) {
+    const Rule& rule = rule_of(rule_name);
+    const Names& names = names_of(rule);
+    Settings settings;
+    for (std::size_t i = 0; i < rule.hyperparameters.size(); ++i) {
+        if (i == kLearningRate)
+            settings.values[i] = lr;
+        else if (i == kScale)
+            settings.values[i] = 1;
+        else
+            settings.values[i] = checked_value(rule.hyperparameters[i], optimizer.attr(names.hyperparameters[i]));
+    }
+    const py::object state = optimizer.attr("state");
+    if (!py::isinstance<py::dict>(state)) throw py::type_error("state is a " + type_name(state) + ", expected a dict");
+    if (rule.counts_steps && t.is_none()) {
+        settings.counts = optimizer.attr("steps");
+        if (!py::isinstance<py::dict>(settings.counts))
+            throw py::type_error("steps is a " + type_name(settings.counts) + ", expected a dict");
+    } else if (rule.counts_steps) {
+        settings.t = t.cast<std::int64_t>();
+    }
+    Update(rule, params, grads, state, std::move(settings), optimizer).run();
 }
 
-// attributes: of the optimizer; "state" and "iterations" are looked up and moved.
-void update_all(const char* rule_name, const py::tuple& coefficients, double weight_decay, const py::object& params,
-                const py::object& grads, const py::dict& attributes, const py::tuple& letters) {
-    const UpdateRule& rule = find_rule(rule_name);
-    if (coefficients.size() != static_cast<std::size_t>(rule.coefficients) ||
-        letters.size() != static_cast<std::size_t>(rule.states))
-        throw py::value_error(std::string("'") + rule_name + "' takes " + std::to_string(rule.coefficients) +
-                              " coefficients and " + std::to_string(rule.states) + " states, not " +
-                              std::to_string(coefficients.size()) + " and " + std::to_string(letters.size()));
-    double values[kMaxCoefficients];
-    for (std::size_t i = 0; i < coefficients.size(); ++i) values[i] = coefficients[i].cast<double>();
-    values[coefficients.size()] = weight_decay;
-    Update(rule, params, grads, attributes, letters).run(weight_decay != 0, values);
+// One step of a rule, with everything from the caller.
+void step(const char* rule_name, const py::object& params, const py::object& grads, const py::object& state,
+          const py::object& t, const py::dict& hyperparameters) {
+    const Rule& rule = rule_of(rule_name);
+    Settings settings;
+    for (std::size_t i = 0; i < rule.hyperparameters.size(); ++i) settings.values[i] = rule.hyperparameters[i].fallback;
+    for (const auto& [key, value] : hyperparameters) {
+        const int index = rule.index_of(key.cast<std::string>());
+        if (index < 0)
+            throw py::type_error(std::string("'") + rule_name + "' has no hyper-parameter " + text(py::repr(key)));
+        const auto given = py::reinterpret_borrow<py::object>(value);
+        if (py::isinstance<py::dict>(given) || is_list(given))
+            settings.own_values.emplace_back(index, given);
+        else
+            settings.values[index] = checked_value(rule.hyperparameters[static_cast<std::size_t>(index)], given);
+    }
+    if (py::isinstance<py::dict>(t) || is_list(t))
+        settings.counts = t;
+    else
+        settings.t = checked_count("t", t);
+    Update(rule, params, grads, state, std::move(settings), py::none()).run();
+}
+
+py::dict rule_table() {
+    py::dict table;
+    for (const Rule& rule : rules()) {
+        py::dict hyperparameters;
+        for (const Hyperparameter& own : rule.hyperparameters) {
+            constexpr const char* limits[] = {"not negative", "up to one", "below one", "flag"};
+            const bool flag = own.limit == Limit::kFlag;
+            hyperparameters[own.name] =
+                py::make_tuple(flag ? py::object(py::bool_(own.fallback != 0)) : py::object(py::float_(own.fallback)),
+                               limits[static_cast<int>(own.limit)]);
+        }
+        const Names& names = names_of(rule);
+        py::tuple states(names.states.size());
+        for (std::size_t i = 0; i < names.states.size(); ++i) states[i] = names.states[i];
+        table[rule.name] = py::make_tuple(states, hyperparameters, rule.counts_steps);
+    }
+    return table;
 }
 
 }  // namespace
 
 void bind_update(py::module_& module) {
-    module.def("update", &update_all, py::arg("rule"), py::arg("coefficients"), py::arg("weight_decay"),
-               py::arg("params"), py::arg("grads"), py::arg("attributes"), py::arg("letters"));
+    using namespace pybind11::literals;
+    module.def("update", &update, "optimizer"_a, "rule"_a, "lr"_a, "params"_a, "grads"_a, "t"_a);
+    module.def("step", &step, "rule"_a, "params"_a, "grads"_a, "state"_a, "t"_a, "hyperparameters"_a);
+    module.attr("rules") = rule_table();
 }
 
 }  // namespace fusedstep

@@ -15,7 +15,19 @@ from fusedstep.config import (
     use_isa,
 )
 from fusedstep.dropout import Dropout, dropout
-from fusedstep.optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSProp, RMSprop
+from fusedstep.optimizers import (
+    SGD,
+    AdaGrad,
+    Adam,
+    AdamW,
+    Momentum,
+    Nesterov,
+    Optimizer,
+    RMSProp,
+    RMSprop,
+    rules,
+    step,
+)
 from fusedstep.state_files import load_state, save_state
 
 __all__ = [
@@ -42,11 +54,13 @@ __all__ = [
     "isas",
     "load_state",
     "reference",
+    "rules",
     "save_state",
     "schedules",
     "set_buffer_cache",
     "set_flush_subnormals",
     "set_num_threads",
     "show_config",
+    "step",
     "use_isa",
 ]

@@ -4,15 +4,19 @@ import math
 import operator
 from typing import Any
 
-# The largest value of each, and whether that is allowed. The smallest is 0.
-LIMITS = {
-    "lr": (math.inf, False),
-    "momentum": (1.0, True),
-    "decay_rate": (1.0, False),
-    "beta1": (1.0, False),
-    "beta2": (1.0, False),
-    "eps": (math.inf, False),
-    "weight_decay": (math.inf, False),
+from fusedstep import _native
+
+# The largest value of a kind, and whether that is allowed. The smallest is 0.
+_KINDS = {"not negative": (math.inf, False), "up to one": (1.0, True), "below one": (1.0, False)}
+
+# Of the rules' hyper-parameters, by name; flags have none.
+RULE_LIMITS = {
+    name: _KINDS[kind]
+    for _, hyperparameters, _ in _native.rules.values()
+    for name, (_, kind) in hyperparameters.items()
+    if kind in _KINDS
+}
+LIMITS = RULE_LIMITS | {
     "decay": (1.0, True),
     "rate": (1.0, False),
     "gain": (math.inf, False),

@@ -7,15 +7,11 @@ version: str
 compiler: str
 c_api: object
 
-def update(
-    rule: str,
-    coefficients: tuple[float, ...],
-    weight_decay: float,
-    params: Any,
-    grads: Any,
-    attributes: dict[str, Any],
-    letters: tuple[str, ...],
-) -> None: ...
+# By name: the states' names, default and kind of limit of each hyper-parameter, whether the number of the step is used.
+rules: dict[str, tuple[tuple[str, ...], dict[str, tuple[float, str]], bool]]
+
+def update(optimizer: Any, rule: str, lr: float, params: Any, grads: Any, t: int | None) -> None: ...
+def step(rule: str, params: Any, grads: Any, state: Any, t: Any, hyperparameters: dict[str, Any]) -> None: ...
 def batch_norm(
     x: Any,
     gamma: Any,

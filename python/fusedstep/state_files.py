@@ -14,7 +14,7 @@ import numpy as np
 from fusedstep._native import version
 from fusedstep.optimizers import Optimizer
 
-_FORMAT, _VERSION = "fusedstep optimizer state", 1
+_FORMAT, _VERSION = "fusedstep optimizer state", 2
 _ABOUT = "about"
 # What reading a file raises that isn't as it was written.
 _DAMAGE = (ValueError, KeyError, IndexError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
@@ -40,7 +40,7 @@ def save_state(path: str | os.PathLike[str], optimizer: Optimizer) -> None:
         OSError: The file can't be written. An old one is then as it was.
     """
     state_dict = optimizer.state_dict()
-    (name,) = set(state_dict) - {"iterations", "state"}
+    (name,) = set(state_dict) - {"iterations", "state", "steps"}
     keys = [_checked_key(key) for key in state_dict["state"]]
     about = {
         "format": _FORMAT,
@@ -50,6 +50,7 @@ def save_state(path: str | os.PathLike[str], optimizer: Optimizer) -> None:
         "hyperparameters": state_dict[name],
         "iterations": state_dict["iterations"],
         "keys": keys,
+        "steps": list(state_dict["steps"].values()) if "steps" in state_dict else None,
     }
     entries = {
         f"{i}.{letter}": array
@@ -105,7 +106,10 @@ def _read(file: BinaryIO) -> dict[str, Any]:
     for entry in set(arrays.files) - {_ABOUT}:
         i, _, letter = entry.partition(".")
         state[keys[int(i)]][letter] = arrays[entry]
-    return {"iterations": about["iterations"], about["optimizer"]: about["hyperparameters"], "state": state}
+    state_dict = {"iterations": about["iterations"], about["optimizer"]: about["hyperparameters"], "state": state}
+    if (steps := about.get("steps")) is not None:
+        state_dict["steps"] = dict(zip(keys, steps, strict=True))
+    return state_dict
 
 
 def _checked_key(key: Any) -> str | int:

@@ -280,9 +280,8 @@ template <class T> void print_updates(const Row& row, bool l2) {
               [&](Hash& hash) { hash_update<T>(hash, program, {arrays}, kPlain); });
     print(name + "all sizes at once", [&](Hash& hash) { hash_update(hash, program, all, kPlain); });
     for (const Placement& placement : kPlacements)
-        print(name + placement.name, [&](Hash& hash) {
-            hash_update<T>(hash, program, {all[7], all[8], random_arrays<T>(40000)}, placement);
-        });
+        print(name + placement.name,
+              [&](Hash& hash) { hash_update<T>(hash, program, {all[7], all[8], random_arrays<T>(40000)}, placement); });
     for (const bool flush : {true, false}) {
         flush_subnormals = flush;
         print(name + (flush ? "special values, flushed" : "special values"),

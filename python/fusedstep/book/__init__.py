@@ -14,8 +14,7 @@ be dicts, as in the first volume, or lists, as in the second.
 runs a script of the book as it is, with these classes in place of the book's.
 """
 
-import math
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -150,8 +149,10 @@ class Adam(_Dialect, optimizers.Adam):
         lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t)
         w = w - lr_t m / (sqrt(v) + 1e-7)
 
-    m and v are those of `fusedstep.Adam`.
+    m and v are those of `fusedstep.Adam`, and t counts the optimizer's updates, whichever parameters they had.
     """
+
+    eps_corrected: ClassVar[bool] = False
 
     m: Any = _state("m")
     v: Any = _state("v")
@@ -164,10 +165,8 @@ class Adam(_Dialect, optimizers.Adam):
         """The number of updates made."""
         return self.iterations
 
-    def _coefficients(self, lr: float) -> tuple[float, ...]:
-        t = self.iterations + 1
-        step = lr * math.sqrt(1.0 - self.beta2**t) / (1.0 - self.beta1**t)
-        return (step, 1 - self.beta1, 1 - self.beta2, 0.0, self.eps)
+    def _step_of_all(self) -> int:
+        return self.iterations + 1
 
 
 def _per_position(values: Any, width: int) -> Any:

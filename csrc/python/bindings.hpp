@@ -1,4 +1,4 @@
-// What the bindings share: arrays as they come from Python, and what can be wrong with them. Only bind*.cpp see Python.
+// What the bindings share: names and texts for errors, NumPy arrays and what can be wrong with them.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -7,8 +7,7 @@
 #include <initializer_list>
 #include <string>
 
-#include "table.hpp"
-#include "views.hpp"
+#include "arrays.hpp"
 
 namespace fusedstep {
 
@@ -29,33 +28,37 @@ struct Name {
     std::string text() const;
 };
 
-constexpr int kNotNative = -1;
+// How the elements are stored, or kNoStorage.
+int storage_of(const py::array& a);
 
-// How the elements are stored (strided.hpp), or kNotNative for what is none of these.
-int stored_type(const py::array& a);
-
-// kFloat32, kFloat64 or kNotNative.
+// The same for what batch normalisation and dropout take: kFloat32, kFloat64 or kNoStorage.
 int native_type(const py::array& a);
 
 // Row-major, without gaps, aligned.
-bool is_plain(const py::array& a);
+bool is_c_contiguous(const py::array& a);
 
 char* address(const py::array& a);
-View view_of(const py::array& a);
+
+inline View view_of(const py::array& a, int storage) {
+    return {address(a), storage, static_cast<int>(a.ndim()), a.shape(), a.strides()};
+}
+
+inline View view_of(const py::array& a) {
+    return view_of(a, storage_of(a));
+}
 
 std::string text(py::handle object);
 std::string type_name(py::handle object);
 py::module_ numpy();
 
-// Zeros with the shape and type of a parameter, for its state of that number.
-py::array zeros_beside(const py::array& parameter, int state);
+// Zeros with the shape of a parameter and its order in memory, for its state of that number.
+py::array zeros_beside(const View& parameter, int state);
 
 // An uninitialised array with its elements where x has them, which has no gaps.
 py::array result_like(const py::array& x);
 
 void require_native(const Name& name, const py::array& a);
 void require_writeable(const Name& name, const py::array& a);
-void require_distinct_elements(const Name& name, const py::array& a);
 void require_same_shape(const Name& name, const py::array& a, const Name& other_name, const py::array& other);
 void require_same_type(const Name& name, const py::array& a, const Name& other_name, const py::array& other);
 
@@ -77,8 +80,8 @@ py::array as_native(const Name& name, const py::object& given);
 // Whether an array has the type of x, and its elements where x, of the same shape, has them.
 bool same_order(const py::array& x, const py::array& other);
 
-// Where a result goes: to the array the caller gave if its elements lie as those of x, which has no gaps, and it
-// doesn't lie across what is read; else there by a copy.
+// Where a result is made: in the array the caller gave if it has its elements in the order of x, which has no gaps, and
+// overlaps nothing that is read; else in a new one, which is then copied there.
 class Output {
   public:
     Output(const py::array& x, const py::object& given, std::initializer_list<const py::array*> read);

@@ -1,0 +1,35 @@
+// An object from Python as a view of its memory, taken once.
+#pragma once
+
+#include "bindings.hpp"
+
+namespace fusedstep {
+
+// What was given, or the NumPy array of its memory, and a view of it that is good as long as `owner` is kept and isn't
+// resized.
+class Shared {
+  public:
+    Shared() = default;
+    Shared(const Shared&) = delete;
+    Shared& operator=(const Shared&) = delete;
+
+    py::object owner;
+    View view;  // its storage is kNoStorage for elements that kernels can't read
+    bool writeable;
+
+    // False if the object doesn't share memory; TypeError if its memory can't be used from here.
+    bool take(const Name& name, const py::object& given);
+
+    void take_array(py::array array, int storage);
+
+    // For error messages.
+    std::string dtype() const;
+    std::string shape() const;
+
+  private:
+    bool take_tensor(const py::object& given);
+
+    Extent extents_[2 * kMaxDimensions];  // of a tensor, whose strides are not in bytes
+};
+
+}  // namespace fusedstep

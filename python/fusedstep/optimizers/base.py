@@ -1,0 +1,177 @@
+"""What all optimizers share: hyper-parameters, state, counts. Rules and arithmetic are in the extension module."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusedstep import _native
+from fusedstep._limits import RULE_LIMITS, checked, checked_count
+from fusedstep._types import Grads, Params
+
+LearningRate: TypeAlias = float | Callable[[int], float]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(map(str, names)))
+
+
+class Optimizer:
+    """What all optimizers share; see the subclasses for the rules.
+
+    Attributes:
+        lr: The learning rate: a float, or a schedule, which is a callable that gets the number of updates made so far
+            (0 at the first) and returns a float.
+        weight_decay: L2 weight decay: `g + weight_decay * w` takes the place of `g`. `AdamW` has its own kind.
+        iterations: The number of updates made, which schedules get.
+        state: The state arrays of each parameter by key, and in it by the paper's letters: `state["W1"]["m"]`. In a
+            list or tuple the key is the index; a single array has key 0. SGD's state is empty. A parameter whose entry
+            is removed starts again with zeros, and at step 1.
+        steps: The number of updates that each parameter has had, by key, for rules that correct a bias by it. A
+            parameter that comes late, or was left alone for a while, has fewer than `iterations`.
+
+    The hyper-parameters may be changed between updates. A value out of range raises ValueError where it is set.
+    """
+
+    _rule: str
+
+    lr: LearningRate
+    weight_decay: float
+    decoupled: ClassVar[bool] = False
+
+    def __init__(self, lr: LearningRate, *, weight_decay: float = 0.0) -> None:
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.iterations = 0
+        self.state: dict[Any, dict[str, NDArray[Any]]] = {}
+        self.steps: dict[Any, int] = {}
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        self.__dict__.update({"steps": {}} | attributes)  # pickles of 0.1.0 have no steps
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "iterations":
+            value = checked_count("iterations", value)
+        elif name in RULE_LIMITS and not (name == "lr" and callable(value)):
+            value = checked(name, value)
+        object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._arguments(type(self)))
+        return f"{type(self).__name__}({values})"
+
+    def update(self, params: Params, grads: Grads) -> None:
+        """Makes one step: updates every parameter in place.
+
+        Arguments:
+            params: A dict, list or tuple of arrays of any shape, or one such array, in float32, float64, float16 or
+                bfloat16 (ml_dtypes' arrays, PyTorch's tensors). The narrow types are computed in float32, have float32
+                state, and are rounded to nearest. A float in a dict or list is replaced by its new value. An array
+                that is not contiguous works too, more slowly.
+            grads: The gradients, with the same keys and shapes; keys that params lacks are ignored, and a parameter
+                whose gradient is None is left alone. They may be strided, read-only or of another floating-point type,
+                from which they are converted to the one that is computed in; they are never written.
+
+        An array may be any object that shares memory of the CPU: a NumPy array, a PyTorch tensor, or one with the
+        buffer protocol (memoryview, array.array, ctypes), __array_interface__ or DLPack. Its memory is updated, and
+        the object stays where it is; `state` has NumPy arrays. What could only be copied (a list, an object with
+        nothing but __array__) is refused, as parameter and as gradient. A tensor may require a gradient; autograd
+        doesn't see the update, so it belongs after the backward pass, and as after Tensor.numpy() the tensor can't be
+        resized. By DLPack a parameter needs NumPy 2.2.5 and an exporter that takes copy=False, else it is read-only.
+
+        If two parameters share memory, they are updated one after the other. A gradient that shares memory with its
+        parameter is copied first. The GIL is released.
+
+        Raises:
+            KeyError: grads lacks a key.
+            ValueError: A shape differs between a gradient and its parameter or between a parameter and its state, or a
+                parameter is read-only, or the schedule returned a number out of range.
+            TypeError: Something is not of a floating-point type, or doesn't share memory of the CPU.
+
+        All arguments are checked before anything is written, so after an error nothing has changed.
+        """
+        lr = self.lr
+        if callable(lr):
+            lr = checked("lr", lr(self.iterations), f"lr({self.iterations})")
+        _native.update(self, self._rule, lr, params, grads, self._step_of_all())
+
+    def _step_of_all(self) -> int | None:
+        """The number of the step for all parameters, or None if each counts its own."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """A snapshot as a plain dict of arrays (copies) and numbers.
+
+        The hyper-parameters are in it under the full name of the class; a learning-rate schedule is left out. `steps`
+        is in it for rules that have them.
+        """
+        return {
+            "iterations": self.iterations,
+            self._full_name(): {k: v for k, v in self._hyperparameters().items() if not callable(v)},
+            "state": {key: {k: a.copy() for k, a in arrays.items()} for key, arrays in self.state.items()},
+        } | ({"steps": {key: self._steps_of(key) for key in self.state}} if self._counts_steps else {})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over a snapshot made by `state_dict`, with copies of its arrays.
+
+        The next update is then the one that the other optimizer would have made. A learning-rate schedule on either
+        side stays as it is.
+
+        A snapshot of 0.1.0 has no `steps`: each parameter has then had all of its iterations.
+
+        Raises:
+            ValueError: The snapshot is of another class, or is damaged. Nothing has changed.
+        """
+        name = self._full_name()
+        if missing := {"iterations", name, "state"} - set(state_dict):
+            raise ValueError(f"the state dict has {_listed(state_dict)}, but lacks {_listed(missing)}")
+        given = state_dict[name]
+        own = self._hyperparameters()
+        if set(given) | {"lr"} != set(own):
+            raise ValueError(f"{name} has {_listed(given)}, expected {_listed(own)}")
+        values = own | {k: checked(k, v) if k in RULE_LIMITS else v for k, v in given.items()}
+        if callable(self.lr):
+            values["lr"] = self.lr
+        iterations = checked_count("iterations", state_dict["iterations"])
+        state = {key: self._copied_state(key, arrays) for key, arrays in state_dict["state"].items()}
+        given_steps = state_dict.get("steps", {})
+        steps = {
+            key: checked_count(f"steps[{key!r}]", given_steps.get(key, iterations))
+            for key in (state if self._counts_steps else ())
+        }
+        self.__dict__.update(values, iterations=iterations, state=state, steps=steps)
+
+    @property
+    def _letters(self) -> tuple[str, ...]:
+        return _native.rules[self._rule][0]
+
+    @property
+    def _counts_steps(self) -> bool:
+        return _native.rules[self._rule][2] and self._step_of_all() is None
+
+    def _steps_of(self, key: Any) -> int:
+        return self.steps.get(key, self.iterations)
+
+    def _copied_state(self, key: Any, arrays: dict[str, Any]) -> dict[str, NDArray[Any]]:
+        if set(arrays) != set(self._letters):
+            expected = _listed(self._letters) or "nothing"
+            raise ValueError(f"state[{key!r}] has {_listed(arrays) or 'nothing'}, expected {expected}")
+        copies = {letter: np.array(array) for letter, array in arrays.items()}
+        for letter, array in copies.items():
+            if array.dtype not in (np.float32, np.float64):
+                raise ValueError(f"state[{key!r}][{letter!r}] has dtype {array.dtype}, expected float32 or float64")
+        return copies
+
+    def _full_name(self) -> str:
+        return f"{type(self).__module__}.{type(self).__qualname__}"
+
+    def _arguments(self, cls: type) -> list[str]:
+        return [name for name in inspect.signature(cls).parameters if hasattr(self, name)]
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        # Those of the bases too: the book's classes have no argument eps, but it may be set.
+        bases = (cls for cls in type(self).__mro__ if issubclass(cls, Optimizer))
+        names = {name for cls in bases for name in self._arguments(cls)}
+        return {name: getattr(self, name) for name in sorted(names)}

@@ -1,0 +1,76 @@
+"""Gradient descent, with and without momentum."""
+
+from fusedstep.optimizers.base import LearningRate, Optimizer
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent (Robbins & Monro 1951).
+
+        w = w - lr g
+
+    Arguments:
+        lr: The learning rate, or a schedule.
+        weight_decay: L2 weight decay.
+    """
+
+    _rule = "sgd"
+
+    def __init__(self, lr: LearningRate = 0.01, *, weight_decay: float = 0.0) -> None:
+        super().__init__(lr, weight_decay=weight_decay)
+
+
+class Momentum(Optimizer):
+    """Gradient descent with momentum (Polyak 1964, the heavy ball), v being 0 at first.
+
+    With the learning rate in the velocity, as in the book and in Keras:
+
+        v = a v - lr g
+        w = w + v
+
+    Without, as on the slides and in PyTorch (dampening 0):
+
+        v = a v + g
+        w = w - lr v
+
+    The two differ only where lr changes: the first lets an old step decay at the lr that it was made with.
+
+    Arguments:
+        lr: The learning rate, or a schedule.
+        momentum: a, from 0 to 1.
+        lr_in_velocity: Which of the two.
+        weight_decay: L2 weight decay.
+    """
+
+    def __init__(
+        self, lr: LearningRate = 0.01, momentum: float = 0.9, lr_in_velocity: bool = True, *, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay)
+        self.momentum = momentum
+        self.lr_in_velocity = lr_in_velocity
+
+    @property
+    def _rule(self) -> str:  # type: ignore[override]
+        return "momentum" if self.lr_in_velocity else "momentum_plain_velocity"
+
+
+class Nesterov(Optimizer):
+    """Nesterov's accelerated gradient in the form of Bengio et al. 2013 (arXiv:1212.0901), v being 0 at first.
+
+        w = w + a^2 v
+        w = w - (1 + a) lr g
+        v = a v - lr g
+
+    w is the point looked ahead to, at which the gradient is taken, so no second evaluation is needed. This is the form
+    of the book's first volume and, at a constant lr, of PyTorch's `SGD(nesterov=True)`.
+
+    Arguments:
+        lr: The learning rate, or a schedule.
+        momentum: a, from 0 to 1.
+        weight_decay: L2 weight decay.
+    """
+
+    _rule = "nesterov"
+
+    def __init__(self, lr: LearningRate = 0.01, momentum: float = 0.9, *, weight_decay: float = 0.0) -> None:
+        super().__init__(lr, weight_decay=weight_decay)
+        self.momentum = momentum

@@ -1,0 +1,53 @@
+"""One step with everything from the caller: what optimizers and adapters stand on."""
+
+from typing import Any
+
+from fusedstep import _native
+from fusedstep._types import Grads, Params
+
+
+def step(rule: str, params: Params, grads: Grads, state: Any, *, t: Any = 1, **hyperparameters: Any) -> None:
+    """Makes one step of a rule, in place, in one parallel region for all arrays: the stateless form of an optimizer.
+
+    It is what `Optimizer.update` does, without an object that keeps anything: an adapter keeps state, counts and
+    hyper-parameters where its library has them, and hands them over.
+
+    Arguments:
+        rule: One of `fusedstep.rules()`.
+        params: As in `Optimizer.update`: a dict, list or tuple of arrays or tensors, or one.
+        grads: Likewise. A parameter whose gradient is None is left alone.
+        state: The state arrays of each parameter, in a container like `params`: for each a dict by the names that
+            `fusedstep.rules()` gives, or a tuple or list in their order (for Adam m, then v). Zeros before the first
+            step, in float64 for float64 parameters, else in float32. None for a rule without state.
+        t: The number of the step from 1, for all parameters or in a container like `params`. Rules that correct no
+            bias ignore it.
+        hyperparameters: `lr`, `weight_decay`, `decoupled` (weight decay of the parameter in place of L2), `scale` (what
+            the gradients are multiplied by first), and the rule's own: each a number for all parameters, or a
+            container like `params` with one for each. What is not given has its default.
+
+    Raises:
+        KeyError: A container lacks a parameter's key, or a list is shorter than `params`.
+        ValueError: There is no such rule, a shape or type differs, an array that is written is read-only, or a number
+            is out of range.
+        TypeError: The rule has no such hyper-parameter, or something is no array.
+
+    All arguments are checked before anything is written, so after an error nothing has changed.
+    """
+    _native.step(rule, params, grads, state, t, hyperparameters)
+
+
+def rules() -> dict[str, dict[str, Any]]:
+    """The rules that `step` knows, by name.
+
+    Returns:
+        For each rule `"states"`, the names of its state arrays in their order; `"hyperparameters"`, the default of each
+        by name; and `"counts_steps"`, whether it uses `t`.
+    """
+    return {
+        name: {
+            "states": states,
+            "hyperparameters": {own: default for own, (default, _) in hyperparameters.items()},
+            "counts_steps": counts,
+        }
+        for name, (states, hyperparameters, counts) in _native.rules.items()
+    }

@@ -1,0 +1,33 @@
+"""The formulas of fusedstep in plain NumPy: its specification, the oracle of its tests, what it is measured against.
+
+An optimizer here and the one of the same name in `fusedstep` give the same bits: the coefficients are the same Python
+floats, rounded once to the type that is computed in, and the operations are the same in the same order. Nothing here
+uses the rest of the package.
+"""
+
+from fusedstep.reference.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
+from fusedstep.reference.dropout import Dropout, dropout, dropout_mask, threefry4x32
+from fusedstep.reference.optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSProp
+from fusedstep.reference.storage import bfloat16_to_float32, float32_to_bfloat16, sum_of_squares
+
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "BatchNorm",
+    "Dropout",
+    "Momentum",
+    "Nesterov",
+    "Optimizer",
+    "RMSProp",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_inference",
+    "bfloat16_to_float32",
+    "dropout",
+    "dropout_mask",
+    "float32_to_bfloat16",
+    "sum_of_squares",
+    "threefry4x32",
+]
