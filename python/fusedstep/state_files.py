@@ -1,5 +1,6 @@
 """Files of an optimizer's state: NumPy's .npz without pickle, replaced as a whole."""
 
+import errno
 import json
 import os
 import secrets
@@ -87,6 +88,10 @@ def load_state(path: str | os.PathLike[str], optimizer: Optimizer) -> None:
             state_dict = _read(file)
         except _UnfitError as error:
             raise ValueError(f"{os.fspath(path)}: {error}") from None
+        except OSError as error:  # a damaged archive asks for impossible places in the file
+            if error.errno != errno.EINVAL:
+                raise
+            raise ValueError(f"{os.fspath(path)}: is damaged, or not a file of save_state: {error}") from error
         except _DAMAGE as error:
             raise ValueError(f"{os.fspath(path)}: is damaged, or not a file of save_state: {error}") from error
     optimizer.load_state_dict(state_dict)
@@ -107,7 +112,7 @@ def _read(file: BinaryIO) -> dict[str, Any]:
         i, _, letter = entry.partition(".")
         state[keys[int(i)]][letter] = arrays[entry]
     state_dict = {"iterations": about["iterations"], about["optimizer"]: about["hyperparameters"], "state": state}
-    if (steps := about.get("steps")) is not None:
+    if about["version"] > 1 and (steps := about["steps"]) is not None:
         state_dict["steps"] = dict(zip(keys, steps, strict=True))
     return state_dict
 

@@ -44,6 +44,7 @@ def test_a_copy_goes_on_as_the_original(row: Row, how: str, rng: np.random.Gener
     advance(other, other_w, other_rng)
     np.testing.assert_array_equal(other_w, w)
     np.testing.assert_equal(other.state, original.state)
+    assert other.steps == original.steps
 
 
 @pytest.mark.parametrize("how", COPIES)
@@ -66,7 +67,8 @@ def test_state_dict_is_a_snapshot(row: Row, rng: np.random.Generator) -> None:
     before = copy.deepcopy(saved)
     assert type(saved) is dict
     name = f"fusedstep.optimizers.{type(optimizer).__name__}"
-    assert saved.keys() == {"iterations", name, "state"}
+    counts = {"steps"} if row.reference.counts_steps else set()
+    assert saved.keys() == {"iterations", name, "state"} | counts
     assert "lr" not in saved[name]
     assert "weight_decay" in saved[name]
     advance(optimizer, w, rng)
@@ -122,7 +124,7 @@ def test_damaged_snapshots_change_nothing() -> None:
             ValueError,
             f"has fusedstep.optimizers.Momentum, iterations, state, but lacks {name}$",
         ),
-        (of_another(fs.AdamW), ValueError, f"has fusedstep.optimizers.AdamW, iterations, state, but lacks {name}$"),
+        (of_another(fs.AdamW), ValueError, f"has fusedstep.optimizers.AdamW, iterations, state, steps, but lacks {name}$"),
         (of_another(book.Adam), ValueError, f"has fusedstep.book.Adam, iterations, state, but lacks {name}$"),
         (
             damaged(**{name: {"lr": 0.1}}),
@@ -140,6 +142,8 @@ def test_damaged_snapshots_change_nothing() -> None:
         (damaged(iterations=None), TypeError, "iterations is None, expected an integer"),
         (damaged(iterations=2.7), TypeError, "iterations is 2.7, expected an integer"),
         (damaged(iterations=-5), ValueError, "iterations is -5, expected 0 or more"),
+        (damaged(steps={0: -1}), ValueError, r"steps\[0\] is -1, expected 0 or more"),
+        (damaged(steps={0: 1.5}), TypeError, r"steps\[0\] is 1.5, expected an integer"),
     ]
     for state_dict, error, message in bad:
         with pytest.raises(error, match=message):

@@ -108,7 +108,7 @@ def damaged(path: Path) -> dict[str, bytes]:
         files[f"without {name}"] = archive(about=json.dumps({k: v for k, v in about.items() if k != name}), **entries)
     for name, value in (
         ("format", "another"),
-        ("version", 2),
+        ("version", 3),
         ("version", "1"),
         ("optimizer", "fusedstep.optimizers.SGD"),
         ("hyperparameters", []),
@@ -169,14 +169,14 @@ def test_messages(tmp_path: Path) -> None:
     path.write_bytes(whole[:-10])
     with pytest.raises(ValueError, match=r"state.npz: is damaged, or not a file of save_state"):
         fs.load_state(path, fs.Adam())
-    changed = whole.replace('"version": 1,'.encode("utf-32-le"), '"version": 9,'.encode("utf-32-le"))
+    changed = whole.replace('"version": 2,'.encode("utf-32-le"), '"version": 9,'.encode("utf-32-le"))
     assert changed != whole
     path.write_bytes(changed)
     with pytest.raises(ValueError, match=r"state.npz: is damaged"):  # the checksum knows
         fs.load_state(path, fs.Adam())
-    about = json.dumps({"format": "fusedstep optimizer state", "version": 2})
+    about = json.dumps({"format": "fusedstep optimizer state", "version": 3})
     np.savez(path, about=np.array(about))
-    with pytest.raises(ValueError, match=r"state.npz: has format 2, this version of fusedstep reads up to 1"):
+    with pytest.raises(ValueError, match=r"state.npz: has format 3, this version of fusedstep reads up to 2"):
         fs.load_state(path, fs.Adam())
 
 

@@ -1,0 +1,164 @@
+"""fusedstep.step: the stateless call, with state, counts and hyper-parameters from the caller."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedstep as fs
+from fusedstep import reference
+
+ORACLES: dict[str, Any] = {
+    "sgd": reference.SGD,
+    "momentum": reference.Momentum,
+    "momentum_plain_velocity": lambda **given: reference.Momentum(lr_in_velocity=False, **given),
+    "nesterov": reference.Nesterov,
+    "nesterov_new_velocity": lambda **given: reference.Nesterov(legacy=True, **given),
+    "adagrad": reference.AdaGrad,
+    "rmsprop": reference.RMSProp,
+    "adam": reference.Adam,
+    "adamw": reference.AdamW,
+}
+SHAPES = [(3, 4), (), (0, 2), (1025,), (40, 50)]
+
+
+def test_every_rule_has_an_oracle() -> None:
+    assert fs.rules().keys() == ORACLES.keys()
+    assert fs.rules()["adam"] == {
+        "states": ("m", "v"),
+        "hyperparameters": {
+            "lr": 0.001,
+            "weight_decay": 0.0,
+            "decoupled": False,
+            "scale": 1.0,
+            "beta1": 0.9,
+            "beta2": 0.999,
+            "eps": 1e-8,
+            "eps_inside_root": False,
+            "eps_corrected": True,
+        },
+        "counts_steps": True,
+    }
+
+
+@pytest.mark.parametrize("rule", ORACLES)
+def test_classes_have_the_defaults_of_their_rules(rule: str) -> None:
+    own = {**fs.rules()[rule]["hyperparameters"]}
+    del own["scale"]
+    optimizers = [fs.SGD(), fs.Momentum(), fs.Momentum(lr_in_velocity=False), fs.Nesterov(), fs.AdaGrad(), fs.RMSProp()]
+    for optimizer in (*optimizers, fs.Adam(), fs.AdamW()):
+        if optimizer._rule == rule:
+            assert {name: getattr(optimizer, name) for name in own} == own
+
+
+def named(names: tuple[str, ...], arrays: list[Any]) -> Any:
+    return dict(zip(names, arrays, strict=True))
+
+
+@pytest.mark.parametrize("form", ["dict of dicts", "list of lists", "tuple of tuples", "list of dicts"])
+@pytest.mark.parametrize("rule", ORACLES)
+@pytest.mark.parametrize("extra", [{}, {"scale": 0.5, "weight_decay": 0.1}, {"weight_decay": 0.1, "decoupled": True}])
+def test_bits(rule: str, form: str, extra: dict[str, Any], dtype: Any, rng: np.random.Generator) -> None:
+    names = fs.rules()[rule]["states"]
+    theirs = ORACLES[rule](lr=0.1, **extra)
+    arrays = [rng.standard_normal(shape).astype(dtype) for shape in SHAPES]
+    states = [[np.zeros(shape, dtype) for _ in names] for shape in SHAPES]
+    expected = {i: np.array(w) for i, w in enumerate(arrays)}
+    params: Any = arrays
+    state: Any = states
+    if form == "dict of dicts":
+        params, state = dict(enumerate(arrays)), {i: named(names, own) for i, own in enumerate(states)}
+    elif form == "tuple of tuples":
+        params, state = tuple(arrays), tuple(map(tuple, states))
+    elif form == "list of dicts":
+        state = [named(names, own) for own in states]
+    for t in (1, 2, 3):
+        grads = [rng.standard_normal(shape).astype(dtype) for shape in SHAPES]
+        given: Any = dict(enumerate(grads)) if isinstance(params, dict) else type(params)(grads)
+        fs.step(rule, params, given, state, t=t, lr=0.1, **extra)
+        theirs.update(expected, dict(enumerate(grads)))
+    for i, (w, own) in enumerate(zip(arrays, states, strict=True)):
+        np.testing.assert_array_equal(w, expected[i])
+        for name, array in zip(names, own, strict=True):
+            np.testing.assert_array_equal(array, theirs.state[i][name])
+
+
+def test_everything_may_differ_between_arrays_in_one_region(rng: np.random.Generator) -> None:
+    sizes, lrs, decays, ts = [50_000, 3, 70_000], [0.1, 0.2, 0.3], [0.0, 0.1, 0.2], [1, 5, 9]
+    params = [rng.standard_normal(n) for n in sizes]
+    state = [[rng.standard_normal(n), rng.random(n)] for n in sizes]
+    grads = [rng.standard_normal(n) for n in sizes]
+    expected = [w.copy() for w in params]
+    for i, w in enumerate(expected):
+        theirs = reference.Adam(lrs[i], weight_decay=decays[i], beta2=0.9)
+        theirs.state[0], theirs.steps[0] = {"m": state[i][0].copy(), "v": state[i][1].copy()}, ts[i] - 1
+        theirs.update(w, grads[i])
+    fs.set_num_threads(2)
+    before = fs._native.parallel_regions()
+    fs.step("adam", params, grads, state, t=ts, lr=lrs, weight_decay=decays, beta2=0.9)
+    assert fs._native.parallel_regions() == before + 1
+    for w, e in zip(params, expected, strict=True):
+        np.testing.assert_array_equal(w, e)
+
+
+def test_one_array() -> None:
+    w, g, m, v = (np.linspace(0.1, 1, 5) for _ in range(4))
+    m[...], v[...] = 0, 0
+    theirs, expected = reference.Adam(), w.copy()
+    fs.step("adam", w, g, (m, v))
+    theirs.update(expected, g)
+    np.testing.assert_array_equal(w, expected)
+    fs.step("adam", w, g, {"m": m, "v": v}, t=2)
+    theirs.update(expected, g)
+    np.testing.assert_array_equal(w, expected)
+
+
+ONE = np.ones(3)
+BAD: tuple[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str], ...] = (
+    (("adamm", ONE, ONE, None), {}, ValueError, "^there is no update rule 'adamm'$"),
+    (("sgd", ONE, ONE, None), {"beta1": 0.5}, TypeError, "^'sgd' has no hyper-parameter 'beta1'$"),
+    (("sgd", ONE, ONE, None), {"lr": -1.0}, ValueError, "^lr is -1.0, expected a finite number >= 0$"),
+    (("sgd", [ONE], [ONE], None), {"lr": [np.nan]}, ValueError, "^lr is nan, expected a finite number >= 0$"),
+    (("sgd", [ONE], [ONE], None), {"lr": []}, KeyError, "lr lacks 0, which params has"),
+    (("sgd", [ONE], [ONE], None), {"lr": "x"}, TypeError, "^lr is 'x', expected a number$"),
+    (("adam", ONE, ONE, (ONE.copy(), ONE.copy())), {"t": 0}, ValueError, "^t is 0, expected 1 or more$"),
+    (("adam", [ONE], [ONE], [(ONE.copy(), ONE.copy())]), {"t": [1.5]}, TypeError, "^t is 1.5, expected an integer$"),
+    (("adam", [ONE], [ONE], [(ONE.copy(), ONE.copy())]), {"t": {}}, KeyError, "t lacks 0, which params has"),
+    (("adam", ONE, ONE, None), {}, TypeError, "^state is a NoneType, expected a dict$"),
+    (("adam", [ONE], [ONE], None), {}, TypeError, "^state is a NoneType, expected a dict, list or tuple$"),
+    (("adam", [ONE], [ONE], []), {}, KeyError, "state lacks 0, which params has"),
+    (("adam", [ONE], [ONE], [(ONE,)]), {}, ValueError, r"^state\[0\] has length 1, the rule has 2 states$"),
+    (("adam", [ONE], [ONE], [{"m": ONE.copy()}]), {}, ValueError, r"^state\[0\]\['v'\] is missing$"),
+    (("adam", [ONE], [ONE], [(ONE.copy(), np.ones(2))]), {}, ValueError, r"^state\[0\]\['v'\] has shape \(2,\)"),
+    (("adam", [ONE], [ONE], [(ONE.copy(), np.ones(3, "f4"))]), {}, ValueError, r"^state\[0\]\['v'\] has dtype float32"),
+    (("momentum", [ONE], [ONE], [(ONE,)]), {}, ValueError, r"^state\[0\]\['v'\] shares memory with params\[0\]$"),
+)
+
+
+@pytest.mark.parametrize(("given", "options", "error", "message"), BAD)
+def test_errors_come_before_the_first_write(
+    given: tuple[Any, ...], options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    rule, params, grads, state = given
+    first = np.ones(4)
+    if isinstance(params, list):  # behind an array that is right
+        pass
+    with pytest.raises(error, match=message):
+        fs.step(rule, params, grads, state, **options)
+    assert (first == 1).all()
+    assert (ONE == 1).all()
+
+
+def test_the_adapter_of_the_documentation(rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch", reason="steps PyTorch's tensors where that is installed")
+    tensor = torch.from_numpy(rng.standard_normal((5, 6))).requires_grad_()
+    theirs = torch.optim.Adam([tensor.detach().clone().requires_grad_()], 0.1)
+    m, v = torch.zeros_like(tensor), torch.zeros_like(tensor)
+    for t in (1, 2, 3):
+        gradient = torch.from_numpy(rng.standard_normal((5, 6)))
+        (other,) = theirs.param_groups[0]["params"]
+        other.grad = gradient.clone()
+        theirs.step()
+        fs.step("adam", [tensor], [gradient], [(m, v)], t=t, lr=0.1)
+    # Each step rounds some ten times, of numbers of size 1.
+    np.testing.assert_allclose(tensor.detach().numpy(), other.detach().numpy(), rtol=1e-14, atol=1e-14)
