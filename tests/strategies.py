@@ -49,7 +49,9 @@ SEEDS = st.integers(0, 2**32 - 1)
 class BookAdam(reference.Adam):
     """The book's Adam: an epsilon that the bias correction leaves alone."""
 
-    def step(self, t: Any, lr: float, w: Any, g: Any, m: Any, v: Any) -> None:  # type: ignore[override]
+    def step(  # type: ignore[override]
+        self, t: Any, lr: float, w: Any, g: Any, m: Any, v: Any, *, steps: int
+    ) -> None:
         t_th = self.iterations
         step = lr * math.sqrt(1.0 - self.beta2**t_th) / (1.0 - self.beta1**t_th)
         m += t(1 - self.beta1) * (g - m)

@@ -133,8 +133,7 @@ class Update {
         auto next = converted_.begin();
         for (std::size_t i = 0; i < added_; ++i) {
             if (next != converted_.end() && next->number == i) {
-                const FloatMode mode;
-                numpy().attr("copyto")(next->to, next->from, "same_kind");
+                copy_numbers(next->from, next->to);
                 ++next;
             }
             const py::gil_scoped_release released;
@@ -224,10 +223,24 @@ class Update {
             throw py::type_error(name.text() + " has dtype " + gradient.dtype() + ", expected a floating-point type");
         step_.add_read(span_of(gradient.view, from.itemsize(), false));
         const char* const type = arithmetic_of(parameter.storage) == kFloat64 ? "f8" : "f4";
-        const FloatMode mode;
-        py::array to = from.attr("astype")(type);
+        py::array to = numpy().attr("empty")(from.attr("shape"), type);
+        copy_numbers(from, to);
         converted_.push_back({added_, from, to});
         gradient.take_array(std::move(to), arithmetic_of(parameter.storage));
+    }
+
+    // By NumPy, which would warn where a number is too large for the narrower type.
+    static void copy_numbers(const py::object& from, const py::array& to) {
+        const py::object quiet = numpy().attr("errstate")(py::arg("all") = "ignore");
+        quiet.attr("__enter__")();
+        try {
+            const FloatMode mode;
+            numpy().attr("copyto")(to, from, "same_kind");
+        } catch (...) {
+            quiet.attr("__exit__")(py::none(), py::none(), py::none());
+            throw;
+        }
+        quiet.attr("__exit__")(py::none(), py::none(), py::none());
     }
 
     // Whether the state is new.

@@ -60,9 +60,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made: list[str] = []
     update = _native.update
 
-    def counted(rule: str, *arguments: Any) -> None:
+    def counted(optimizer: Any, rule: str, *arguments: Any) -> None:
         made.append(rule)
-        update(rule, *arguments)
+        update(optimizer, rule, *arguments)
 
     monkeypatch.setattr(_native, "update", counted)
     return made

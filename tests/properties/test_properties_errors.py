@@ -124,7 +124,6 @@ DEFECTS: dict[str, tuple[type[Exception], str, Defect]] = {
     "gradient: none for a key": (KeyError, ".grads (lacks|has length)", drop_gradient),
     "gradients: another container": (TypeError, ".*grads is a", other_container),
     "parameter: read-only": (ValueError, "params@ is read-only", in_params(read_only)),
-    "parameter: half": (TypeError, "params@ has dtype float16", in_params(lambda a: a.astype(np.float16))),
     "parameter: long": (
         TypeError,
         "params@ has dtype (float128|longdouble|float96)",

@@ -156,9 +156,3 @@ def test_tensors_are_updated_where_they_are(dtype: str, requires_grad: bool, rng
             theirs.update({"W": mine}, {"W": gradient})
         ours.state.clear(), theirs.state.clear(), theirs.steps.clear()
     np.testing.assert_array_equal(tensor.detach().view(getattr(torch, f"int{8 * kind.itemsize}")).numpy().view(kind), expected)
-
-
-def test_a_tensor_with_the_other_sign_is_refused() -> None:
-    torch = pytest.importorskip("torch", reason="shares memory with PyTorch where that is installed")
-    with pytest.raises(TypeError, match=r"^grads is a torch.Tensor of dtype torch.float32 whose memory can't be shared: "):
-        fs.SGD().update(torch.ones(3), torch._neg_view(torch.ones(3)))
