@@ -10,7 +10,8 @@ import numpy as np
 
 import fusedstep as fs
 from benchmarks import dropouts, norms, peers
-from benchmarks.baselines import Limit, options
+from benchmarks.baselines import options
+from benchmarks.limit import Limit
 from benchmarks.rows import UpdateCase, checked_first_step
 from benchmarks.training import Training
 from benchmarks.workloads import (
@@ -78,9 +79,9 @@ def _limit(rule: str, dtype: str, size: int, threads: int) -> tuple[list[Work], 
     """The limit against ours on the same arrays: where in memory others happen to be makes a difference."""
     params, grads = {"W": values(size, dtype, 1)}, {"W": values(size, dtype, 2)}
     optimizer = getattr(fs, rule)(LR, **options(rule))
-    limit = Limit(rule, optimizer.state)
-    theirs, ours = (Work(partial(update, params, grads), threads) for update in (limit.update, optimizer.update))
-    return [theirs], [ours]
+    optimizer.update(params, grads)  # makes the state
+    limit = Limit(rule, optimizer.state).prepare(params, grads)
+    return [Work(limit, threads)], [Work(partial(optimizer.update, params, grads), threads)]
 
 
 def _norm(row: str, work: str, backward: bool, threads: int) -> tuple[list[Work], list[Work]]:

@@ -120,7 +120,8 @@ def threads_text(n: int) -> str:
 def update_bytes(rule: str, shapes: Shapes, dtype: Any) -> int:
     """What an update moves at least: weights and states read and written, gradients read."""
     size = sum(int(np.prod(shape)) for shape in shapes)
-    return size * (3 + 2 * len(RULES[rule])) * int(np.dtype(dtype).itemsize)
+    state = np.promote_types(dtype, np.float32)
+    return size * (3 * int(np.dtype(dtype).itemsize) + 2 * len(RULES[rule]) * state.itemsize)
 
 
 def small(size: int) -> int:
