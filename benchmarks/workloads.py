@@ -59,6 +59,11 @@ LISTS: dict[str, Shapes] = {
     "ResNet-50": _resnet(),
 }
 
+# Weights and biases of two small networks of PyTorch's, 17-64-64-6 and 17-64-64-1: an actor and a critic.
+SMALL_TENSORS: Shapes = [
+    shape for last in (6, 1) for o, i in ((64, 17), (64, 64), (last, 64)) for shape in ((o, i), (o,))
+]
+
 # Shapes of batch normalisation, with their channel axes.
 NORMS: dict[str, tuple[tuple[int, ...], int]] = {
     "(100, 100)": ((100, 100), 1),
