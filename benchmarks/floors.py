@@ -98,7 +98,7 @@ def _norm_floors() -> Iterator[Floor]:
                 ("backward", "out=", OURS_OUT, backward, backward_aim),
                 ("forward", "fresh output", OURS, 2, 4),
             ):
-                make = partial(pairs.norm, norms.PYTORCH, ours, work, direction, [n])
+                make = partial(pairs.norm, norms.PYTORCH, ours, work, direction, [n], [n])
                 name = f"batch normalisation {work} {direction}, {result}, {threads_text(n)}: PyTorch / ours"
                 yield Floor(name, floor, aim, make, missing=_torch)
 
@@ -107,7 +107,7 @@ def _dropout_floors() -> Iterator[Floor]:
     for n in THREADS:
         for row, floor, aim in ((BOOK, 5, 10), (LIMIT, 0.5, 0.9), (norms.PYTORCH, 2, 4)):
             name = f"dropout, 10 million float32, forward and backward, {threads_text(n)}: {row} / ours"
-            make = partial(pairs.dropout, row, 10_000_000, pairs.BOTH, [n])
+            make = partial(pairs.dropout, row, 10_000_000, pairs.BOTH, [n], [n])
             yield Floor(name, floor, aim, make, missing=_torch if row == norms.PYTORCH else _measurable)
 
 

@@ -54,31 +54,31 @@ def limit(rule: str, dtype: str, shapes: Shapes, threads: Sequence[int]) -> Side
     return [Work(least, n) for n in threads], [Work(ours, n) for n in threads]
 
 
-def norm(row: str, ours: str, work: str, direction: str, threads: Sequence[int]) -> Sides:
+def norm(row: str, ours: str, work: str, direction: str, threads: Sequence[int], our_threads: Sequence[int]) -> Sides:
     """Batch normalisation by a row, and by ours."""
     shape, axis = NORMS[work]
     p = norms.problem(shape, axis, np.float32)
 
-    def works(name: str) -> list[Work]:
+    def works(name: str, threads: Sequence[int]) -> list[Work]:
         run = norms.MAKERS[name](p)[direction == "backward"]
         norms.assert_right(name, direction, p, run())
         return [Work(run, n) for n in threads]
 
-    return works(row), works(ours)
+    return works(row, threads), works(ours, our_threads)
 
 
-def dropout(row: str, size: int, direction: str, threads: Sequence[int]) -> Sides:
+def dropout(row: str, size: int, direction: str, threads: Sequence[int], our_threads: Sequence[int]) -> Sides:
     """Dropout by a row, and by ours without the time to get memory for a result; a direction, or both."""
     x, dout = dropouts.problem(size)
 
-    def works(name: str) -> list[Work]:
+    def works(name: str, threads: Sequence[int]) -> list[Work]:
         forward, backward = dropouts.MAKERS[name](x, dout)
         dropouts.assert_right(name, x, forward())
         dropouts.assert_right(name, dout, backward())
         runs = {"forward": forward, "backward": backward, BOTH: lambda: (forward(), backward())}
         return [Work(runs[direction], n) for n in threads]
 
-    return works(row), works(OURS_OUT)
+    return works(row, threads), works(OURS_OUT, our_threads)
 
 
 def training(row: str, work: str) -> Sides:
