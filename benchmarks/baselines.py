@@ -1,4 +1,4 @@
-"""Updates in NumPy alone: as in *Deep Learning from Scratch*, and in place without temporaries; and the limit."""
+"""Updates as rows: NumPy as in *Deep Learning from Scratch*, NumPy without temporaries, fusedstep, and the limit."""
 
 import math
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 import fusedstep as fs
+from benchmarks.limit import Limit
 from benchmarks.workloads import BETA1, BETA2, DECAY, EPS, LR, MOMENTUM, RULES, WEIGHT_DECAY, Array
-from fusedstep import _native
 
 # Where the bias correction leaves epsilon alone, this one makes the first step that EPS makes elsewhere.
 FIRST_EPS = EPS * math.sqrt(1 - BETA2)
@@ -153,23 +153,6 @@ def options(rule: str) -> dict[str, Any]:
     }[rule]
 
 
-class Limit:
-    """The reads and writes of a rule and next to no arithmetic; weights and states stay as they are.
-
-    Arguments:
-        rule: The rule.
-        state: An optimizer's state, to go through the same memory.
-    """
-
-    def __init__(self, rule: str, state: dict[Any, dict[str, Array]] | None = None) -> None:
-        self._letters = RULES[rule]
-        self._rule = ("sgd", "limit1", "limit2")[len(self._letters)]
-        self._attributes = {"state": {} if state is None else state, "iterations": 0}
-
-    def update(self, params: Any, grads: Any) -> None:
-        _native.update(self._rule, (0.0,), 0.0, params, grads, self._attributes, self._letters)
-
-
 def _stepper(optimizer: Any, params: list[Array], grads: list[Array]) -> Stepper:
     named = {f"W{i}": w for i, w in enumerate(params)}, {f"W{i}": g for i, g in enumerate(grads)}
     return Stepper(lambda: optimizer.update(*named), lambda: params)
@@ -192,4 +175,4 @@ def ours(rule: str, params: list[Array], grads: list[Array]) -> Stepper:
 
 def limit(rule: str, params: list[Array], grads: list[Array]) -> Stepper:
     """The limit."""
-    return _stepper(Limit(rule), params, grads)
+    return Stepper(Limit(rule).prepare(dict(enumerate(params)), dict(enumerate(grads))), lambda: params)

@@ -1,17 +1,13 @@
 """`--quick`, settings that go back to what they were, and what every row says about itself."""
 
-import platform
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import fusedstep as fs
-from benchmarks import peers
-from benchmarks.workloads import LIMIT
+from benchmarks.results import origin
 
 Measure = Callable[..., Any]
 QUICK_SECONDS = Decimal("0.15")
@@ -34,28 +30,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item.get_closest_marker("quick")]
 
 
-def pytest_benchmark_update_json(config: Any, benchmarks: Any, output_json: dict[str, Any]) -> None:
-    """Adds to each row how fast it was beside the limit of its group: 1 is as fast."""
-    rows = output_json["benchmarks"]
-    limits = {row["group"]: row["stats"]["median"] for row in rows if row["extra_info"].get("row") == LIMIT}
-    for row in rows:
-        if row["group"] in limits:
-            row["extra_info"]["of_limit"] = limits[row["group"]] / row["stats"]["median"]
-
-
 @pytest.fixture(autouse=True)
 def _restore_threads() -> Iterator[None]:
     threads = fs.get_num_threads()
     yield
     fs.set_num_threads(threads)
-
-
-def _processor() -> str:
-    """Its name; /proc/cpuinfo is where Linux keeps it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 @pytest.fixture
@@ -64,9 +43,7 @@ def measure(benchmark: Any) -> Measure:
 
     def run(group: str, function: Callable[[], Any], moved: int, threads: int, **about: Any) -> Any:
         benchmark.group = group
-        benchmark.extra_info |= {"threads": threads, "isa": fs.isa(), "processor": _processor(), "bytes": moved}
-        benchmark.extra_info |= {"numpy": np.__version__, "fusedstep": fs.__version__}
-        benchmark.extra_info |= {"peers": peers.versions(), **about}
+        benchmark.extra_info |= {"threads": threads, "bytes": moved, "origin": origin(), **about}
         result = benchmark(function)
         if benchmark.enabled and moved:
             benchmark.extra_info["GB/s"] = moved / benchmark.stats.stats.median / 1e9

@@ -91,8 +91,8 @@ def _torch_options(rule: str) -> tuple[str, dict[str, Any]]:
     }[rule]
 
 
-def _torch_parameters(params: list[Array], grads: list[Array]) -> list[Any]:
-    """Parameters that share the arrays' memory."""
+def torch_parameters(params: list[Array], grads: list[Array]) -> list[Any]:
+    """Parameters that require a gradient and have one, and share the arrays' memory."""
     torch = importlib.import_module("torch")
     parameters = []
     for w, g in zip(params, grads, strict=True):
@@ -107,7 +107,7 @@ def _torch(kind: str) -> Callable[[str, list[Array], list[Array]], Stepper]:
         name, options = _torch_options(rule)
         optimizer = getattr(importlib.import_module("torch.optim"), name)
         return Stepper(
-            optimizer(_torch_parameters(params, grads), lr=LR, **options, **{kind: True}).step, lambda: params
+            optimizer(torch_parameters(params, grads), lr=LR, **options, **{kind: True}).step, lambda: params
         )
 
     return make
@@ -115,7 +115,7 @@ def _torch(kind: str) -> Callable[[str, list[Array], list[Array]], Stepper]:
 
 def _deepspeed(rule: str, params: list[Array], grads: list[Array]) -> Stepper:
     optimizer = importlib.import_module("deepspeed.ops.adam").DeepSpeedCPUAdam(
-        _torch_parameters(params, grads),
+        torch_parameters(params, grads),
         lr=LR,
         betas=(BETA1, BETA2),
         eps=EPS,

@@ -1,6 +1,8 @@
 """The report's pictures."""
 
+import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +10,12 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.report import Row, Run, best, duration, groups, median_of
-from benchmarks.workloads import BOOK, IN_PLACE, LIMIT, OURS, OURS_OUT, threads_text
+from benchmarks.results import Against, Run, duration, works
+from benchmarks.workloads import BOOK, IN_PLACE, LIMIT, OURS, threads_text
 
 # From Okabe & Ito's palette, which colour-blind people can tell apart; a marker for each as well.
 LOOKS: dict[str, tuple[str, str]] = {
     OURS: ("#0072B2", "o"),
-    OURS_OUT: ("#56B4E9", "o"),
     BOOK: ("#E69F00", "s"),
     IN_PLACE: ("#D55E00", "D"),
     "PyTorch": ("#009E73", "^"),
@@ -41,10 +42,10 @@ STYLE: dict[Any, Any] = {
 WIDTH = 9.0  # inches, of 100 pixels where the picture is shown
 
 
-def _figure(height: float, title: str, run: Run) -> Figure:
+def _figure(height: float, title: str, subtitle: str) -> Figure:
     figure = Figure((WIDTH, height), dpi=200)
     figure.text(0.012, 1 - 0.28 / height, title, weight="bold", fontsize=11)
-    place, _, versions = run.subtitle.partition(", fusedstep")
+    place, _, versions = subtitle.partition(", fusedstep")
     figure.text(0.012, 1 - 0.5 / height, place, color=GREY, fontsize=8)
     figure.text(0.012, 1 - 0.68 / height, f"fusedstep{versions}", color=GREY, fontsize=7)
     return figure
@@ -63,7 +64,7 @@ def _speed(run: Run) -> Figure | None:
     threads = sorted({row.threads for row in rows})
     if not rows:
         return None
-    figure = _figure(4.3, "Adam, one float32 array: speed against its size", run)
+    figure = _figure(4.3, "Adam, one float32 array: speed against its size", run.subtitle)
     axes = _row_axes(figure, len(threads), 0.075, 0.05, 1.05, 1.15)
     names = [name for name in (LIMIT, *LOOKS) if any(row.row == name for row in rows)]
     for ax, n in zip(axes, threads, strict=True):
@@ -102,84 +103,52 @@ def _speed(run: Run) -> Figure | None:
     return figure
 
 
-def _bars(ax: Axes, rows: list[Row], title: str, baseline: str) -> None:
-    """Times as fast as the baseline; the spread is that of the row itself."""
-    base = median_of(rows, baseline)
-    assert base is not None
-    shown = sorted(rows, key=lambda row: -row.median)
-    for y, row in enumerate(shown):
-        ratio = base / row.median
-        spread = [[ratio - base / row.high], [base / row.low - ratio]]
-        colour = BLACK if row.row == LIMIT else LOOKS[row.row][0]
-        ax.barh(y, ratio, 0.68, color="none" if row.row == LIMIT else colour, edgecolor=colour, linestyle="-")
-        ax.errorbar(ratio, y, xerr=spread, color=GREY, elinewidth=0.8, capsize=2)
-        ax.text(base / row.low, y, f"  {ratio:.3g} x   {duration(row.median)}", va="center", fontsize=7.5, color=GREY)
-    widest = max(base / row.low for row in rows)
-    ax.set(yticks=range(len(shown)), xlim=(0, 1.55 * widest), title=title)
-    ax.set_yticklabels([row.row for row in shown], fontsize=7.5)
-    for label, row in zip(ax.get_yticklabels(), shown, strict=True):
-        label.set(weight="bold" if row.row in (OURS, OURS_OUT) else "normal", color=BLACK)
+def _bars(ax: Axes, ratios: list[Against]) -> None:
+    """The time of others over that of fusedstep, which is at 1."""
+    shown = sorted(ratios, key=lambda one: -one.ratio.median)
+    for y, one in enumerate(shown):
+        ratio, name = one.ratio, one.row
+        colour = BLACK if name == LIMIT else LOOKS[name][0]
+        ax.barh(y, ratio.median, 0.68, color="none" if name == LIMIT else colour, edgecolor=colour, linestyle="-")
+        spread = [[ratio.median - ratio.low], [ratio.high - ratio.median]]
+        ax.errorbar(ratio.median, y, xerr=spread, color=GREY, elinewidth=0.8, capsize=2)
+        text = f"  {ratio.median:.3g} x   {duration(ratio.numerator)}"
+        ax.text(ratio.high, y, text, va="center", fontsize=7.5, color=GREY)
+    ax.axvline(1, color=LOOKS[OURS][0], linewidth=1.5, zorder=0)
+    one = shown[0]
+    work = f"{one.work} {one.rule}" if one.kind in ("batch norm", "dropout") else f"{one.work}, {one.dtype}"
+    ours = duration(statistics.median(one.ratio.denominator for one in ratios))
+    widest = max(1.0, *(one.ratio.high for one in ratios))
+    ax.set(yticks=range(len(shown)), xlim=(0, 1.55 * widest), title=f"{work}: fusedstep {ours}")
+    ax.set_yticklabels([one.row for one in shown], fontsize=7.5, color=BLACK)
     ax.tick_params(left=False)
     ax.spines["left"].set_visible(False)
 
 
-def _panels(run: Run, title: str, panels: dict[str, list[Row]], columns: int = 2) -> Figure | None:
-    panels = {name: rows for name, rows in panels.items() if median_of(rows, BOOK)}
+def _panels(run: Run, kind: str, title: str) -> Figure | None:
+    panels = list(works(one for one in run.ratios if one.kind == kind).values())
     if not panels:
         return None
-    lines = [list(panels.items())[i : i + columns] for i in range(0, len(panels), columns)]
-    heights = [0.85 + 0.2 * max(len(rows) for _, rows in line) for line in lines]
-    figure = _figure(0.85 + sum(heights), title, run)
+    lines = [panels[i : i + 2] for i in range(0, len(panels), 2)]
+    heights = [0.85 + 0.2 * max(len(ratios) for ratios in line) for line in lines]
+    figure = _figure(0.85 + sum(heights), f"{title}: time of others / time of fusedstep", run.ratios_subtitle)
     total, top = figure.get_figheight(), 0.85
     for line, height in zip(lines, heights, strict=True):
-        axes = _row_axes(figure, columns, 0.145, 0.155, total - top - height + 0.45, top + 0.35)
-        for ax, (name, rows) in zip(axes, line, strict=False):
-            _bars(ax, rows, name, BOOK)
+        axes = _row_axes(figure, 2, 0.145, 0.155, total - top - height + 0.45, top + 0.35)
+        for ax, ratios in zip(axes, line, strict=False):
+            _bars(ax, ratios)
         for ax in axes[len(line) :]:
             ax.remove()
         top += height
     return figure
 
 
-def _many(run: Run) -> Figure | None:
-    panels: dict[str, list[Row]] = {}
-    for row in run.of("many"):
-        if row.rule == "Adam":
-            panels.setdefault(f"{row.work}, {row.dtype}", []).append(row)
-    title = "Adam, many arrays: times as fast as the book's NumPy, best number of threads"
-    return _panels(run, title, {name: list(best(rows).values()) for name, rows in panels.items()})
-
-
-def _norms(run: Run) -> Figure | None:
-    panels: dict[str, list[Row]] = {}
-    for row in run.of("batch norm"):
-        if row.threads == max(r.threads for r in run.of("batch norm")):
-            panels.setdefault(f"{row.work} {row.rule}, {threads_text(row.threads)}", []).append(row)
-    order = sorted(panels, key=lambda name: [row.work for row in run.of("batch norm")].index(panels[name][0].work))
-    title = "Batch normalisation, float32: times as fast as the book's NumPy"
-    return _panels(run, title, {name: panels[name] for name in order})
-
-
-def _dropouts(run: Run) -> Figure | None:
-    panels: dict[str, list[Row]] = {}
-    for row in run.of("dropout"):
-        panels.setdefault(f"{row.work} {row.rule}", []).append(row)
-    title = "Dropout, float32: times as fast as the book's NumPy, best number of threads"
-    return _panels(run, title, {name: list(best(rows).values()) for name, rows in panels.items()})
-
-
-def _training(run: Run) -> Figure | None:
-    panels = {f"hidden layers {rows[0].work}": rows for rows in groups(run.of("training")).values()}
-    title = "Training iteration (batch normalisation, Adam, float64): times as fast as the book's NumPy"
-    return _panels(run, title, panels)
-
-
 PICTURES: dict[str, Callable[[Run], Figure | None]] = {
     "speed.png": _speed,
-    "many_arrays.png": _many,
-    "batch_norm.png": _norms,
-    "dropout.png": _dropouts,
-    "training.png": _training,
+    "many_arrays.png": partial(_panels, kind="many", title="Adam, many arrays"),
+    "batch_norm.png": partial(_panels, kind="batch norm", title="Batch normalisation, float32"),
+    "dropout.png": partial(_panels, kind="dropout", title="Dropout, float32"),
+    "training.png": partial(_panels, kind="training", title="Training iteration (batch normalisation, Adam)"),
 }
 
 

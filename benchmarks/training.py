@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from benchmarks import norms
-from benchmarks.baselines import Book, InPlace, Limit, options
+from benchmarks.baselines import Book, InPlace, options
+from benchmarks.limit import Limit
 from benchmarks.workloads import BOOK, IN_PLACE, LIMIT, LR, NETWORKS, OURS, Array
 from fusedstep import BatchNorm, optimizers, reference
 from lib.network import Network

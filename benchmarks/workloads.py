@@ -59,6 +59,11 @@ LISTS: dict[str, Shapes] = {
     "ResNet-50": _resnet(),
 }
 
+# Weights and biases of two small networks of PyTorch's, 17-64-64-6 and 17-64-64-1: an actor and a critic.
+SMALL_TENSORS: Shapes = [
+    shape for last in (6, 1) for o, i in ((64, 17), (64, 64), (last, 64)) for shape in ((o, i), (o,))
+]
+
 # Shapes of batch normalisation, with their channel axes.
 NORMS: dict[str, tuple[tuple[int, ...], int]] = {
     "(100, 100)": ((100, 100), 1),
@@ -120,7 +125,8 @@ def threads_text(n: int) -> str:
 def update_bytes(rule: str, shapes: Shapes, dtype: Any) -> int:
     """What an update moves at least: weights and states read and written, gradients read."""
     size = sum(int(np.prod(shape)) for shape in shapes)
-    return size * (3 + 2 * len(RULES[rule])) * int(np.dtype(dtype).itemsize)
+    state = np.promote_types(dtype, np.float32)
+    return size * (3 * int(np.dtype(dtype).itemsize) + 2 * len(RULES[rule]) * state.itemsize)
 
 
 def small(size: int) -> int:

@@ -1,0 +1,92 @@
+// The limit of an update: the reads and writes of a rule in the pool and the chunks of an update, and next to no
+// arithmetic. Built by benchmarks/limit.py, once per instruction set.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "parallel.hpp"
+
+namespace {
+
+constexpr int kMaxStates = 4;
+constexpr std::int64_t kChunk = 16384, kGrain = 2;  // as in csrc/core/step.cpp
+
+// benchmarks/limit.py declares the same two structs.
+struct Item {
+    std::int64_t end;              // in the concatenation of all items
+    void* arrays[2 + kMaxStates];  // parameter, gradient, states
+};
+
+struct Job {
+    std::int64_t parameter_bytes, state_bytes;  // of an element; a gradient's are those of the parameter
+    std::int64_t states;
+    std::int64_t items;
+    const Item* first;
+    std::uint64_t mask;  // 0, but the compiler can't assume it
+};
+
+// Integers keep every bit of weights and states, NaN and subnormal numbers included.
+template <class P, class... S>
+void touch(std::int64_t n, P mask, P* __restrict w, const P* __restrict g, S* __restrict... state) {
+    for (std::int64_t i = 0; i < n; ++i) {
+        const P zero = g[i] & mask;
+        w[i] = static_cast<P>(w[i] + zero);
+        ((state[i] = static_cast<S>(state[i] + zero)), ...);
+    }
+}
+
+using Loop = void (*)(const Job& job, void* const* arrays, std::int64_t begin, std::int64_t end);
+
+template <class P, class S, std::size_t... K> constexpr Loop loop(std::index_sequence<K...>) {
+    return [](const Job& job, void* const* a, std::int64_t begin, std::int64_t end) {
+        touch(end - begin, static_cast<P>(job.mask), static_cast<P*>(a[0]) + begin, static_cast<const P*>(a[1]) + begin,
+              (static_cast<S*>(a[2 + K]) + begin)...);
+    };
+}
+
+template <class P, class S, std::size_t... N> Loop with_states(std::int64_t states, std::index_sequence<N...>) {
+    constexpr Loop loops[] = {loop<P, S>(std::make_index_sequence<N>{})...};
+    return loops[states];
+}
+
+Loop loop_of(const Job& job) {
+    constexpr auto counts = std::make_index_sequence<kMaxStates + 1>{};
+    if (job.states < 0 || job.states > kMaxStates) return nullptr;
+    switch (10 * job.parameter_bytes + job.state_bytes) {
+        case 22:
+            return with_states<std::uint16_t, std::uint16_t>(job.states, counts);
+        case 24:
+            return with_states<std::uint16_t, std::uint32_t>(job.states, counts);
+        case 42:
+            return with_states<std::uint32_t, std::uint16_t>(job.states, counts);
+        case 44:
+            return with_states<std::uint32_t, std::uint32_t>(job.states, counts);
+        case 88:
+            return with_states<std::uint64_t, std::uint64_t>(job.states, counts);
+        default:
+            return nullptr;
+    }
+}
+
+}  // namespace
+
+// Returns 0, or 1 where there is no loop for the job's sizes or number of states.
+extern "C" int fusedstep_limit(const Job* job, int threads) {
+    const Loop loop = loop_of(*job);
+    if (!loop) return 1;
+    const Item* const last = job->first + job->items;
+    const std::int64_t total = job->items ? last[-1].end : 0;
+    fusedstep::set_num_threads(threads);
+    fusedstep::parallel_for((total + kChunk - 1) / kChunk, kGrain, [&](std::int64_t chunk) {
+        std::int64_t begin = chunk * kChunk;
+        const std::int64_t end = std::min(begin + kChunk, total);
+        const Item* item = std::upper_bound(job->first, last, begin, [](auto at, const Item& i) { return at < i.end; });
+        for (; begin < end; ++item) {
+            const std::int64_t start = item == job->first ? 0 : item[-1].end, stop = std::min(item->end, end);
+            loop(*job, item->arrays, begin - start, stop - start);
+            begin = stop;
+        }
+    });
+    return 0;
+}

@@ -1,0 +1,183 @@
+"""Pairs that are measured in turns: fusedstep and another row, with an alternative for each number of threads."""
+
+import importlib
+from collections.abc import Sequence
+from functools import cache, partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+import fusedstep as fs
+from benchmarks import dropouts, norms, peers
+from benchmarks.baselines import options
+from benchmarks.limit import Limit
+from benchmarks.rows import UpdateCase, checked_first_step
+from benchmarks.training import checked_training
+from benchmarks.turns import Sides, Work
+from benchmarks.workloads import (
+    LR,
+    NETWORKS,
+    NORMS,
+    OURS,
+    OURS_OUT,
+    SMALL_TENSORS,
+    THREADS,
+    Array,
+    Shapes,
+    arrays,
+    assert_periodic_close,
+    first_period,
+    values,
+)
+from fusedstep import reference
+
+BOTH = "forward and backward"
+
+
+def _steps(row: str, rule: str, dtype: str, shapes: Shapes, threads: Sequence[int]) -> list[Work]:
+    step = checked_first_step(UpdateCase(row, rule, dtype, "", shapes, max(threads)), shapes).step
+    return [Work(step, n) for n in threads]
+
+
+def update(row: str, rule: str, dtype: str, shapes: Shapes, threads: Sequence[int]) -> Sides:
+    """A row's update, and ours with the best number of threads."""
+    return _steps(row, rule, dtype, shapes, threads), _steps(OURS, rule, dtype, shapes, THREADS)
+
+
+def limit(rule: str, dtype: str, shapes: Shapes, threads: Sequence[int]) -> Sides:
+    """The limit, and our update of the same arrays: the place of arrays in memory makes a difference."""
+    params, grads = (dict(enumerate(arrays(shapes, dtype, seed))) for seed in (1, 2))
+    optimizer = getattr(fs, rule)(LR, **options(rule))
+    optimizer.update(params, grads)  # makes the state
+    least, ours = Limit(rule, optimizer.state).prepare(params, grads), partial(optimizer.update, params, grads)
+    return [Work(least, n) for n in threads], [Work(ours, n) for n in threads]
+
+
+def norm(row: str, ours: str, work: str, direction: str, threads: Sequence[int], our_threads: Sequence[int]) -> Sides:
+    """Batch normalisation by a row, and by ours."""
+    shape, axis = NORMS[work]
+    p = norms.problem(shape, axis, np.float32)
+
+    def works(name: str, threads: Sequence[int]) -> list[Work]:
+        run = norms.MAKERS[name](p)[direction == "backward"]
+        norms.assert_right(name, direction, p, run())
+        return [Work(run, n) for n in threads]
+
+    return works(row, threads), works(ours, our_threads)
+
+
+def dropout(row: str, size: int, direction: str, threads: Sequence[int], our_threads: Sequence[int]) -> Sides:
+    """Dropout by a row, and by ours without the time to get memory for a result; a direction, or both."""
+    x, dout = dropouts.problem(size)
+
+    def works(name: str, threads: Sequence[int]) -> list[Work]:
+        forward, backward = dropouts.MAKERS[name](x, dout)
+        dropouts.assert_right(name, x, forward())
+        dropouts.assert_right(name, dout, backward())
+        runs = {"forward": forward, "backward": backward, BOTH: lambda: (forward(), backward())}
+        return [Work(runs[direction], n) for n in threads]
+
+    return works(row, threads), works(OURS_OUT, our_threads)
+
+
+def training(row: str, work: str) -> Sides:
+    """A row's training iteration, and ours."""
+    theirs, ours = (Work(checked_training(name, work).step) for name in (row, OURS))
+    return [theirs], [ours]
+
+
+def subnormal() -> Sides:
+    """A step whose moments are subnormal, and one whose numbers are normal."""
+
+    def work(moment: float, gradient: float) -> Work:
+        w: Array = np.ones(500_000, np.float32)
+        g: Array = np.full_like(w, gradient)
+        optimizer = fs.Adam()
+        optimizer.update({"W": w}, {"W": g})
+        state = optimizer.state["W"]
+
+        def setup() -> None:
+            state["m"].fill(moment)
+            state["v"].fill(moment)
+
+        return Work(lambda: optimizer.update({"W": w}, {"W": g}), 1, setup)
+
+    return [work(1e-40, 0.0)], [work(0.1, 1.0)]
+
+
+def products() -> Sides:
+    """The matrix products of a training iteration, each after an update by ours, and after one by NumPy."""
+    hidden, batch = NETWORKS["[1000] * 3"]
+    rng = np.random.default_rng(1)
+
+    def work(optimizer: Any) -> Work:
+        widths = [784, *hidden, 10]
+        pairs = list(pairwise(widths))
+        params = {i: rng.standard_normal(pair) for i, pair in enumerate(pairs)}
+        grads = {i: np.empty(pair) for i, pair in enumerate(pairs)}
+        x, dout, dx = ([np.ones((batch, pair[end])) for pair in pairs] for end in (0, 1, 0))
+
+        def run() -> None:
+            for i, w in params.items():
+                np.matmul(x[i], w, out=dout[i])
+            for i, w in params.items():
+                np.matmul(x[i].T, dout[i], out=grads[i])
+                np.matmul(dout[i], w.T, out=dx[i])
+
+        run()
+        return Work(run, setup=lambda: optimizer.update(params, grads))
+
+    return [work(fs.Adam())], [work(reference.Adam())]
+
+
+def _float_type(name: str) -> np.dtype[Any]:
+    return np.dtype(importlib.import_module("ml_dtypes").bfloat16 if name == "bfloat16" else name)
+
+
+@cache
+def not_taken(name: str) -> str | None:
+    """Why parameters of a type can't be measured here, if they can't."""
+    if name == "bfloat16" and (why := peers.missing("ml_dtypes")):
+        return why
+    w = np.ones(8, _float_type(name))
+    try:
+        fs.Adam(0.5).update({"W": w}, {"W": w.copy()})
+    except (TypeError, ValueError):
+        return f"fs.Adam takes no {name} parameters"
+    return None
+
+
+def narrow(name: str, size: int, threads: int) -> Sides:
+    """Adam on parameters and gradients of a narrow type, and on float32."""
+
+    def work(dtype: np.dtype[Any]) -> Work:
+        w, g = values(size, dtype, 1), values(size, dtype, 2)
+        expected, gradient = (first_period(a).astype(np.float32) for a in (w, g))
+        reference.Adam(LR, **options("Adam")).update({"W": expected}, {"W": gradient})
+        optimizer = fs.Adam(LR, **options("Adam"))
+        update = partial(optimizer.update, {"W": w}, {"W": g})
+        update()
+        # Weights are below 2, and rounded once to the nearest.
+        eps = 2.0**-8 if name == "bfloat16" else float(np.finfo(dtype).eps)
+        assert_periodic_close(w.astype(np.float32), expected, eps)
+        return Work(update, threads)
+
+    return [work(_float_type(name))], [work(np.dtype(np.float32))]
+
+
+def tensors() -> Sides:
+    """Adam on the parameters of two small networks as PyTorch's tensors, and as NumPy arrays."""
+    params, grads = (arrays(SMALL_TENSORS, np.float32, seed) for seed in (1, 2))
+    parameters = peers.torch_parameters(*(arrays(SMALL_TENSORS, np.float32, seed) for seed in (1, 2)))
+
+    def work(params: Any, grads: Any) -> Work:
+        optimizer = fs.Adam(LR, **options("Adam"))
+        update = partial(optimizer.update, params, grads)
+        update()
+        return Work(update, 1)
+
+    works = work(parameters, [parameter.grad for parameter in parameters]), work(params, grads)
+    for parameter, w in zip(parameters, params, strict=True):
+        np.testing.assert_array_equal(parameter.detach().numpy(), w)
+    return [works[0]], [works[1]]
