@@ -25,6 +25,7 @@ class Shared {
     // For error messages.
     std::string dtype() const;
     std::string shape() const;
+    std::string strides() const;
 
   private:
     bool take_tensor(const py::object& given);

@@ -214,7 +214,7 @@ class Update {
         if (!array.writeable) throw py::value_error(name.text() + " is read-only");
         if (!is_contiguous(array.view) && overlaps_itself(array.view))
             throw py::value_error(name.text() + " has elements that share memory: shape " + array.shape() +
-                                  ", strides " + text(array.owner.attr("strides")));
+                                  ", strides " + array.strides());
     }
 
     void convert(const Name& name, Shared& gradient, const View& parameter) {

@@ -57,11 +57,13 @@ class Optimizer:
             g = g + t(self.weight_decay) * w
         if self.weight_decay != 0 and self.decoupled:
             w *= t(1 - lr * self.weight_decay)
-        if self.letters and key not in self.state:
-            self.state[key] = {letter: np.zeros_like(w) for letter in self.letters}
         counts: dict[str, Any] = {}
         if self.counts_steps:
-            counts["steps"] = self.steps[key] = self.steps.get(key, 0) + 1
+            # State that was put there by hand has made the optimizer's steps.
+            made = self.steps.get(key, self.iterations - 1) if key in self.state else 0
+            counts["steps"] = self.steps[key] = made + 1
+        if self.letters and key not in self.state:
+            self.state[key] = {letter: np.zeros_like(w) for letter in self.letters}
         self.step(t, lr, w, g, **self.state.get(key, {}), **counts)
         if w is not given:
             given[...] = stored(w, given.dtype)
