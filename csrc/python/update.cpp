@@ -151,7 +151,16 @@ class Update {
 
     Name name(const char* container, py::handle key) const { return {container, single_ ? py::handle() : key}; }
 
-    Name state_name(py::handle key, int i) const { return {"state", key, py::handle(names_.states[i])}; }
+    // An optimizer keeps the state of a single array by key too.
+    Name state_name(py::handle key) const {
+        return {"state", single_ && optimizer_.is_none() ? py::handle() : key};
+    }
+
+    Name state_name(py::handle key, int i) const {
+        Name name = state_name(key);
+        name.letter = names_.states[static_cast<std::size_t>(i)];
+        return name;
+    }
 
     void add(const Pair& pair) {
         const Name parameter_name = name("params", pair.key), gradient_name = name("grads", pair.key);
@@ -260,9 +269,9 @@ class Update {
         }
         const bool ordered = is_list(arrays);
         if (!ordered && !py::isinstance<py::dict>(arrays))
-            throw py::type_error(name("state", pair.key).text() + " is a " + type_name(arrays) + ", expected a dict");
+            throw py::type_error(state_name(pair.key).text() + " is a " + type_name(arrays) + ", expected a dict");
         if (ordered && py::len(arrays) != static_cast<std::size_t>(states))
-            throw py::value_error(name("state", pair.key).text() + " has length " + std::to_string(py::len(arrays)) +
+            throw py::value_error(state_name(pair.key).text() + " has length " + std::to_string(py::len(arrays)) +
                                   ", the rule has " + std::to_string(states) + " states");
         for (int i = 0; i < states; ++i) {
             const Name own_name = state_name(pair.key, i);
