@@ -11,6 +11,7 @@ bool same_shape(const View& a, const View& b) {
 }
 
 bool is_contiguous(const View& view) {
+    if (view.contiguous) return true;
     Extent step = size_of(view.storage);
     for (int d = view.dimensions; d-- > 0; step *= view.shape[d]) {
         if (view.shape[d] == 0) return true;

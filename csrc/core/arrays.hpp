@@ -30,7 +30,8 @@ struct View {
     int storage;
     int dimensions;
     const Extent* shape;
-    const Extent* strides;  // in bytes
+    const Extent* strides;   // in bytes
+    bool contiguous = false;  // known to be row-major without gaps
 
     std::int64_t size() const {
         std::int64_t product = 1;
@@ -41,9 +42,8 @@ struct View {
 
 bool same_shape(const View& a, const View& b);
 
-// Row-major without gaps, every element aligned to its size.
 bool is_contiguous(const View& view);
-bool is_aligned(const View& view);
+bool is_aligned(const View& view);  // every element to its size
 
 // The bytes between an array's lowest and highest address.
 struct Span {

@@ -93,18 +93,24 @@ void Step::add(const Program& program, const View* operands, const View* copy) {
     const int count = 2 + program.states;
     const View* views[kArrays];
     for (int i = 0; i < count; ++i) views[i] = operands + i;
-    items_.push_back({operands->size(), 0, &program, {}, true, copy != nullptr, {}, {}, {}, {}});
-    Item& item = items_.back();
+    Item& item = items_.emplace_back();
+    item.size = operands->size();
+    item.program = &program;
+    item.all_direct = true;
+    item.has_copy = copy != nullptr;
     if (item.size == 0) return;
 
     const std::size_t first = spans_.size();
     bool contiguous = true;
     for (int i = 0; i < count; ++i) {
-        const bool here = is_contiguous(operands[i]);
+        const View& view = operands[i];
+        const bool here = is_contiguous(view);
         contiguous = contiguous && here;
-        item.arrays[i] = {operands[i].data, operands[i].storage,
-                          operands[i].storage == program.arithmetic && is_aligned(operands[i]), nullptr};
-        spans_.push_back(span_of(operands[i], i != kGradient));
+        const std::int64_t item_size = size_of(view.storage);
+        const bool aligned = here ? reinterpret_cast<std::uintptr_t>(view.data) % item_size == 0 : is_aligned(view);
+        item.arrays[i] = {view.data, view.storage, view.storage == program.arithmetic && aligned, nullptr};
+        spans_.push_back(here ? Span{view.data, view.data + item.size * item_size, i != kGradient}
+                              : span_of(view, i != kGradient));
     }
     if (copy) {
         item.arrays[kCopy] = {copy->data, copy->storage, false, nullptr};
@@ -182,22 +188,36 @@ void Step::copy_gradient(Item& item) {
 void Step::run_part(const Item& item, int number, std::int64_t begin, std::int64_t end) {
     const Program& program = *item.program;
     const Program::Pass& pass = program.pass[number];
-    const bool last = number == program.passes - 1, copies = item.has_copy && last;
+    const bool copies = item.has_copy && number == program.passes - 1;
+    // One stage needs no tiles where nothing has to be loaded.
+    if (item.all_direct && pass.end - pass.first == 1 && pass.square_count == 0 && !copies &&
+        !has(pass.written, kGradient) && pass.used >> kTemporary == 0)
+        run_whole(item, program.calls[pass.first], begin, end);
+    else
+        run_tiles(item, pass, copies, begin, end);
+}
+
+void Step::run_whole(const Item& item, const Call& call, std::int64_t begin, std::int64_t end) {
+    const int arithmetic = item.program->arithmetic;
+    void* operands[kMaxOperands];
+    for (int i = 0; i < call.operand_count; ++i)
+        operands[i] = item.arrays[call.operands[i]].data + begin * size_of(arithmetic);
+    call.run[arithmetic](end - begin, call.coefficients, operands);
+}
+
+void Step::run_tiles(const Item& item, const Program::Pass& pass, bool copies, std::int64_t begin, std::int64_t end) {
+    const Program& program = *item.program;
     const bool gradient_changes = has(pass.written, kGradient);
-    // All at once where nothing has to be loaded: one stage needs no tiles.
-    const bool whole = item.all_direct && pass.end - pass.first == 1 && pass.square_count == 0 && !copies &&
-                       !gradient_changes && pass.used >> kTemporary == 0;
-    const std::int64_t step = whole ? end - begin : kTile;
     Rows rows(item);
-    for (; begin < end; begin += step) {
-        const std::int64_t n = std::min(step, end - begin);
+    for (; begin < end; begin += kTile) {
+        const std::int64_t n = std::min(kTile, end - begin);
         void* at[kMaxOperands];
         for (int operand = 0; operand < kMaxOperands; ++operand)
             if (has(pass.used, operand)) at[operand] = rows.load(operand, begin, n, gradient_changes);
         for (const Call* call = program.calls + pass.first; call != program.calls + pass.end; ++call) {
-            void* given[kMaxOperands];
-            for (int i = 0; i < call->operand_count; ++i) given[i] = at[call->operands[i]];
-            call->run[program.arithmetic](n, call->coefficients, given);
+            void* operands[kMaxOperands];
+            for (int i = 0; i < call->operand_count; ++i) operands[i] = at[call->operands[i]];
+            call->run[program.arithmetic](n, call->coefficients, operands);
         }
         for (int i = 0; i < pass.square_count; ++i)
             item.squares[tiles_of(item.size) * i + begin / kTile] =

@@ -56,6 +56,8 @@ class Step {
     };
 
     struct Item {
+        Item() {}  // leaves all but the pointers uninitialised, of which there are many
+
         std::int64_t size;
         std::int64_t end;  // in tiles, in the concatenation of all that take part in a pass
         const Program* program;
@@ -72,6 +74,9 @@ class Step {
     static void find_strides(Item& item, const View* const* views, int count);
     static void copy_gradient(Item& item);
     static void run_part(const Item& item, int pass, std::int64_t begin, std::int64_t end);
+    static void run_whole(const Item& item, const Call& call, std::int64_t begin, std::int64_t end);
+    static void run_tiles(const Item& item, const Program::Pass& pass, bool copies, std::int64_t begin,
+                          std::int64_t end);
     static void run_pass(Item* first, Item* last, int number);
     static void run_passes(Item* first, Item* last);
 

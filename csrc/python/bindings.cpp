@@ -35,14 +35,14 @@ static bool is_bfloat16(const py::dtype& type) {
 int storage_of(const py::array& a) {
     using Numpy = py::detail::npy_api;
     constexpr int kHalf = 23, kFirstUserType = 256;  // which pybind11 doesn't name
-    const py::dtype type = a.dtype();
-    const int number = type.num();
-    if (number >= kFirstUserType) return is_bfloat16(type) ? int{kBFloat16} : kNoStorage;
+    const auto* const type = py::detail::array_descriptor_proxy(py::detail::array_proxy(a.ptr())->descr);
+    const int number = type->type_num;
+    if (number >= kFirstUserType) return is_bfloat16(a.dtype()) ? int{kBFloat16} : kNoStorage;
     const int storage = number == Numpy::NPY_FLOAT_    ? int{kFloat32}
                         : number == Numpy::NPY_DOUBLE_ ? int{kFloat64}
                         : number == kHalf              ? int{kFloat16}
                                                        : kNoStorage;
-    return storage != kNoStorage && is_swapped(type.byteorder()) ? kNoStorage : storage;
+    return storage != kNoStorage && is_swapped(type->byteorder) ? kNoStorage : storage;
 }
 
 int native_type(const py::array& a) {

@@ -40,7 +40,8 @@ bool is_c_contiguous(const py::array& a);
 char* address(const py::array& a);
 
 inline View view_of(const py::array& a, int storage) {
-    return {address(a), storage, static_cast<int>(a.ndim()), a.shape(), a.strides()};
+    const bool contiguous = (a.flags() & py::array::c_style) != 0;
+    return {address(a), storage, static_cast<int>(a.ndim()), a.shape(), a.strides(), contiguous};
 }
 
 inline View view_of(const py::array& a) {

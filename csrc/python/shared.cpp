@@ -189,6 +189,7 @@ bool Shared::take_tensor(const py::object& given) {
     if (tensor.data == nullptr && size != 0) return false;
     view = {static_cast<char*>(tensor.data) + tensor.byte_offset, storage, tensor.dimensions, extents_,
             extents_ + kMaxDimensions};
+    view.contiguous = is_contiguous(view);
     if (is_negated(given)) return false;
     writeable = true;
     owner = given;

@@ -104,7 +104,8 @@ class Update {
         else
             run_all();
         if (optimizer_.is_none()) return rebind();
-        for (const auto& [key, t] : new_counts_) settings_.counts[key] = t;
+        for (const auto& [key, t] : new_counts_)
+            if (PyDict_SetItem(settings_.counts.ptr(), key.ptr(), t.ptr()) != 0) throw py::error_already_set();
         static PyObject* const name = PyUnicode_InternFromString("iterations");
         if (PyObject_GenericSetAttr(optimizer_.ptr(), name, iterations.ptr()) != 0) throw py::error_already_set();
         rebind();
