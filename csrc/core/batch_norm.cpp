@@ -172,6 +172,7 @@ template <class T, template <class> class Formula> class Coefficients {
 template <class T> void batch_norm_training(const Layout& layout, const T* x, T* y, const double* gamma,
                                             const double* beta, double eps, double* mean, double* var,
                                             double* inv_std) {
+    const FloatMode mode;  // for the serial parts; tasks make their own
     const Tiling<T> tiling(layout, x == y);
     const std::int64_t channels = layout.channels;
     const double count = static_cast<double>(layout.count());
@@ -215,6 +216,7 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
 
 template <class T> void batch_norm_inference(const Layout& layout, const T* x, T* y, const double* gamma,
                                              const double* beta, const double* mean, const double* var, double eps) {
+    const FloatMode mode;  // for the serial parts; tasks make their own
     const Tiling<T> tiling(layout, x == y);
     const Coefficients<T, Normalize> coefficients(layout);
     for (std::int64_t c = 0; c < layout.channels; ++c)
@@ -228,6 +230,7 @@ template <class T> void batch_norm_inference(const Layout& layout, const T* x, T
 
 template <class T> void batch_norm_backward(const Layout& layout, const T* x, const T* dout, T* dx, const double* gamma,
                                             const double* mean, const double* inv_std, double* dgamma, double* dbeta) {
+    const FloatMode mode;  // for the serial parts; tasks make their own
     const Tiling<T> tiling(layout, dx == x || dx == dout);
     const std::int64_t channels = layout.channels;
     const double count = static_cast<double>(layout.count());

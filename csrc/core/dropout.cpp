@@ -10,6 +10,7 @@
 namespace fusedstep {
 
 DropoutMask dropout_mask(double rate, std::uint64_t seed, std::uint64_t call) {
+    const FloatMode mode;
     const double threshold = std::min(std::nearbyint(std::ldexp(rate, 32)), 4294967295.0);
     return {seed, call, static_cast<std::uint32_t>(threshold), 1 / (1 - rate)};
 }
