@@ -10,7 +10,6 @@ namespace fusedstep {
 namespace {
 
 constexpr std::int64_t kChunk = 16384;   // elements of a task: enough to hide what handing it out costs
-constexpr std::int64_t kGrain = 2;       // chunks that are worth another thread
 constexpr std::int64_t kScratch = 1024;  // elements gathered at once: four arrays of doubles take 32 KiB of stack
 
 std::int64_t size_of(int type) {
@@ -26,9 +25,13 @@ class Step {
     void run(const UpdateItem* first, const UpdateItem* last) const {
         std::vector<std::int64_t> ends;  // of each item in the concatenation
         ends.reserve(static_cast<std::size_t>(last - first));
-        std::int64_t total = 0;
-        for (const UpdateItem* item = first; item != last; ++item) ends.push_back(total += item->size);
-        parallel_for((total + kChunk - 1) / kChunk, kGrain, [&](std::int64_t chunk) {
+        std::int64_t total = 0, bytes = 0;
+        for (const UpdateItem* item = first; item != last; ++item) {
+            ends.push_back(total += item->size);
+            // All arrays are read, and all but the gradient written.
+            bytes += item->size * size_of(item->type) * (2 * arrays_ - 1);
+        }
+        parallel_for((total + kChunk - 1) / kChunk, bytes, [&](std::int64_t chunk) {
             const FloatMode mode;
             std::int64_t begin = chunk * kChunk;
             const std::int64_t end = std::min(begin + kChunk, total);
