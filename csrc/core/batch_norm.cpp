@@ -147,8 +147,8 @@ template <class T> class Tiling {
     const BatchNormKernels<T>& kernels;
 };
 
-// Memory that is written before it is read.
-template <class T> std::unique_ptr<T[]> room(std::int64_t n) {
+// n elements that are written before they are read.
+template <class T> std::unique_ptr<T[]> uninitialized(std::int64_t n) {
     return std::unique_ptr<T[]>(new T[static_cast<std::size_t>(n)]);
 }
 
@@ -156,7 +156,7 @@ template <class T> std::unique_ptr<T[]> room(std::int64_t n) {
 template <class T, template <class> class Formula> class Coefficients {
   public:
     explicit Coefficients(const Layout& layout)
-        : pitch(layout.channels + kApart), values_(room<T>(pitch * Formula<T>::coefficients)) {}
+        : pitch(layout.channels + kRowPadding), values_(uninitialized<T>(pitch * Formula<T>::coefficients)) {}
 
     T* of(std::int64_t channel) const { return values_.get() + channel; }
 
@@ -172,7 +172,7 @@ template <class T, template <class> class Formula> class Coefficients {
     const std::int64_t pitch;
 
   private:
-    static constexpr std::int64_t kApart = 80;  // else rows of a page's length would share their places in the cache
+    static constexpr std::int64_t kRowPadding = 80;  // rows of 4 KiB would map to the same cache sets
 
     std::unique_ptr<T[]> values_;
 };
@@ -187,8 +187,8 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
     const std::int64_t channels = layout.channels;
     const double count = static_cast<double>(layout.count());
     const std::int64_t parts = tiling.segments() * channels;
-    const auto bases = room<double>(parts), offsets = room<double>(parts),
-               m2s = room<double>(parts);
+    const auto bases = uninitialized<double>(parts), offsets = uninitialized<double>(parts),
+               m2s = uninitialized<double>(parts);
     const Coefficients<T, Normalize> coefficients(layout);
     tiling.run(
         [&](std::int64_t group, std::int64_t segment) {
@@ -244,8 +244,8 @@ template <class T> void batch_norm_backward(const Layout& layout, const T* x, co
     const Tiling<T> tiling(layout, 2, 5, dx == x || dx == dout);
     const std::int64_t channels = layout.channels;
     const double count = static_cast<double>(layout.count());
-    const auto sums = room<double>(tiling.segments() * channels),
-               dots = room<double>(tiling.segments() * channels);
+    const auto sums = uninitialized<double>(tiling.segments() * channels),
+               dots = uninitialized<double>(tiling.segments() * channels);
     const Coefficients<T, Gradient> coefficients(layout);
     for (std::int64_t c = 0; c < channels; ++c) coefficients.set(c, mean[c], 0);
     tiling.run(
