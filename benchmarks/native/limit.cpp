@@ -10,7 +10,7 @@
 namespace {
 
 constexpr int kMaxStates = 4;
-constexpr std::int64_t kChunk = 16384, kGrain = 2;  // as in csrc/core/step.cpp
+constexpr std::int64_t kChunk = 16384;  // as in csrc/core/step.cpp
 
 // benchmarks/limit.py declares the same two structs.
 struct Item {
@@ -78,7 +78,8 @@ extern "C" int fusedstep_limit(const Job* job, int threads) {
     const Item* const last = job->first + job->items;
     const std::int64_t total = job->items ? last[-1].end : 0;
     fusedstep::set_num_threads(threads);
-    fusedstep::parallel_for((total + kChunk - 1) / kChunk, kGrain, [&](std::int64_t chunk) {
+    const std::int64_t bytes = total * (3 * job->parameter_bytes + 2 * job->states * job->state_bytes);
+    fusedstep::parallel_for((total + kChunk - 1) / kChunk, bytes, [&](std::int64_t chunk) {
         std::int64_t begin = chunk * kChunk;
         const std::int64_t end = std::min(begin + kChunk, total);
         const Item* item = std::upper_bound(job->first, last, begin, [](auto at, const Item& i) { return at < i.end; });

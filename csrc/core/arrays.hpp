@@ -30,7 +30,7 @@ struct View {
     int storage;
     int dimensions;
     const Extent* shape;
-    const Extent* strides;   // in bytes
+    const Extent* strides;    // in bytes
     bool contiguous = false;  // known to be row-major without gaps
 
     std::int64_t size() const {

@@ -12,8 +12,8 @@ namespace fusedstep {
 
 inline std::atomic<bool> flush_subnormals{true};
 
-// Sets the mode for the calling thread, and puts the old one back at the end of the scope. Workers don't inherit the
-// caller's mode, so each part of a parallel region makes its own.
+// Sets the mode for the calling thread, and restores the old one at the end of the scope. Workers don't inherit the
+// caller's mode, so each task of a parallel region makes its own.
 class FloatMode {
   public:
     FloatMode() : saved_(read()) { write(flush_subnormals.load(std::memory_order_relaxed) ? kFlush : kPlain); }
@@ -30,12 +30,13 @@ class FloatMode {
 #elif defined(__aarch64__)
     using Register = std::uint64_t;
     static constexpr Register kPlain = 0, kFlush = 1 << 24;  // FPCR.FZ does both
+    // "memory": keeps the compiler from moving loads and stores, and so the arithmetic between them, into another mode.
     static Register read() {
         Register mode;
-        __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+        __asm__ volatile("mrs %0, fpcr" : "=r"(mode) : : "memory");
         return mode;
     }
-    static void write(Register mode) { __asm__ volatile("msr fpcr, %0" : : "r"(mode)); }
+    static void write(Register mode) { __asm__ volatile("msr fpcr, %0" : : "r"(mode) : "memory"); }
 #else
     using Register = int;
     static constexpr Register kPlain = 0, kFlush = 0;

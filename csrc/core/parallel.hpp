@@ -5,22 +5,29 @@
 
 namespace fusedstep {
 
+// What a thread must have to move before it gains more than waking it costs: 32768 elements of Adam in float32.
+constexpr std::int64_t kBytesPerThread = 896 << 10;
+
 // The caller counts as one. At least 1.
 void set_num_threads(int threads);
 int num_threads();
+
+// How many threads are worth waking for this many bytes, the caller included; at least 1, at most num_threads().
+std::int64_t threads_for(std::int64_t bytes);
 
 // How many parallel regions have begun in this process.
 std::int64_t parallel_regions();
 
 // See parallel_for.
-void run_parallel(std::int64_t tasks, std::int64_t grain, void (*call)(const void* body, std::int64_t task),
+void run_parallel(std::int64_t tasks, std::int64_t bytes, void (*call)(const void* body, std::int64_t task),
                   const void* body);
 
 // Calls body(0) ... body(tasks - 1), each once, in any order, on the calling thread and the pool's workers, and returns
-// when all are done. No thread is called in for fewer than `grain` tasks. body must not throw.
-template <class Body> void parallel_for(std::int64_t tasks, std::int64_t grain, const Body& body) {
+// when all are done. `bytes` is the memory that all tasks together move, reads and writes; at most threads_for(bytes)
+// threads take part. body must not throw.
+template <class Body> void parallel_for(std::int64_t tasks, std::int64_t bytes, const Body& body) {
     const auto call = [](const void* b, std::int64_t task) { (*static_cast<const Body*>(b))(task); };
-    run_parallel(tasks, grain, call, &body);
+    run_parallel(tasks, bytes, call, &body);
 }
 
 }  // namespace fusedstep

@@ -95,6 +95,7 @@ void Step::add(const Program& program, const View* operands, const View* copy) {
     for (int i = 0; i < count; ++i) views[i] = operands + i;
     Item& item = items_.emplace_back();
     item.size = operands->size();
+    item.bytes = 0;
     item.program = &program;
     item.all_direct = true;
     item.has_copy = copy != nullptr;
@@ -107,12 +108,14 @@ void Step::add(const Program& program, const View* operands, const View* copy) {
         const bool here = is_contiguous(view);
         contiguous = contiguous && here;
         const std::int64_t item_size = size_of(view.storage);
+        item.bytes += i == kGradient ? item_size : 2 * item_size;
         const bool aligned = here ? reinterpret_cast<std::uintptr_t>(view.data) % item_size == 0 : is_aligned(view);
         item.arrays[i] = {view.data, view.storage, view.storage == program.arithmetic && aligned, nullptr};
         spans_.push_back(here ? Span{view.data, view.data + item.size * item_size, i != kGradient}
                               : span_of(view, i != kGradient));
     }
     if (copy) {
+        item.bytes += size_of(copy->storage);
         item.arrays[kCopy] = {copy->data, copy->storage, false, nullptr};
         contiguous = contiguous && is_contiguous(*copy);
         views[count] = copy;
@@ -231,12 +234,15 @@ void Step::run_tiles(const Item& item, const Program::Pass& pass, bool copies, s
 
 void Step::run_pass(Item* first, Item* last, int number) {
     const auto takes_part = [=](const Item& item) { return item.size != 0 && number < item.program->passes; };
-    std::int64_t total = 0;
+    std::int64_t total = 0, bytes = 0;
     for (Item* item = first; item != last; ++item) {
-        if (takes_part(*item)) total += tiles_of(item->size);
+        if (takes_part(*item)) {
+            total += tiles_of(item->size);
+            bytes += item->size * item->bytes;
+        }
         item->end = total;
     }
-    parallel_for((total + kTaskTiles - 1) / kTaskTiles, 2, [&](std::int64_t task) {
+    parallel_for((total + kTaskTiles - 1) / kTaskTiles, bytes, [&](std::int64_t task) {
         const FloatMode mode;
         std::int64_t begin = task * kTaskTiles;
         const std::int64_t end = std::min(begin + kTaskTiles, total);

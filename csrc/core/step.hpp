@@ -59,7 +59,8 @@ class Step {
         Item() {}  // leaves all but the pointers uninitialised, of which there are many
 
         std::int64_t size;
-        std::int64_t end;  // in tiles, in the concatenation of all that take part in a pass
+        std::int64_t end;    // in tiles, in the concatenation of all that take part in a pass
+        std::int64_t bytes;  // that an element reads and writes
         const Program* program;
         Array arrays[kArrays];
         bool all_direct, has_copy;

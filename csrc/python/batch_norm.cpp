@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bindings.hpp"
+#include "float_mode.hpp"
 #include "table.hpp"
 
 namespace fusedstep {
@@ -68,6 +69,7 @@ class PerChannel {
                 throw py::type_error(std::string(name) + " has dtype " + text(array.dtype()) + ", expected floats");
             array = Doubles(array);
         }
+        const FloatMode mode;
         if (native_type(array) == kFloat32)
             copy<float>(array);
         else
@@ -151,6 +153,7 @@ py::tuple training(const py::object& given, const py::object& gamma_given, const
         batch_norm_training(layout, elements<T>(input.x), y.data<T>(), gamma.data(), beta.data(), eps, mean_data,
                             var.get(), inv_std_data);
     });
+    const FloatMode mode;
     const double count = static_cast<double>(layout.count());
     mean_so_far.update(mean_data, 1, decay);
     var_so_far.update(var.get(), unbiased && count > 1 ? count / (count - 1) : 1, decay);
@@ -174,6 +177,7 @@ py::object inference(const py::object& given, const py::object& gamma_given, con
 
 py::array rounded_to_float(const Doubles& values) {
     py::array_t<float> rounded(values.shape(0));
+    const FloatMode mode;
     std::copy_n(values.data(), values.shape(0), rounded.mutable_data());
     return rounded;
 }

@@ -153,9 +153,7 @@ class Update {
     Name name(const char* container, py::handle key) const { return {container, single_ ? py::handle() : key}; }
 
     // An optimizer keeps the state of a single array by key too.
-    Name state_name(py::handle key) const {
-        return {"state", single_ && optimizer_.is_none() ? py::handle() : key};
-    }
+    Name state_name(py::handle key) const { return {"state", single_ && optimizer_.is_none() ? py::handle() : key}; }
 
     Name state_name(py::handle key, int i) const {
         Name name = state_name(key);

@@ -4,7 +4,8 @@ import operator
 import os
 import platform
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -16,8 +17,9 @@ _MAX_THREADS = 1024
 def set_num_threads(n: int) -> None:
     """Sets how many threads a step may use, the calling one included.
 
-    It starts as FUSEDSTEP_NUM_THREADS, else OMP_NUM_THREADS, else the number of processors that the process may run on.
-    Small steps run on the calling thread alone. Results don't depend on it.
+    It starts as FUSEDSTEP_NUM_THREADS, else OMP_NUM_THREADS, else the number of processors that the process may run on:
+    those of its affinity mask, or as many as a container's CPU quota is worth, if these are fewer. Small steps run on
+    the calling thread alone. Results don't depend on it.
 
     Raises:
         ValueError: n is not from 1 to 1024.
@@ -111,8 +113,44 @@ def _default_threads() -> int:
     shared = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if shared.isdecimal() and int(shared) > 0:
         return min(int(shared), _MAX_THREADS)
+    return min(_usable_processors(), _MAX_THREADS)
+
+
+def _usable_processors(root: Path = Path("/")) -> int:
+    """How many processors the affinity mask and the CPU quotas leave the process. root: where /proc and /sys are."""
     allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(allowed, _MAX_THREADS)
+    return max(1, min([allowed, *_quotas(root)]))
+
+
+def _quotas(root: Path) -> Iterator[int]:
+    """Yields the CPU quotas of the control groups that the process is in, in processors, rounded up."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, _, entry = line.partition(":")
+        controllers, _, path = entry.partition(":")
+        if not controllers:  # version 2; "unified" is its place beside version 1
+            mounts, files = ["", "unified"], ["cpu.max"]
+        elif "cpu" in controllers.split(","):
+            mounts, files = ["cpu", "cpu,cpuacct"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        else:
+            continue
+        # A quota of any group above holds too. In a container the path may be the host's, which doesn't exist inside:
+        # then the top is the container's own group.
+        group = PurePosixPath("/", path)
+        for mount in mounts:
+            for folder in [group, *group.parents]:
+                there = root / "sys/fs/cgroup" / mount / folder.relative_to("/")
+                words = " ".join(_text(there / file) for file in files).split()
+                # Without a quota it is "max" or -1.
+                if len(words) == 2 and all(word.isdecimal() for word in words) and int(words[1]) > 0:
+                    yield -(-int(words[0]) // int(words[1]))
+
+
+def _text(path: Path) -> str:
+    """The text of a file, empty if it can't be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
 
 
 def _apply_environment() -> None:

@@ -143,7 +143,7 @@ def test_steps_on_many_arrays(
 ) -> None:
     optimizer.state.clear()
     optimizer.iterations = 0
-    sizes = (ctypes.c_int64 * 6)(3, 0, 100_003, 1, 17, 64)
+    sizes = (ctypes.c_int64 * 6)(3, 0, 200_003, 1, 17, 64)  # enough for two threads
     ours = [rng.standard_normal(n).astype(dtype) for n in sizes]
     expected = [w.copy() for w in ours]
     states = len(optimizer._letters)
