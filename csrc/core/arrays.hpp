@@ -51,6 +51,10 @@ struct Span {
     bool written;
 
     bool overlaps(const Span& other) const { return low < other.high && other.low < high; }
+
+    bool operator==(const Span& other) const {
+        return low == other.low && high == other.high && written == other.written;
+    }
 };
 
 Span span_of(const View& view, std::int64_t item_size, bool written);

@@ -57,7 +57,7 @@ class Step::Rows {
             return array.data + begin * size_of(program_.arithmetic);
         void* const row = scratch(operand);
         if (array.strides)
-            gather(item_.geometry->shape, *array.strides, array.data, array.storage, begin, n, program_.arithmetic,
+            gather(item_.extra->geometry.shape, *array.strides, array.data, array.storage, begin, n, program_.arithmetic,
                    row);
         else
             table().load[array.storage][program_.arithmetic](n, array.data + begin * size_of(array.storage), row);
@@ -67,7 +67,7 @@ class Step::Rows {
     void store(int to, std::int64_t begin, std::int64_t n, const void* row) {
         const Array& array = item_.arrays[to];
         if (array.strides)
-            scatter(item_.geometry->shape, *array.strides, array.data, array.storage, begin, n, program_.arithmetic,
+            scatter(item_.extra->geometry.shape, *array.strides, array.data, array.storage, begin, n, program_.arithmetic,
                     row);
         else
             table().store[array.storage][program_.arithmetic](n, row, array.data + begin * size_of(array.storage));
@@ -132,23 +132,22 @@ void Step::add(const Program& program, const View* operands, const View* copy) {
                 if (!share_memory(*views[a], *views[b])) continue;
                 throw OperandsOverlap{a, b == count ? int{kCopy} : b};
             }
-            if (!item.gradient_copy)
-                item.gradient_copy.reset(new char[static_cast<std::size_t>(item.size * size_of(program.arithmetic))]);
+            if (!with_extra(item).gradient_copy)
+                item.extra->gradient_copy.reset(new char[static_cast<std::size_t>(item.size * size_of(program.arithmetic))]);
         }
     }
     if (program.between) {
-        item.own_program = std::make_unique<Program>(program);
-        item.program = item.own_program.get();
+        with_extra(item).own_program = std::make_unique<Program>(program);
+        item.program = item.extra->own_program.get();
         int most = 0;
         for (int pass = 0; pass < program.passes; ++pass) most = std::max(most, program.pass[pass].square_count);
-        item.squares.reset(new double[static_cast<std::size_t>(tiles_of(item.size) * most)]);
+        item.extra->squares.reset(new double[static_cast<std::size_t>(tiles_of(item.size) * most)]);
     }
 }
 
 // Elements are visited in the order in which the parameter has them in memory.
 void Step::find_strides(Item& item, const View* const* views, int count) {
-    item.geometry = std::make_unique<Geometry>();
-    Geometry& geometry = *item.geometry;
+    Geometry& geometry = with_extra(item).geometry;
     const std::vector<int> order = memory_order(*views[kParameter]);
     geometry.shape = permuted(views[kParameter]->shape, order);
     std::vector<Extents*> strided;
@@ -164,26 +163,32 @@ void Step::find_strides(Item& item, const View* const* views, int count) {
     coalesce(geometry.shape, strided);
 }
 
+// Sorting many spans takes as long as updating small arrays. A loop steps the same arrays again and again, so the last
+// that didn't overlap are remembered.
 void Step::plan() {
-    sequential_ = any_overlap(std::move(spans_));
+    constexpr std::size_t kMost = 1 << 16;
+    thread_local std::vector<Span> disjoint;
+    if (spans_ == disjoint) return;
+    sequential_ = any_overlap(spans_);
+    if (!sequential_ && spans_.size() <= kMost) disjoint.swap(spans_);
 }
 
 void Step::copy_gradient(Item& item) {
-    if (!item.gradient_copy) return;
+    if (!item.extra || !item.extra->gradient_copy) return;
     const FloatMode mode;  // it may be converted
     Array& gradient = item.arrays[kGradient];
     const std::int64_t item_size = size_of(item.program->arithmetic);
     for (std::int64_t begin = 0; begin < item.size; begin += kTile) {
         const std::int64_t n = std::min(kTile, item.size - begin);
-        char* const to = item.gradient_copy.get() + begin * item_size;
+        char* const to = item.extra->gradient_copy.get() + begin * item_size;
         if (gradient.strides)
-            gather(item.geometry->shape, *gradient.strides, gradient.data, gradient.storage, begin, n,
+            gather(item.extra->geometry.shape, *gradient.strides, gradient.data, gradient.storage, begin, n,
                    item.program->arithmetic, to);
         else
             table().load[gradient.storage][item.program->arithmetic](
                 n, gradient.data + begin * size_of(gradient.storage), to);
     }
-    gradient = {item.gradient_copy.get(), item.program->arithmetic, true, nullptr};
+    gradient = {item.extra->gradient_copy.get(), item.program->arithmetic, true, nullptr};
     item.all_direct = std::all_of(item.arrays, item.arrays + 2 + item.program->states,
                                   [](const Array& array) { return array.direct; });
 }
@@ -223,7 +228,7 @@ void Step::run_tiles(const Item& item, const Program::Pass& pass, bool copies, s
             call->run[program.arithmetic](n, call->coefficients, operands);
         }
         for (int i = 0; i < pass.square_count; ++i)
-            item.squares[tiles_of(item.size) * i + begin / kTile] =
+            item.extra->squares[tiles_of(item.size) * i + begin / kTile] =
                 table().sum_of_squares[program.arithmetic](n, at[pass.squares[i]]);
         for (int operand = 0; operand < kTemporary; ++operand)
             if (operand != kGradient && has(pass.written, operand) && !item.arrays[operand].direct)
@@ -256,17 +261,17 @@ void Step::run_pass(Item* first, Item* last, int number) {
         }
     });
     for (Item* item = first; item != last; ++item) {
-        if (!takes_part(*item) || !item->own_program || number == item->program->passes - 1) continue;
+        if (!takes_part(*item) || !item->program->between || number == item->program->passes - 1) continue;
         const FloatMode mode;
         const int count = item->program->pass[number].square_count;
         double totals[kMaxOperands];
         for (int i = 0; i < count; ++i) {
             double high = 0, low = 0;
-            const double* const squares = item->squares.get() + tiles_of(item->size) * i;
+            const double* const squares = item->extra->squares.get() + tiles_of(item->size) * i;
             for (std::int64_t tile = 0; tile < tiles_of(item->size); ++tile) compensated_add(high, low, squares[tile]);
             totals[i] = high + low;
         }
-        item->own_program->between(*item->own_program, number, totals);
+        item->extra->own_program->between(*item->extra->own_program, number, totals);
     }
 }
 

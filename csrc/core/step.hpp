@@ -55,8 +55,16 @@ class Step {
         Extents shape, strides[kArrays];
     };
 
+    // What few items need.
+    struct Extra {
+        Geometry geometry;                      // if an array is not contiguous
+        std::unique_ptr<char[]> gradient_copy;  // uninitialised, if the gradient must be copied
+        std::unique_ptr<Program> own_program;   // if coefficients follow from its own sums
+        std::unique_ptr<double[]> squares;      // of each tile
+    };
+
     struct Item {
-        Item() {}  // leaves all but the pointers uninitialised, of which there are many
+        Item() {}  // leaves the numbers uninitialised, as there may be many items
 
         std::int64_t size;
         std::int64_t end;    // in tiles, in the concatenation of all that take part in a pass
@@ -64,11 +72,13 @@ class Step {
         const Program* program;
         Array arrays[kArrays];
         bool all_direct, has_copy;
-        std::unique_ptr<Geometry> geometry;     // if an array is not contiguous
-        std::unique_ptr<char[]> gradient_copy;  // uninitialised, if the gradient must be copied
-        std::unique_ptr<Program> own_program;   // if coefficients follow from its own sums
-        std::unique_ptr<double[]> squares;      // of each tile
+        std::unique_ptr<Extra> extra;
     };
+
+    static Extra& with_extra(Item& item) {
+        if (!item.extra) item.extra = std::make_unique<Extra>();
+        return *item.extra;
+    }
 
     class Rows;
 

@@ -64,7 +64,8 @@ py::array of_tensor(const Name& name, const py::object& given) {
     return given.attr("detach")().attr("numpy")();
 }
 
-// Whether a tensor's elements are to be read with the other sign, which DLPack doesn't say.
+// Whether a tensor's elements are to be read with the other sign, which DLPack doesn't say: the imaginary part of a
+// conjugate, which has gaps if it has more than one element.
 bool is_negated(const py::object& given) {
     static PyObject* const name = PyUnicode_InternFromString("is_neg");
     const auto answer = py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(given.ptr(), name));
@@ -190,7 +191,7 @@ bool Shared::take_tensor(const py::object& given) {
     view = {static_cast<char*>(tensor.data) + tensor.byte_offset, storage, tensor.dimensions, extents_,
             extents_ + kMaxDimensions};
     view.contiguous = is_contiguous(view);
-    if (is_negated(given)) return false;
+    if ((!view.contiguous || size <= 1) && is_negated(given)) return false;
     writeable = true;
     owner = given;
     return true;

@@ -83,12 +83,12 @@ class Update {
           grads_(grads),
           state_(state),
           optimizer_(optimizer),
-          settings_(std::move(settings)) {
-        const Pairs pairs(params_, grads_, shared_[kParameter]);
-        single_ = pairs.is_single;
-        step_.reserve(pairs.list.size());
-        owners_.reserve(pairs.list.size() * (2 + rule_.states.size()));
-        for (const Pair& pair : pairs.list)
+          settings_(std::move(settings)),
+          pairs_(params_, grads_, shared_[kParameter]) {
+        single_ = pairs_.is_single;
+        step_.reserve(pairs_.list.size());
+        owners_.reserve(pairs_.list.size() * rule_.states.size());
+        for (const Pair& pair : pairs_.list)
             if (!pair.gradient.is_none()) add(pair);
         step_.plan();
     }
@@ -104,8 +104,9 @@ class Update {
         else
             run_all();
         if (optimizer_.is_none()) return rebind();
-        for (const auto& [key, t] : new_counts_)
-            if (PyDict_SetItem(settings_.counts.ptr(), key.ptr(), t.ptr()) != 0) throw py::error_already_set();
+        for (const auto& [pair, t] : new_counts_)
+            if (PyDict_SetItem(settings_.counts.ptr(), pair->key.ptr(), py::int_(t).ptr()) != 0)
+                throw py::error_already_set();
         static PyObject* const name = PyUnicode_InternFromString("iterations");
         if (PyObject_GenericSetAttr(optimizer_.ptr(), name, iterations.ptr()) != 0) throw py::error_already_set();
         rebind();
@@ -181,7 +182,8 @@ class Update {
 
         for (int i = 0; i < 2 + static_cast<int>(rule_.states.size()); ++i) {
             views_[i] = shared_[i].view;
-            owners_.push_back(shared_[i].owner);
+            if (i >= kState || !(shared_[i].owner.is(pair.parameter) || shared_[i].owner.is(pair.gradient)))
+                owners_.push_back(std::move(shared_[i].owner));
         }
         try {
             step_.add(program(pair, arithmetic_of(parameter.view.storage), count_step(pair, fresh)), views_);
@@ -318,7 +320,7 @@ class Update {
             // State that was put there by hand has made the optimizer's steps.
             t += (had ? had : py::object(optimizer_.attr("iterations"))).cast<std::int64_t>();
         }
-        new_counts_.emplace_back(pair.key, py::int_(t));
+        new_counts_.emplace_back(&pair, t);
         return t;
     }
 
@@ -333,8 +335,9 @@ class Update {
             settings_.values[index] = checked_value(hyperparameter, value);
         }
         const bool same = !programs_.empty() && programs_.back().arithmetic == arithmetic && programs_.back().t == t &&
-                          std::equal(programs_.back().values, programs_.back().values + rule_.hyperparameters.size(),
-                                     settings_.values);
+                          (settings_.own_values.empty() ||
+                           std::equal(programs_.back().values, programs_.back().values + rule_.hyperparameters.size(),
+                                      settings_.values));
         if (!same) {
             programs_.emplace_back();
             build(rule_, arithmetic, settings_.values, t, programs_.back());
@@ -349,6 +352,7 @@ class Update {
     bool single_ = false;
     Shared shared_[2 + kMaxStates];  // of the parameter at hand
     View views_[2 + kMaxStates];
+    const Pairs pairs_;  // after shared_, of which it may fill the first
     Step step_;
     std::size_t added_ = 0;
     std::deque<Program> programs_;  // where they are, they stay
@@ -356,7 +360,7 @@ class Update {
     std::vector<Number> numbers_;
     std::vector<Converted> converted_;
     std::vector<std::pair<py::object, py::dict>> new_state_;
-    std::vector<std::pair<py::object, py::object>> new_counts_;
+    std::vector<std::pair<const Pair*, std::int64_t>> new_counts_;
 };
 
 // One step of an optimizer, whose hyper-parameters are its attributes. t: the number of the step, or None, if each
