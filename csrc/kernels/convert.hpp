@@ -91,21 +91,20 @@ inline float to_odd(float value) {
 #if defined(__GNUC__) && defined(__x86_64__)
 
 // The first elements of an array, as many as whole vectors hold; returns how many. Packing is what compilers do badly.
+// What is packed are integers of 16 bits with a sign, which keeps their bits. A NaN, which rounding could turn into an
+// infinity, ends it.
 #ifdef __AVX2__
 inline int64_t store_vectors(BFloat16, int64_t n, const float* from, char* to) {
     const auto upper_half = [](__m256 value) {
-        const __m256i bits = _mm256_castps_si256(value),
-                      odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-        const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
-        const __m256 quiet = _mm256_or_ps(value, _mm256_castsi256_ps(_mm256_set1_epi32(0x400000)));
-        const __m256 is_nan = _mm256_cmp_ps(value, value, _CMP_UNORD_Q);
-        return _mm256_srai_epi32(_mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(rounded), quiet, is_nan)),
-                                 16);
+        const __m256i bits = _mm256_castps_si256(value);
+        const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+        return _mm256_srai_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
     };
     int64_t i = 0;
     for (; i + 16 <= n; i += 16) {
-        const __m256i packed =
-            _mm256_packs_epi32(upper_half(_mm256_loadu_ps(from + i)), upper_half(_mm256_loadu_ps(from + i + 8)));
+        const __m256 low = _mm256_loadu_ps(from + i), high = _mm256_loadu_ps(from + i + 8);
+        if (_mm256_movemask_ps(_mm256_cmp_ps(low, high, _CMP_UNORD_Q)) != 0) break;
+        const __m256i packed = _mm256_packs_epi32(upper_half(low), upper_half(high));
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 2 * i), _mm256_permute4x64_epi64(packed, 0xd8));
     }
     return i;
@@ -113,16 +112,16 @@ inline int64_t store_vectors(BFloat16, int64_t n, const float* from, char* to) {
 #else
 inline int64_t store_vectors(BFloat16, int64_t n, const float* from, char* to) {
     const auto upper_half = [](__m128 value) {
-        const __m128i bits = _mm_castps_si128(value), odd = _mm_and_si128(_mm_srli_epi32(bits, 16), _mm_set1_epi32(1));
-        const __m128i rounded = _mm_add_epi32(_mm_add_epi32(bits, _mm_set1_epi32(0x7fff)), odd);
-        const __m128i quiet = _mm_or_si128(bits, _mm_set1_epi32(0x400000));
-        const __m128i is_nan = _mm_castps_si128(_mm_cmpunord_ps(value, value));
-        return _mm_srai_epi32(_mm_or_si128(_mm_and_si128(is_nan, quiet), _mm_andnot_si128(is_nan, rounded)), 16);
+        const __m128i bits = _mm_castps_si128(value);
+        const __m128i odd = _mm_and_si128(_mm_srli_epi32(bits, 16), _mm_set1_epi32(1));
+        return _mm_srai_epi32(_mm_add_epi32(_mm_add_epi32(bits, _mm_set1_epi32(0x7fff)), odd), 16);
     };
     int64_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 2 * i),
-                         _mm_packs_epi32(upper_half(_mm_loadu_ps(from + i)), upper_half(_mm_loadu_ps(from + i + 4))));
+    for (; i + 8 <= n; i += 8) {
+        const __m128 low = _mm_loadu_ps(from + i), high = _mm_loadu_ps(from + i + 4);
+        if (_mm_movemask_ps(_mm_cmpunord_ps(low, high)) != 0) break;
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 2 * i), _mm_packs_epi32(upper_half(low), upper_half(high)));
+    }
     return i;
 }
 #endif
@@ -162,11 +161,19 @@ template <class Type, class T> void load_narrow(int64_t n, const void* given, vo
 }
 
 template <class Type, class T> void store_narrow(int64_t n, const void* given, void* result) {
+    constexpr int64_t kBlock = 64;
     const T* from = static_cast<const T*>(given);
     char* to = static_cast<char*>(result);
-    for (int64_t i = store_vectors(Type(), n, from, to); i < n; ++i) {
-        const uint16_t bits = Type::of_float(to_odd(from[i]));
-        std::memcpy(to + 2 * i, &bits, sizeof bits);
+    while (n > 0) {
+        // Vectors, then a block one by one: behind a NaN, or at the end.
+        const int64_t done = store_vectors(Type(), n, from, to), end = n < done + kBlock ? n : done + kBlock;
+        for (int64_t i = done; i < end; ++i) {
+            const uint16_t bits = Type::of_float(to_odd(from[i]));
+            std::memcpy(to + 2 * i, &bits, sizeof bits);
+        }
+        from += end;
+        to += 2 * end;
+        n -= end;
     }
 }
 
