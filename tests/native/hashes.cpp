@@ -1,7 +1,9 @@
-// Prints a hash of what every kernel and driver computes, a line for each case: equal lines on two processors are equal
-// bits. Needs neither Python nor the other processor.
+// Prints a hash of what every kernel and driver computes, a line for each rule and function: equal lines on two
+// processors are equal bits. Needs neither Python nor the other processor.
 //
-//   hashes [ISA]       the kernel table to use; the newest one if none is named
+//   hashes [ISA [GROUP]]   the kernel table to use; the newest one if none is named. GROUP: what a line ends in, such
+//   as
+//                          "adam float32", to see a line for each of its cases, or "all".
 //
 // Inputs are integers scaled by powers of two, and so the same everywhere. A NaN is hashed as one and the same: which
 // one an operation yields is the processor's own affair. Where float_mode.hpp can't flush subnormals, the lines that
@@ -11,8 +13,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
-#include <limits>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -21,6 +21,7 @@
 #include "dispatch.hpp"
 #include "dropout.hpp"
 #include "float_mode.hpp"
+#include "hashing.hpp"
 #include "parallel.hpp"
 #include "rules.hpp"
 #include "step.hpp"
@@ -29,93 +30,8 @@ using namespace fusedstep;
 
 namespace {
 
-using std::int64_t;
-
 template <class T> constexpr int kType = sizeof(T) == sizeof(float) ? kFloat32 : kFloat64;
 template <class T> const char* const kTypeName = sizeof(T) == sizeof(float) ? "float32" : "float64";
-template <class T> using Limits = std::numeric_limits<T>;
-
-// FNV-1a of 64 bits, over words of 32 bits in place of bytes; of a double the lower word comes first.
-class Hash {
-  public:
-    void add(std::uint32_t word) { value_ = (value_ ^ word) * 0x100000001b3u; }
-
-    void add(float value) {
-        std::uint32_t word = 0x7fc00000;
-        if (value == value) std::memcpy(&word, &value, sizeof word);
-        add(word);
-    }
-
-    void add(double value) {
-        std::uint64_t word = 0x7ff8000000000000;
-        if (value == value) std::memcpy(&word, &value, sizeof word);
-        add(static_cast<std::uint32_t>(word));
-        add(static_cast<std::uint32_t>(word >> 32));
-    }
-
-    template <class T> void add(const std::vector<T>& values) {
-        for (const T value : values) add(value);
-    }
-
-    std::uint64_t value() const { return value_; }
-
-  private:
-    std::uint64_t value_ = 0xcbf29ce484222325;
-};
-
-bool failed = false;
-
-void print(const std::string& name, const std::function<void(Hash&)>& compute) {
-    std::uint64_t first = 0;
-    for (int threads = 1; threads <= 3; ++threads) {
-        set_num_threads(threads);
-        Hash hash;
-        compute(hash);
-        if (threads == 1) first = hash.value();
-        if (hash.value() == first) continue;
-        std::fprintf(stderr, "%s: %d threads have other bits than one\n", name.c_str(), threads);
-        failed = true;
-    }
-    std::printf("%016llx  %s\n", static_cast<unsigned long long>(first), name.c_str());
-}
-
-// A linear congruential generator (Knuth's MMIX), of whose bits the upper ones are used.
-class Numbers {
-  public:
-    explicit Numbers(std::uint64_t seed) : state_(seed) { next(); }
-
-    // A number of `digits` binary digits and either sign, below 2 and seldom below 2^-8.
-    double operator()(int digits) {
-        const auto whole = static_cast<int64_t>(next() >> (64 - digits)) - (int64_t{1} << (digits - 1));
-        return std::ldexp(static_cast<double>(whole), 2 - digits - static_cast<int>(next() >> 61));
-    }
-
-  private:
-    std::uint64_t next() { return state_ = state_ * 6364136223846793005u + 1442695040888963407u; }
-
-    std::uint64_t state_;
-};
-
-template <class T> std::vector<T> numbers(int64_t n, std::uint64_t seed) {
-    std::vector<T> values(static_cast<std::size_t>(n));
-    Numbers number(seed);
-    for (T& value : values) value = static_cast<T>(number(Limits<T>::digits));
-    return values;
-}
-
-template <class T> std::vector<T> magnitudes(std::vector<T> values) {
-    for (T& value : values) value = std::fabs(value);
-    return values;
-}
-
-template <class T> std::vector<T> special_values() {
-    const T tiny = Limits<T>::min(), least = Limits<T>::denorm_min(), huge = Limits<T>::max(),
-            inf = Limits<T>::infinity();
-    const T root = std::ldexp(T(1.5), Limits<T>::min_exponent / 2);  // its square is near the smallest normal number
-    return {0,     -T(0),    1,      -T(1.5), tiny,
-            -tiny, tiny / 2, -least, root,    -root / 4,
-            huge,  -huge,    inf,    -inf,    Limits<T>::quiet_NaN()};
-}
 
 // How the arrays of an update lie in memory.
 struct Placement {
@@ -270,21 +186,21 @@ void hash_update(Hash& hash, const Program& program, const std::vector<Arrays<T>
 }
 
 template <class T> void print_updates(const Row& row, bool l2) {
-    const std::string name = std::string(row.formula.name) + (l2 ? " l2 " : " ") + kTypeName<T> + " ";
+    const std::string group = std::string(row.formula.name) + (l2 ? " l2 " : " ") + kTypeName<T>;
     const Program program = row.formula.program(kType<T>, l2 ? row.decay : 0);
     const int64_t sizes[] = {0, 1, 7, 8, 9, 63, 64, 65, 1000, 100003};
     std::vector<Arrays<T>> all;
     for (const int64_t n : sizes) all.push_back(random_arrays<T>(n));
     for (const Arrays<T>& arrays : all)
-        print(name + std::to_string(arrays.parameter.size()),
+        print(group, std::to_string(arrays.parameter.size()),
               [&](Hash& hash) { hash_update<T>(hash, program, {arrays}, kPlain); });
-    print(name + "all sizes at once", [&](Hash& hash) { hash_update(hash, program, all, kPlain); });
+    print(group, "all sizes at once", [&](Hash& hash) { hash_update(hash, program, all, kPlain); });
     for (const Placement& placement : kPlacements)
-        print(name + placement.name,
+        print(group, placement.name,
               [&](Hash& hash) { hash_update<T>(hash, program, {all[7], all[8], random_arrays<T>(40000)}, placement); });
     for (const bool flush : {true, false}) {
         flush_subnormals = flush;
-        print(name + (flush ? "special values, flushed" : "special values"),
+        print(group, flush ? "special values, flushed" : "special values",
               [&](Hash& hash) { hash_update<T>(hash, program, {special_arrays<T>()}, kPlain); });
     }
     flush_subnormals = true;
@@ -349,18 +265,19 @@ template <class T> void print_batch_norm() {
     const Layout layouts[] = {{1, 1, 1},     {3, 2, 5},      {8, 16, 49},    {2, 3, 1000},  {1, 2, 100003},
                               {4, 1, 70000}, {2, 3, 350000}, {1, 7, 1},      {33, 5, 1},    {65, 64, 1},
                               {300, 70, 1},  {5, 1100, 1},   {2100, 130, 1}, {300, 7000, 1}};
-    const std::string name = std::string("batch_norm ") + kTypeName<T> + " ";
+    const std::string group = std::string("batch_norm ") + kTypeName<T>;
     for (const Layout& layout : layouts) {
         const std::vector<T> x = numbers<T>(layout.size(), 8), dout = numbers<T>(layout.size(), 9);
-        print(name + std::to_string(layout.outer) + "x" + std::to_string(layout.channels) + "x" +
-                  std::to_string(layout.inner),
+        print(group,
+              std::to_string(layout.outer) + "x" + std::to_string(layout.channels) + "x" + std::to_string(layout.inner),
               [&](Hash& hash) { hash_batch_norm(hash, layout, x, dout); });
     }
     for (const Layout& layout : {Layout{6, 8, 400}, Layout{2400, 8, 1}}) {
         const std::vector<T> x = special_input<T>(layout), dout = numbers<T>(layout.size(), 9);
         for (const bool flush : {true, false}) {
             flush_subnormals = flush;
-            print(name + (layout.inner == 1 ? "side by side, " : "in runs, ") +
+            print(group,
+                  std::string(layout.inner == 1 ? "side by side, " : "in runs, ") +
                       (flush ? "special values, flushed" : "special values"),
                   [&](Hash& hash) { hash_batch_norm(hash, layout, x, dout); });
         }
@@ -369,7 +286,7 @@ template <class T> void print_batch_norm() {
 }
 
 template <class T> void print_dropout() {
-    const std::string name = std::string("dropout ") + kTypeName<T> + " ";
+    const std::string group = std::string("dropout ") + kTypeName<T>;
     const auto hash_dropout = [](Hash& hash, const std::vector<T>& x, std::uint32_t threshold) {
         const DropoutMask mask = {0x0123456789abcdef, 0xfedcba9876543210, threshold, 1 / (1 - threshold / 4294967296.)};
         std::vector<T> y(x.size(), 7);
@@ -379,10 +296,10 @@ template <class T> void print_dropout() {
     // The first threshold takes 16 bits of an element, the others all 32.
     for (const std::uint32_t threshold : {0x40000000u, 0x80000001u, 0x1999999au}) {
         char text[32];
-        std::snprintf(text, sizeof text, " threshold %08x", threshold);
+        std::snprintf(text, sizeof text, " threshold %08x", static_cast<unsigned>(threshold));
         for (const int64_t n : {0, 1, 63, 64, 65, 1000, 100003, 2200000}) {
             const std::vector<T> x = numbers<T>(n, 10);
-            print(name + std::to_string(n) + text, [&](Hash& hash) { hash_dropout(hash, x, threshold); });
+            print(group, std::to_string(n) + text, [&](Hash& hash) { hash_dropout(hash, x, threshold); });
         }
     }
     std::vector<T> x;
@@ -390,10 +307,54 @@ template <class T> void print_dropout() {
         for (const T value : special_values<T>()) x.push_back(value);
     for (const bool flush : {true, false}) {
         flush_subnormals = flush;
-        print(name + (flush ? "special values, flushed" : "special values"),
+        print(group, flush ? "special values, flushed" : "special values",
               [&](Hash& hash) { hash_dropout(hash, x, 0x80000001u); });
     }
     flush_subnormals = true;
+}
+
+// Three steps with parameters and gradients of 16 bits and float32 state: all sizes, every narrow number with another,
+// and a copy of another type.
+void print_narrow(const Row& row, bool l2, int storage, const char* storage_name) {
+    const std::string group = std::string(row.formula.name) + (l2 ? " l2 " : " ") + storage_name;
+    const Program program = row.formula.program(kFloat32, l2 ? row.decay : 0);
+    for (const int64_t n : {1, 7, 8, 9, 63, 64, 65, 1000, 65536, 100003}) {
+        const int copy_storage = n % 2 == 0 ? kFloat16 : kBFloat16;
+        print(group, std::to_string(n), [&](Hash& hash) {
+            std::vector<std::uint16_t> parameter, gradient, copy(static_cast<std::size_t>(n), 7);
+            for (int64_t i = 0; i < n; ++i) {
+                parameter.push_back(static_cast<std::uint16_t>(i));
+                gradient.push_back(static_cast<std::uint16_t>(i * 40503));
+            }
+            std::vector<float> state[2] = {magnitudes(numbers<float>(n, 3)), magnitudes(numbers<float>(n, 4))};
+            const Extent shape = n, narrow = 2, wide = 4;
+            const View views[] = {{reinterpret_cast<char*>(parameter.data()), storage, 1, &shape, &narrow},
+                                  {reinterpret_cast<char*>(gradient.data()), storage, 1, &shape, &narrow},
+                                  {reinterpret_cast<char*>(state[0].data()), kFloat32, 1, &shape, &wide},
+                                  {reinterpret_cast<char*>(state[1].data()), kFloat32, 1, &shape, &wide}};
+            const View copied = {reinterpret_cast<char*>(copy.data()), copy_storage, 1, &shape, &narrow};
+            for (int step = 0; step < 3; ++step) {
+                Step all;
+                all.add(program, views, &copied);
+                all.plan();
+                all.run();
+            }
+            // A NaN's payload is the processor's own affair.
+            const auto is_nan = [](std::uint16_t bits, int type) {
+                return (bits & 0x7fff) > (type == kFloat16 ? 0x7c00 : 0x7f80);
+            };
+            for (const std::uint16_t bits : parameter) hash.add(std::uint32_t{is_nan(bits, storage) ? 0xffffu : bits});
+            for (const std::uint16_t bits : copy) hash.add(std::uint32_t{is_nan(bits, copy_storage) ? 0xffffu : bits});
+            for (int i = 0; i < program.states; ++i) hash.add(state[i]);
+        });
+    }
+}
+
+template <class T> void print_squares() {
+    const std::string group = std::string("sum of squares ") + kTypeName<T>;
+    for (const int64_t n : {0, 1, 7, 8, 9, 15, 16, 17, 1000, 1023, 1024})
+        print(group, std::to_string(n),
+              [&](Hash& hash) { hash.add(table().sum_of_squares[kType<T>](n, numbers<T>(n, 11).data())); });
 }
 
 template <class T> void print_all() {
@@ -406,13 +367,25 @@ template <class T> void print_all() {
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc > 2 || (argc == 2 && !use_table(argv[1]))) {
-        std::fprintf(stderr, "usage: hashes [ISA], one of:");
+    if (argc > 3 || (argc >= 2 && !use_table(argv[1]))) {
+        std::fprintf(stderr, "usage: hashes [ISA [GROUP]], one of:");
         for (const KernelTable* usable : usable_tables()) std::fprintf(stderr, " %s", usable->isa);
         std::fprintf(stderr, "\n");
         return 2;
     }
+    if (argc == 3) details = argv[2];
     print_all<float>();
     print_all<double>();
+    for (const Row& row : kRows) {
+        for (const bool l2 : {false, true}) {
+            print_narrow(row, l2, kFloat16, "float16");
+            print_narrow(row, l2, kBFloat16, "bfloat16");
+        }
+    }
+    print_squares<float>();
+    print_squares<double>();
+    if (details.empty())
+        for (const auto& [name, hash] : groups)
+            std::printf("%016llx  %s\n", static_cast<unsigned long long>(hash.value()), name.c_str());
     return failed ? 1 : 0;
 }
