@@ -57,8 +57,8 @@ class Step::Rows {
             return array.data + begin * size_of(program_.arithmetic);
         void* const row = scratch(operand);
         if (array.strides)
-            gather(item_.extra->geometry.shape, *array.strides, array.data, array.storage, begin, n, program_.arithmetic,
-                   row);
+            gather(item_.extra->geometry.shape, *array.strides, array.data, array.storage, begin, n,
+                   program_.arithmetic, row);
         else
             table().load[array.storage][program_.arithmetic](n, array.data + begin * size_of(array.storage), row);
         return row;
@@ -67,8 +67,8 @@ class Step::Rows {
     void store(int to, std::int64_t begin, std::int64_t n, const void* row) {
         const Array& array = item_.arrays[to];
         if (array.strides)
-            scatter(item_.extra->geometry.shape, *array.strides, array.data, array.storage, begin, n, program_.arithmetic,
-                    row);
+            scatter(item_.extra->geometry.shape, *array.strides, array.data, array.storage, begin, n,
+                    program_.arithmetic, row);
         else
             table().store[array.storage][program_.arithmetic](n, row, array.data + begin * size_of(array.storage));
     }
@@ -133,7 +133,8 @@ void Step::add(const Program& program, const View* operands, const View* copy) {
                 throw OperandsOverlap{a, b == count ? int{kCopy} : b};
             }
             if (!with_extra(item).gradient_copy)
-                item.extra->gradient_copy.reset(new char[static_cast<std::size_t>(item.size * size_of(program.arithmetic))]);
+                item.extra->gradient_copy.reset(
+                    new char[static_cast<std::size_t>(item.size * size_of(program.arithmetic))]);
         }
     }
     if (program.between) {

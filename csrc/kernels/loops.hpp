@@ -33,9 +33,6 @@ template <class Formula, class... A> struct Arguments<void (Formula::*)(A...) co
         return bits;
     }
 
-    // Whether a parameter that is written and a gradient that is read come first.
-    static constexpr bool is_rule() { return written() % 4 == 1 && count >= 2; }
-
     // Of this formula or of one that takes the same arguments.
     template <class Same> static void run(std::int64_t n, const double* given, void* const* at) {
         run<Same>(n, given, at, std::make_index_sequence<sizeof...(A)>());
@@ -57,7 +54,9 @@ template <class Formula, class... A> struct Arguments<void (Formula::*)(A...) co
 // What list_stages writes to, once to count the stages and once to fill the table.
 struct StageCounter {
     int count = 0;
-    template <template <class> class> constexpr void add(const char*) { ++count; }
+
+    template <template <class> class> constexpr void stage(const char*) { ++count; }
+    template <template <class> class> constexpr void rule(const char*) { ++count; }
 };
 
 constexpr int count_stages() {
@@ -70,22 +69,29 @@ struct StageList {
     fusedstep::Stage stages[count_stages()] = {};
     int count = 0;
 
-    template <template <class> class Formula> constexpr void add(const char* name) {
+    template <template <class> class Formula> constexpr void stage(const char* name) {
         using Single = Arguments<decltype(&Formula<float>::operator())>;
         using Double = Arguments<decltype(&Formula<double>::operator())>;
-        fusedstep::Stage& stage = stages[count++];
-        stage.name = name;
-        stage.operands = Single::count;
-        stage.written = Single::written();
-        stage.coefficients = std::is_empty_v<Formula<float>> ? 0 : sizeof(Formula<float>) / sizeof(float);
-        stage.run[fusedstep::kFloat32] = Single::template run<Formula<float>>;
-        stage.run[fusedstep::kFloat64] = Double::template run<Formula<double>>;
-        if constexpr (Single::is_rule()) {
-            stage.after_add_decay[fusedstep::kFloat32] = Single::template run<AfterAddDecay<float, Formula>>;
-            stage.after_add_decay[fusedstep::kFloat64] = Double::template run<AfterAddDecay<double, Formula>>;
-            stage.after_shrink[fusedstep::kFloat32] = Single::template run<AfterShrink<float, Formula>>;
-            stage.after_shrink[fusedstep::kFloat64] = Double::template run<AfterShrink<double, Formula>>;
-        }
+        fusedstep::Stage& row = stages[count++];
+        row.name = name;
+        row.operands = Single::count;
+        row.written = Single::written();
+        row.coefficients = std::is_empty_v<Formula<float>> ? 0 : sizeof(Formula<float>) / sizeof(float);
+        row.run[fusedstep::kFloat32] = Single::template run<Formula<float>>;
+        row.run[fusedstep::kFloat64] = Double::template run<Formula<double>>;
+    }
+
+    // A stage whose first operands are the parameter, which it writes, and the gradient, which it reads.
+    template <template <class> class Formula> constexpr void rule(const char* name) {
+        using Single = Arguments<decltype(&Formula<float>::operator())>;
+        using Double = Arguments<decltype(&Formula<double>::operator())>;
+        static_assert(Single::count >= 2 && Single::written() % 4 == 1);
+        stage<Formula>(name);
+        fusedstep::Stage& row = stages[count - 1];
+        row.after_add_decay[fusedstep::kFloat32] = Single::template run<AfterAddDecay<float, Formula>>;
+        row.after_add_decay[fusedstep::kFloat64] = Double::template run<AfterAddDecay<double, Formula>>;
+        row.after_shrink[fusedstep::kFloat32] = Single::template run<AfterShrink<float, Formula>>;
+        row.after_shrink[fusedstep::kFloat64] = Double::template run<AfterShrink<double, Formula>>;
     }
 };
 

@@ -133,19 +133,19 @@ template <class T> struct Adam {
     }
 };
 
-// Every stage, with the name by which core/rules.cpp calls it.
+// Every stage, with the name by which core/rules.cpp calls it; rules also after a weight decay.
 template <class List> constexpr void list_stages(List& list) {
-    list.template add<Scale>("scale");
-    list.template add<AddDecay>("add_decay");
-    list.template add<Shrink>("shrink");
-    list.template add<Sgd>("sgd");
-    list.template add<Momentum>("momentum");
-    list.template add<MomentumPlainVelocity>("momentum_plain_velocity");
-    list.template add<Nesterov>("nesterov");
-    list.template add<NesterovNewVelocity>("nesterov_new_velocity");
-    list.template add<AdaGrad>("adagrad");
-    list.template add<RmsProp>("rmsprop");
-    list.template add<Adam>("adam");
+    list.template stage<Scale>("scale");
+    list.template stage<AddDecay>("add_decay");
+    list.template stage<Shrink>("shrink");
+    list.template rule<Sgd>("sgd");
+    list.template rule<Momentum>("momentum");
+    list.template rule<MomentumPlainVelocity>("momentum_plain_velocity");
+    list.template rule<Nesterov>("nesterov");
+    list.template rule<NesterovNewVelocity>("nesterov_new_velocity");
+    list.template rule<AdaGrad>("adagrad");
+    list.template rule<RmsProp>("rmsprop");
+    list.template rule<Adam>("adam");
 }
 
 }  // namespace

@@ -1,16 +1,12 @@
 // Updates: takes the arrays out of the containers, checks all of them before the first is written.
-#include <pybind11/critical_section.h>
-
 #include <algorithm>
-#include <cmath>
 #include <deque>
-#include <memory>
 #include <utility>
 #include <vector>
 
 #include "containers.hpp"
 #include "float_mode.hpp"
-#include "rules.hpp"
+#include "settings.hpp"
 #include "shared.hpp"
 #include "step.hpp"
 
@@ -18,58 +14,6 @@ namespace fusedstep {
 namespace {
 
 const char* const kFloats = "float32, float64, float16 or bfloat16";
-
-const Rule& rule_of(const char* name) {
-    if (const Rule* rule = find_rule(name)) return *rule;
-    throw py::value_error(std::string("there is no update rule '") + name + "'");
-}
-
-// A rule's names as Python's strings, made once.
-struct Names {
-    std::vector<py::object> states, hyperparameters;
-};
-
-py::object interned(const char* name) {
-    return py::reinterpret_steal<py::object>(PyUnicode_InternFromString(name));
-}
-
-// Called with the GIL, or in a free-threaded interpreter first when the module is imported.
-const Names& names_of(const Rule& rule) {
-    static const auto* const all = [] {
-        auto* made = new std::vector<Names>;  // never destroyed: the interpreter may end first
-        for (const Rule& each : rules()) {
-            Names& names = made->emplace_back();
-            for (const char* state : each.states) names.states.push_back(interned(state));
-            for (const Hyperparameter& own : each.hyperparameters) names.hyperparameters.push_back(interned(own.name));
-        }
-        return made;
-    }();
-    return (*all)[static_cast<std::size_t>(&rule - rules().data())];
-}
-
-// A hyper-parameter as a number; the error of Python's own check if it is out of range.
-double checked_value(const Hyperparameter& hyperparameter, const py::object& value) {
-    if (hyperparameter.limit == Limit::kFlag) {
-        const int truth = PyObject_IsTrue(value.ptr());
-        if (truth < 0) throw py::error_already_set();
-        return truth;
-    }
-    if (PyFloat_CheckExact(value.ptr()) && is_within(hyperparameter.limit, PyFloat_AS_DOUBLE(value.ptr())))
-        return PyFloat_AS_DOUBLE(value.ptr());
-    return py::module_::import("fusedstep._limits").attr("checked")(hyperparameter.name, value).cast<double>();
-}
-
-std::int64_t checked_count(const char* name, const py::object& value) {
-    return py::module_::import("fusedstep._limits").attr("checked_count")(name, value, 1).cast<std::int64_t>();
-}
-
-// What an update gets besides the arrays.
-struct Settings {
-    Values values;
-    std::vector<std::pair<int, py::object>> own_values;  // hyper-parameters given for each array
-    std::int64_t t = 0;                                  // of all arrays, if it is not 0
-    py::object counts;                                   // t of each array, or the steps that each has had
-};
 
 // One call: its arrays are taken and checked when it is made.
 class Update {
@@ -411,25 +355,6 @@ void step(const char* rule_name, const py::object& params, const py::object& gra
     else
         settings.t = checked_count("t", t);
     Update(rule, params, grads, state, std::move(settings), py::none()).run();
-}
-
-py::dict rule_table() {
-    py::dict table;
-    for (const Rule& rule : rules()) {
-        py::dict hyperparameters;
-        for (const Hyperparameter& own : rule.hyperparameters) {
-            constexpr const char* limits[] = {"not negative", "up to one", "below one", "flag"};
-            const bool flag = own.limit == Limit::kFlag;
-            hyperparameters[own.name] =
-                py::make_tuple(flag ? py::object(py::bool_(own.fallback != 0)) : py::object(py::float_(own.fallback)),
-                               limits[static_cast<int>(own.limit)]);
-        }
-        const Names& names = names_of(rule);
-        py::tuple states(names.states.size());
-        for (std::size_t i = 0; i < names.states.size(); ++i) states[i] = names.states[i];
-        table[rule.name] = py::make_tuple(states, hyperparameters, rule.counts_steps);
-    }
-    return table;
 }
 
 }  // namespace

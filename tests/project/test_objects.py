@@ -18,8 +18,9 @@ PACKED = {
 }
 SUFFIXES = {"float": {"s": "ps", "lanes": "4s"}, "double": {"s": "pd", "lanes": "2d"}}
 OBJECTS = [name for machine, name in PACKED if machine == MACHINE]
-(KERNELS,) = (ROOT / "csrc").rglob("kernels.cpp")
-RULES = re.findall(r"\brule<(\w+)>\(", KERNELS.read_text())
+(LIST,) = (ROOT / "csrc").rglob("stages.hpp")
+STAGES = re.findall(r"\btemplate (stage|rule)<(\w+)>\(", LIST.read_text())
+AFTER = ("AfterAddDecay", "AfterShrink")
 BATCH_NORM = tuple(f"{of}_{what}" for of in ("channel", "panel") for what in ("sums", "normalize", "gradient"))
 BATCH_NORM += ("block_moments", "panel_moments")
 # A packed addition of 32-bit integers, which is what random words are made of.
@@ -73,10 +74,10 @@ def test_loops_are_vectorised(build: Path, name: str, scalar: str) -> None:
         pattern = PACKED[MACHINE, name].format(op=op, **SUFFIXES[scalar])
         return any(re.search(pattern, body) for body in bodies)
 
-    plain = f"::update<(anonymous namespace)::{{}}<{scalar}>, {scalar}>"
-    l2 = f"::update<(anonymous namespace)::L2<{scalar}, (anonymous namespace)::{{}}>, {scalar}>"
-    names = [form.format(rule) for rule in RULES for form in (plain, l2)]
-    assert len(names) >= 16
+    forms = ["run<(anonymous namespace)::{}<" + scalar + ">"]
+    after = [f"run<(anonymous namespace)::{of}<{scalar}, (anonymous namespace)::{{}}>" for of in AFTER]
+    names = [form.format(name) for kind, name in STAGES for form in (forms + after if kind == "rule" else forms)]
+    assert len(names) >= 27
     missing = [(name, "mul") for name in names if not packed("mul", name)]
     for op in ("sqrt", "div"):
         used = [name for name in names if any(name in head and op in body for head, body in functions.items())]

@@ -1,0 +1,107 @@
+#include "settings.hpp"
+
+#include <string>
+
+#include "containers.hpp"
+
+namespace fusedstep {
+
+const Rule& rule_of(const char* name) {
+    if (const Rule* rule = find_rule(name)) return *rule;
+    throw py::value_error(std::string("there is no update rule '") + name + "'");
+}
+
+static py::object interned(const char* name) {
+    return py::reinterpret_steal<py::object>(PyUnicode_InternFromString(name));
+}
+
+// Called with the GIL, or in a free-threaded interpreter first when the module is imported.
+const Names& names_of(const Rule& rule) {
+    static const auto* const all = [] {
+        auto* made = new std::vector<Names>;  // never destroyed: the interpreter may end first
+        for (const Rule& each : rules()) {
+            Names& names = made->emplace_back();
+            for (const char* state : each.states) names.states.push_back(interned(state));
+            for (const Hyperparameter& own : each.hyperparameters) names.hyperparameters.push_back(interned(own.name));
+        }
+        return made;
+    }();
+    return (*all)[static_cast<std::size_t>(&rule - rules().data())];
+}
+
+double checked_value(const Hyperparameter& hyperparameter, const py::object& value) {
+    if (hyperparameter.limit == Limit::kFlag) {
+        const int truth = PyObject_IsTrue(value.ptr());
+        if (truth < 0) throw py::error_already_set();
+        return truth;
+    }
+    if (PyFloat_CheckExact(value.ptr()) && is_within(hyperparameter.limit, PyFloat_AS_DOUBLE(value.ptr())))
+        return PyFloat_AS_DOUBLE(value.ptr());
+    return py::module_::import("fusedstep._limits").attr("checked")(hyperparameter.name, value).cast<double>();
+}
+
+std::int64_t checked_count(const char* name, const py::object& value) {
+    return py::module_::import("fusedstep._limits").attr("checked_count")(name, value, 1).cast<std::int64_t>();
+}
+
+Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, double lr, const py::object& t) {
+    const Names& names = names_of(rule);
+    Settings settings;
+    for (std::size_t i = 0; i < rule.hyperparameters.size(); ++i) {
+        if (i == kLearningRate)
+            settings.values[i] = lr;
+        else if (i == kScale)
+            settings.values[i] = 1;
+        else
+            settings.values[i] = checked_value(rule.hyperparameters[i], optimizer.attr(names.hyperparameters[i]));
+    }
+    if (rule.counts_steps && t.is_none()) {
+        settings.counts = optimizer.attr("steps");
+        if (!py::isinstance<py::dict>(settings.counts))
+            throw py::type_error("steps is a " + type_name(settings.counts) + ", expected a dict");
+    } else if (rule.counts_steps) {
+        settings.t = t.cast<std::int64_t>();
+    }
+    return settings;
+}
+
+Settings Settings::of_call(const Rule& rule, const py::object& t, const py::dict& hyperparameters) {
+    Settings settings;
+    for (std::size_t i = 0; i < rule.hyperparameters.size(); ++i) settings.values[i] = rule.hyperparameters[i].fallback;
+    for (const auto& [key, value] : hyperparameters) {
+        const int index = rule.index_of(key.cast<std::string>());
+        if (index < 0)
+            throw py::type_error(std::string("'") + rule.name + "' has no hyper-parameter " + text(py::repr(key)));
+        const auto given = py::reinterpret_borrow<py::object>(value);
+        if (py::isinstance<py::dict>(given) || is_list(given))
+            settings.own_values.emplace_back(index, given);
+        else
+            settings.values[index] = checked_value(rule.hyperparameters[static_cast<std::size_t>(index)], given);
+    }
+    if (py::isinstance<py::dict>(t) || is_list(t))
+        settings.counts = t;
+    else
+        settings.t = checked_count("t", t);
+    return settings;
+}
+
+py::dict rule_table() {
+    py::dict table;
+    for (const Rule& rule : rules()) {
+        py::dict hyperparameters;
+        for (const Hyperparameter& own : rule.hyperparameters) {
+            constexpr const char* limits[] = {"not negative", "up to one", "below one", "flag"};
+            const bool flag = own.limit == Limit::kFlag;
+            hyperparameters[own.name] =
+                py::make_tuple(flag ? py::object(py::bool_(own.fallback != 0)) : py::object(py::float_(own.fallback)),
+                               limits[static_cast<int>(own.limit)]);
+        }
+        const Names& names = names_of(rule);
+        py::tuple states(names.states.size());
+        for (std::size_t i = 0; i < names.states.size(); ++i) states[i] = names.states[i];
+        table[rule.name] = py::make_tuple(states, hyperparameters, rule.counts_steps);
+    }
+    return table;
+}
+
+}  // namespace fusedstep

@@ -1,0 +1,43 @@
+// What a step gets besides the arrays: the rule, its hyper-parameters, counts.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "bindings.hpp"
+#include "rules.hpp"
+
+namespace fusedstep {
+
+// ValueError if there is none of that name.
+const Rule& rule_of(const char* name);
+
+// A rule's names as Python's strings.
+struct Names {
+    std::vector<py::object> states, hyperparameters;
+};
+
+const Names& names_of(const Rule& rule);
+
+// A hyper-parameter as a number; the error of Python's own check if it is out of range.
+double checked_value(const Hyperparameter& hyperparameter, const py::object& value);
+
+// A number of a step, from 1.
+std::int64_t checked_count(const char* name, const py::object& value);
+
+struct Settings {
+    // Its attributes but for lr and t. t: the number of the step, or None, if each parameter counts its own in `steps`.
+    static Settings of_optimizer(const Rule& rule, const py::object& optimizer, double lr, const py::object& t);
+
+    static Settings of_call(const Rule& rule, const py::object& t, const py::dict& hyperparameters);
+
+    Values values;
+    std::vector<std::pair<int, py::object>> own_values;  // hyper-parameters given for each array
+    std::int64_t t = 0;                                  // of all arrays, if it is not 0
+    py::object counts;                                   // t of each array, or the steps that each has had
+};
+
+// All rules, as _native.pyi describes them.
+py::dict rule_table();
+
+}  // namespace fusedstep
