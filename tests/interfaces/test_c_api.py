@@ -67,6 +67,13 @@ def test_threads_and_messages() -> None:
 # What it tells about the rules.
 
 
+def test_rules_are_those_of_python() -> None:
+    assert list(RULES) == list(fs.rules())
+    for rule, description in fs.rules().items():
+        assert RULES[rule].states == tuple(description["states"])
+        assert {h.name: h.default for h in RULES[rule].hyperparameters} == description["hyperparameters"]
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_describes_itself(rule: str) -> None:
     description = RULES[rule]

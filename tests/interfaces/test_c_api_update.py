@@ -12,7 +12,20 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
-from c_interface import API, RULES, TYPES, Arrays, arithmetic_of, dtype_of, load, new_arrays, settings_of, store, update
+from c_interface import (
+    API,
+    RULES,
+    TYPES,
+    Arrays,
+    HyperparameterOfRule,
+    arithmetic_of,
+    dtype_of,
+    load,
+    new_arrays,
+    settings_of,
+    store,
+    update,
+)
 from fusedstep import _native, book, reference
 
 SIZES = (0, 1, 7, 8, 9, 63, 64, 65, 1000, 40_003)
@@ -81,10 +94,6 @@ def assert_same(ours: Arrays, expected: Arrays) -> None:
     np.testing.assert_array_equal(ours.gradient, expected.gradient, strict=True)
 
 
-def test_every_rule_has_a_row() -> None:
-    assert {row.rule for row in ROWS} == set(RULES)
-
-
 @every_row
 @pytest.mark.parametrize("storage", ["float32", "float64"])
 def test_the_bits_of_python(row: Row, storage: str, rng: np.random.Generator) -> None:
@@ -101,6 +110,25 @@ def test_the_bits_of_python(row: Row, storage: str, rng: np.random.Generator) ->
         np.testing.assert_array_equal(ours.parameter, expected, strict=True)
         for array, right in zip(ours.states, optimizer.state.get(0, {}).values(), strict=True):
             np.testing.assert_array_equal(array, right, strict=True)
+
+
+def another(h: HyperparameterOfRule) -> float:
+    return 1 - h.default if h.is_flag else min(h.default / 2 + 0.25, h.maximum)
+
+
+@every_rule
+@pytest.mark.parametrize("storage", ["float32", "float64", "float16"])
+def test_every_hyperparameter_has_the_bits_of_python(rule: str, storage: str, rng: np.random.Generator) -> None:
+    values = {h.name: another(h) for h in RULES[rule].hyperparameters}
+    flags = {h.name for h in RULES[rule].hyperparameters if h.is_flag}
+    for chosen in (values, *({name: value} for name, value in values.items())):
+        ours = new_arrays(rng, 1033, rule, storage, storage)
+        ours.states = [np.abs(rng.standard_normal(1033)).astype(state.dtype) for state in ours.states]
+        right = copied(ours)
+        hyperparameters = {name: bool(value) if name in flags else value for name, value in chosen.items()}
+        fs.step(rule, [right.parameter], [right.gradient], [right.states], t=5, **hyperparameters)
+        assert update([ours.item(settings_of(rule, 5, **chosen))]) == (0, -1, None)
+        assert_same(ours, right)
 
 
 @every_row
