@@ -29,9 +29,8 @@ template <class Call> Layout layout_of(const Call& call) {
     require(call.outer >= 0, FUSEDSTEP_BAD_SIZE, "outer");
     require(call.channels >= 0, FUSEDSTEP_BAD_SIZE, "channels");
     require(call.inner >= 0, FUSEDSTEP_BAD_SIZE, "inner");
-    const std::int64_t count = product(call.outer, call.inner, "inner");
+    product(call.outer, call.inner, "inner");
     product(product(call.outer, call.channels, "channels"), call.inner, "inner");
-    product(count, call.channels, "channels");
     return {call.outer, call.channels, call.inner};
 }
 

@@ -80,10 +80,8 @@ class Programs {
         });
         if (found != end) return found->program;
         const Resolved resolved = resolve(settings);
-        if (!built_.empty() && built_.back().resolved == resolved && built_.back().program.arithmetic == arithmetic) {
-            built_.back().settings = settings;
+        if (!built_.empty() && built_.back().resolved == resolved && built_.back().program.arithmetic == arithmetic)
             return built_.back().program;
-        }
         built_.push_back({settings, resolved, {}});
         Program& program = built_.back().program;
         build(*resolved.rule, arithmetic, resolved.values, resolved.t, program);
