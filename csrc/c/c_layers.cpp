@@ -7,6 +7,7 @@
 #include "c_checks.hpp"
 #include "c_functions.hpp"
 #include "dropout.hpp"
+#include "float_mode.hpp"
 #include "rules.hpp"
 
 namespace fusedstep {
@@ -64,8 +65,9 @@ void require_eps(double eps) {
     require(is_within(Limit::kNotNegative, eps), FUSEDSTEP_OUT_OF_RANGE, "eps");
 }
 
-// Calls run with a T for the type.
+// Calls run with a T for the type, in the mode of the kernels: numbers of a channel are converted there.
 template <class Run> void with_type(int type, const Run& run) {
+    const FloatMode mode;
     if (type == kFloat32)
         run(float());
     else

@@ -115,7 +115,7 @@ void add(const fusedstep_item& item, Programs& programs, Step& step) {
     const auto view = [&](int operand, const void* array, int stored) {
         checked_span(array, item.n, size_of(stored), true, name_of(operand));
         strides[operand] = size_of(stored);
-        views[operand] = {static_cast<char*>(const_cast<void*>(array)), stored, 1, &shape, strides + operand};
+        views[operand] = {static_cast<char*>(const_cast<void*>(array)), stored, 1, &shape, strides + operand, true};
     };
     view(kParameter, item.parameter, storage);
     view(kGradient, item.gradient, gradient);

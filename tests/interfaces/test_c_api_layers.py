@@ -51,6 +51,23 @@ def test_batch_norm(dtype: Any, shape: tuple[int, int, int], in_place: bool, rng
         np.testing.assert_array_equal(ours, right, strict=True)
 
 
+@pytest.mark.parametrize("flush", [True, False])
+def test_numbers_of_a_channel_are_flushed_as_in_python(dtype: Any, flush: bool) -> None:
+    fs.set_flush_subnormals(flush)
+    smallest = np.finfo(dtype).smallest_normal
+    # The sum of dout is subnormal, and in float32 becomes so where it is rounded to the type of dbeta.
+    x, dout = np.array([[-1], [1]], dtype), np.array([[1.5 * smallest], [-1.25 * smallest]], dtype)
+    gamma = np.array([smallest / 4], dtype)
+    mean, inv_std = np.zeros(1), np.ones(1)
+    dx, dgamma, dbeta = np.full_like(x, np.nan), np.full_like(gamma, np.nan), np.full_like(gamma, np.nan)
+    arrays = {"x": x, "dout": dout, "dx": dx, "gamma": gamma, "mean": mean, "inv_std": inv_std}
+    shape = {"type": type_of(dtype), "outer": 2, "channels": 1, "inner": 1}
+    assert call("batch_norm_backward", **shape, **arrays, dgamma=dgamma, dbeta=dbeta) == OK
+    for ours, right in zip((dx, dgamma, dbeta), fs.batch_norm_backward(dout, x, gamma, mean, inv_std), strict=True):
+        np.testing.assert_array_equal(ours, right, strict=True)
+    assert (dbeta == 0) == flush
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.999, 1 - 2**-53, 2.5 * 2**-32, 1.5 * 2**-32])
 def test_dropout(dtype: Any, rate: float) -> None:
     x = np.arange(1, 20_002, dtype=dtype)

@@ -202,7 +202,7 @@ def test_any_mix_of_items_is_one_region(threads: int, rng: np.random.Generator) 
     mix: list[tuple[Arrays, Any]] = []
     shared = settings_of("adam", 7, lr=0.02)
     for i, (rule, parameter, gradient) in enumerate(product(RULES, TYPES, TYPES)):
-        n = (0, 1, 65, 1000, 2500)[i % 5]
+        n = (0, 1, 65, 1000, 2500)[i % 5] if i else 300_000  # enough for three threads
         own = settings_of(rule, 1 + i % 4, lr=0.01 * (1 + i % 3), weight_decay=0.1 * (i % 2), scale=1 / (1 + i % 2))
         settings = shared if rule == "adam" and i % 3 else own
         mix.append((new_arrays(rng, n, rule, parameter, gradient, (None, *TYPES)[i % 5]), settings))
