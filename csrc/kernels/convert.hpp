@@ -80,7 +80,7 @@ inline float to_odd(double value) {
     const float nearest = static_cast<float>(value);
     const double error = static_cast<double>(nearest) - value;
     if (error == 0 || error != error || (bits_of(nearest) & 1) != 0) return nearest;
-    const bool above = (error > 0) == (nearest > 0);
+    const bool above = (error > 0) == (bits_of(nearest) >> 31 == 0);  // in magnitude; nearest may be 0
     return float_of(bits_of(nearest) + (above ? -1u : 1u));
 }
 

@@ -89,7 +89,7 @@ def set_buffer_cache(size: int) -> None:
 
 
 def get_include() -> str:
-    """The folder of fusedstep.h, for building C code that calls the kernels. Cython code doesn't need it."""
+    """The folder of fusedstep.h, for building C, C++ and Cython code that calls the kernels."""
     return str(Path(__file__).parent / "include")
 
 

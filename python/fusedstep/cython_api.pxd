@@ -1,106 +1,144 @@
-# The C interface for Cython: cimport what you need; no include folder and no initialisation is needed. fusedstep.h says
-# what the functions do. They return 0, or a code that error_message explains, and then nothing was written.
+# fusedstep.h for Cython, which documents what is declared here. To build: include_dirs=[fusedstep.get_include()].
+#
+#     from fusedstep.cython_api cimport fusedstep_api, fusedstep_import
+#     cdef const fusedstep_api* fs = fusedstep_import()
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
-cdef enum:
-    FUSEDSTEP_OK = 0
-    FUSEDSTEP_NULL_POINTER = 1
-    FUSEDSTEP_BAD_SIZE = 2
-    FUSEDSTEP_MISALIGNED = 3
-    FUSEDSTEP_OVERLAP = 4
-    FUSEDSTEP_OUT_OF_RANGE = 5
-    FUSEDSTEP_UNKNOWN_RULE = 6
-    FUSEDSTEP_OUT_OF_MEMORY = 7
-    FUSEDSTEP_INTERNAL_ERROR = 8
-    FUSEDSTEP_COEFFICIENTS = 8
+cdef extern from "fusedstep.h":
+    enum:
+        FUSEDSTEP_API_VERSION
+        FUSEDSTEP_MAX_STATES
 
-cdef const char* error_message(int code) noexcept nogil
-cdef int get_num_threads() noexcept nogil
-cdef int set_num_threads(int threads) noexcept nogil
+        FUSEDSTEP_OK
+        FUSEDSTEP_NULL_POINTER
+        FUSEDSTEP_BAD_SIZE
+        FUSEDSTEP_MISALIGNED
+        FUSEDSTEP_OVERLAP
+        FUSEDSTEP_OUT_OF_RANGE
+        FUSEDSTEP_UNKNOWN_RULE
+        FUSEDSTEP_UNKNOWN_HYPERPARAMETER
+        FUSEDSTEP_UNKNOWN_TYPE
+        FUSEDSTEP_UNSUPPORTED_TYPE
+        FUSEDSTEP_BAD_STRUCT
+        FUSEDSTEP_OUT_OF_MEMORY
+        FUSEDSTEP_INTERNAL_ERROR
 
-cdef int sgd_float32(int64_t n, float* w, const float* g, double lr, double weight_decay) noexcept nogil
-cdef int sgd_float64(int64_t n, double* w, const double* g, double lr, double weight_decay) noexcept nogil
+        FUSEDSTEP_FLOAT32
+        FUSEDSTEP_FLOAT64
+        FUSEDSTEP_FLOAT16
+        FUSEDSTEP_BFLOAT16
 
-cdef int momentum_float32(
-        int64_t n, float* w, const float* g, float* v, double lr, double momentum, double weight_decay) noexcept nogil
-cdef int momentum_float64(
-        int64_t n, double* w, const double* g, double* v, double lr, double momentum, double weight_decay
-    ) noexcept nogil
+    ctypedef struct fusedstep_error:
+        size_t size
+        int64_t item
+        const char* field
 
-cdef int nesterov_float32(
-        int64_t n, float* w, const float* g, float* v, double lr, double momentum, double weight_decay) noexcept nogil
-cdef int nesterov_float64(
-        int64_t n, double* w, const double* g, double* v, double lr, double momentum, double weight_decay
-    ) noexcept nogil
+    ctypedef struct fusedstep_rule:
+        const char* name
+        const char* states[FUSEDSTEP_MAX_STATES]
+        int32_t state_count
+        int32_t hyperparameter_count
 
-cdef int adagrad_float32(
-        int64_t n, float* w, const float* g, float* h, double lr, double eps, double weight_decay) noexcept nogil
-cdef int adagrad_float64(
-        int64_t n, double* w, const double* g, double* h, double lr, double eps, double weight_decay) noexcept nogil
+    ctypedef struct fusedstep_hyperparameter:
+        const char* name
+        double default_value, minimum, maximum
+        int32_t is_flag
+        int32_t is_option
 
-cdef int rmsprop_float32(
-        int64_t n, float* w, const float* g, float* h, double lr, double decay_rate, double eps, double weight_decay
-    ) noexcept nogil
-cdef int rmsprop_float64(
-        int64_t n, double* w, const double* g, double* h, double lr, double decay_rate, double eps, double weight_decay
-    ) noexcept nogil
+    ctypedef struct fusedstep_option:
+        const char* name
+        double value
 
-cdef int adam_float32(
-        int64_t n, float* w, const float* g, float* m, float* v, int64_t t, double lr, double beta1, double beta2,
-        double eps, double weight_decay) noexcept nogil
-cdef int adam_float64(
-        int64_t n, double* w, const double* g, double* m, double* v, int64_t t, double lr, double beta1, double beta2,
-        double eps, double weight_decay) noexcept nogil
+    ctypedef struct fusedstep_settings:
+        size_t size
+        const char* rule
+        int64_t t
+        double lr
+        double weight_decay
+        double decoupled
+        double scale
+        const fusedstep_option* options
+        int64_t option_count
 
-cdef int adamw_float32(
-        int64_t n, float* w, const float* g, float* m, float* v, int64_t t, double lr, double beta1, double beta2,
-        double eps, double weight_decay) noexcept nogil
-cdef int adamw_float64(
-        int64_t n, double* w, const double* g, double* m, double* v, int64_t t, double lr, double beta1, double beta2,
-        double eps, double weight_decay) noexcept nogil
+    ctypedef struct fusedstep_item:
+        int64_t n
+        void* parameter
+        const void* gradient
+        const fusedstep_settings* settings
+        void* state[FUSEDSTEP_MAX_STATES]
+        int32_t parameter_type
+        int32_t gradient_type
+        int32_t state_type
+        int32_t copy_type
+        void* copy
 
-cdef int update_float32(
-        const char* rule, const double* coefficients, double weight_decay, int64_t count, const int64_t* sizes,
-        float** w, const float** g, float** state) noexcept nogil
-cdef int update_float64(
-        const char* rule, const double* coefficients, double weight_decay, int64_t count, const int64_t* sizes,
-        double** w, const double** g, double** state) noexcept nogil
+    ctypedef struct fusedstep_batch_norm_training:
+        size_t size
+        int64_t type
+        int64_t outer, channels, inner
+        const void* x
+        void* y
+        const void* gamma
+        const void* beta
+        double eps
+        double* mean
+        double* var
+        double* inv_std
 
-cdef int sgd_coefficients(double* coefficients, double lr) noexcept nogil
-cdef int momentum_coefficients(double* coefficients, double lr, double momentum) noexcept nogil
-cdef int nesterov_coefficients(double* coefficients, double lr, double momentum) noexcept nogil
-cdef int adagrad_coefficients(double* coefficients, double lr, double eps, int eps_inside_root) noexcept nogil
-cdef int rmsprop_coefficients(
-        double* coefficients, double lr, double decay_rate, double eps, int eps_inside_root) noexcept nogil
-cdef int adam_coefficients(
-        double* coefficients, int64_t t, double lr, double beta1, double beta2, double eps, int eps_inside_root
-    ) noexcept nogil
-cdef int adamw_coefficients(
-        double* coefficients, int64_t t, double lr, double beta1, double beta2, double eps, double weight_decay,
-        int eps_inside_root) noexcept nogil
+    ctypedef struct fusedstep_batch_norm_inference:
+        size_t size
+        int64_t type
+        int64_t outer, channels, inner
+        const void* x
+        void* y
+        const void* gamma
+        const void* beta
+        double eps
+        const double* mean
+        const double* var
 
-cdef int batch_norm_float32(
-        int64_t outer, int64_t channels, int64_t inner, const float* x, float* y, const float* gamma, const float* beta,
-        double eps, double* mean, double* var, double* inv_std) noexcept nogil
-cdef int batch_norm_float64(
-        int64_t outer, int64_t channels, int64_t inner, const double* x, double* y, const double* gamma,
-        const double* beta, double eps, double* mean, double* var, double* inv_std) noexcept nogil
+    ctypedef struct fusedstep_batch_norm_backward:
+        size_t size
+        int64_t type
+        int64_t outer, channels, inner
+        const void* x
+        const void* dout
+        void* dx
+        const void* gamma
+        const double* mean
+        const double* inv_std
+        void* dgamma
+        void* dbeta
 
-cdef int batch_norm_inference_float32(
-        int64_t outer, int64_t channels, int64_t inner, const float* x, float* y, const float* gamma, const float* beta,
-        const double* mean, const double* var, double eps) noexcept nogil
-cdef int batch_norm_inference_float64(
-        int64_t outer, int64_t channels, int64_t inner, const double* x, double* y, const double* gamma,
-        const double* beta, const double* mean, const double* var, double eps) noexcept nogil
+    ctypedef struct fusedstep_dropout:
+        size_t size
+        int64_t type
+        int64_t n
+        const void* x
+        void* y
+        double rate
+        uint64_t seed, call
 
-cdef int batch_norm_backward_float32(
-        int64_t outer, int64_t channels, int64_t inner, const float* x, const float* dout, float* dx,
-        const float* gamma, const double* mean, const double* inv_std, float* dgamma, float* dbeta) noexcept nogil
-cdef int batch_norm_backward_float64(
-        int64_t outer, int64_t channels, int64_t inner, const double* x, const double* dout, double* dx,
-        const double* gamma, const double* mean, const double* inv_std, double* dgamma, double* dbeta) noexcept nogil
+    ctypedef struct fusedstep_api:
+        int32_t version
+        int32_t size
+        const char* (*error_message)(int code) noexcept nogil
+        int (*get_num_threads)() noexcept nogil
+        int (*set_num_threads)(int threads) noexcept nogil
+        int32_t (*rule_count)() noexcept nogil
+        int (*describe_rule)(int32_t index, fusedstep_rule* rule, size_t size) noexcept nogil
+        int (*describe_hyperparameter)(
+            const char* rule, int32_t index, fusedstep_hyperparameter* result, size_t size) noexcept nogil
+        int (*defaults)(const char* rule, fusedstep_settings* settings, size_t size) noexcept nogil
+        int (*update)(
+            int64_t count, const fusedstep_item* items, size_t item_size, fusedstep_error* error) noexcept nogil
+        int (*batch_norm_training)(
+            const fusedstep_batch_norm_training* call, fusedstep_error* error) noexcept nogil
+        int (*batch_norm_inference)(
+            const fusedstep_batch_norm_inference* call, fusedstep_error* error) noexcept nogil
+        int (*batch_norm_backward)(
+            const fusedstep_batch_norm_backward* call, fusedstep_error* error) noexcept nogil
+        int (*dropout)(const fusedstep_dropout* call, fusedstep_error* error) noexcept nogil
 
-cdef int dropout_float32(int64_t n, const float* x, float* y, double rate, uint64_t seed, uint64_t call) noexcept nogil
-cdef int dropout_float64(
-        int64_t n, const double* x, double* y, double rate, uint64_t seed, uint64_t call) noexcept nogil
+    const fusedstep_api* fusedstep_import() except NULL

@@ -1,6 +1,7 @@
 """Cython code that trains without the GIL: the example, built against the installed package in a folder of its own."""
 
 import importlib
+import re
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,22 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
+from c_interface import CODES, HEADER, STRUCTS, TYPES
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cython"
+
+
+def test_cython_has_the_headers_names() -> None:
+    text = (HEADER.parents[1] / "cython_api.pxd").read_text()
+    constants = re.findall(r"^ {8}FUSEDSTEP_(\w+)$", text, re.MULTILINE)
+    assert constants == ["API_VERSION", "MAX_STATES", *CODES, *(name.upper() for name in TYPES)]
+    structs = re.findall(r"ctypedef struct (\w+):\n(.*?)\n\n", text, re.DOTALL)
+    assert [name for name, _ in structs] == list(STRUCTS)
+    for name, body in structs:
+        # The last word of a declarator, or the name of a pointer to a function.
+        flat = re.sub(r"\(\*(\w+)\)\([^)]*\) noexcept nogil", r"\1", body)
+        fields = re.findall(r"(\w+)(?:\[\w+\])?(?=,|$)", flat, re.MULTILINE)
+        assert fields == [field for field, *_ in STRUCTS[name]._fields_], name
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +77,8 @@ def test_an_epoch_in_cython_gives_the_bits_of_the_python_interface(softmax: Modu
 def test_an_error_of_the_kernels_becomes_an_exception(softmax: ModuleType) -> None:
     images, labels = np.zeros((5, 64), np.float32), np.zeros(5, np.uint8)
     weights, bias, dweights, dbias, p = arrays()
-    with pytest.raises(ValueError, match="out of range"):
+    with pytest.raises(ValueError, match=r"array 0, lr: .* out of range"):
         softmax.train_epoch(images, labels, 5, 0, -1.0, weights, bias, dweights, dbias, p, weights, weights, bias, bias)
-    with pytest.raises(ValueError, match="overlaps another"):
+    with pytest.raises(ValueError, match=r"array 0, state\[0\]: .* overlaps another"):
         softmax.train_epoch(images, labels, 5, 0, 0.1, weights, bias, dweights, dbias, p, weights, weights, bias, bias)
     assert not weights.any()

@@ -1,324 +1,275 @@
-// A fuzz target for the C interface: hostile sizes, null pointers, misaligned and overlapping arrays, odd numbers.
+// A fuzz target for the C interface: hostile sizes, structs, names, types and numbers, null and misaligned pointers,
+// overlapping arrays.
 //
-// Each input is one call. Its arrays are allocations of exactly their size, so that AddressSanitizer sees a step too
-// far, or they lie in one block, where they overlap. What the call must be refused for is worked out here, and which
-// bytes it may write.
-#include <fuzzer/FuzzedDataProvider.h>
-
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <iterator>
-#include <memory>
-#include <string>
-#include <vector>
-
+// Each input is one call. Its arrays, structs and strings are allocations of exactly their size, so that
+// AddressSanitizer sees a step too far, or the arrays are in one block, where they overlap. What the call must be
+// refused for, at which item, and which bytes it may write is worked out here.
 #include "c_api.hpp"
+#include "fuzz_call.hpp"
 
 namespace {
 
 using fusedstep::c_api;
 
-void check(bool holds, const char* what) {
-    if (holds) return;
-    std::fprintf(stderr, "%s\n", what);
-    std::abort();
+constexpr std::size_t kItemSizes[] = {8, 4, 8, 2, 2};  // by storage type; 0 is none
+
+fusedstep_rule any_rule(Call& call) {
+    fusedstep_rule rule;
+    const auto index = call.data.ConsumeIntegralInRange(0, c_api.rule_count() - 1);
+    check(c_api.describe_rule(index, &rule, sizeof rule) == FUSEDSTEP_OK, "a rule that can't be described");
+    return rule;
 }
 
-constexpr std::size_t kBlock = 4096;  // bytes in which arrays overlap
-
-class Call {
-  public:
-    explicit Call(FuzzedDataProvider& data)
-        : data(data), together_(data.ConsumeBool()), block_(new unsigned char[kBlock]) {
-        fill(block_.get(), kBlock);
-    }
-
-    FuzzedDataProvider& data;
-
-    // One in n.
-    bool rarely(int n) { return data.ConsumeIntegralInRange(1, n) == n; }
-
-    void refuse_if(bool bad) { refused_ |= bad; }
-
-    // The number of elements of arrays; now and then negative or past the address space.
-    std::int64_t size(std::size_t item) {
-        const auto largest = static_cast<std::int64_t>(INT64_MAX / item);
-        std::int64_t n = data.ConsumeIntegralInRange(0, together_ ? 40 : 300);
-        if (rarely(16)) n = data.ConsumeIntegralInRange<std::int64_t>(INT64_MIN, -1);
-        if (rarely(16)) n = data.ConsumeIntegralInRange<std::int64_t>(largest + 1, INT64_MAX);
-        if (rarely(64) && !together_) n = data.ConsumeIntegralInRange(30000, 70000);
-        refuse_if(n < 0 || n > largest);
-        return n;
-    }
-
-    // An array of n elements, or what must be refused in its place.
-    template <class T> T* array(std::int64_t n, bool written) {
-        n = present(n);
-        const bool null = rarely(32), odd = rarely(32);
-        refuse_if(n > 0 && (null || odd));
-        if (null) return nullptr;
-        const std::size_t shift = odd ? 1 : 0, bytes = static_cast<std::size_t>(n) * sizeof(T) + shift;
-        unsigned char* base;
-        if (together_ && bytes <= kBlock) {
-            base = block_.get() + sizeof(T) * data.ConsumeIntegralInRange<std::size_t>(0, (kBlock - bytes) / sizeof(T));
-        } else {
-            own_.push_back(std::make_unique<unsigned char[]>(bytes));
-            base = own_.back().get();
-            fill(base, bytes);
-        }
-        arrays_.push_back({base + shift, bytes - shift, written});
-        return reinterpret_cast<T*>(base + shift);
-    }
-
-    // The same array as another, to be written.
-    template <class T> T* same(T* other, std::int64_t n) {
-        const std::size_t bytes = static_cast<std::size_t>(present(n)) * sizeof(T);
-        if (other) arrays_.push_back({reinterpret_cast<unsigned char*>(other), bytes, true});
-        return other;
-    }
-
-    // A number from 0 to a limit, mostly below `usual`; now and then any number.
-    double number(double limit, bool limit_allowed, double usual) {
-        double value = data.ConsumeFloatingPointInRange(0.0, usual);
-        if (rarely(32)) value = limit;
-        if (rarely(32)) value = data.ConsumeFloatingPoint<double>();
-        refuse_if(!(value >= 0 && (value < limit || (limit_allowed && value == limit))));
-        may_overflow_ |= value > 1e100;
-        return value;
-    }
-    double fraction() { return number(1, false, 0.999); }
-    double momentum() { return number(1, true, 0.999); }
-    double magnitude() { return number(HUGE_VAL, false, rarely(16) ? 1e300 : 1e3); }
-
-    std::int64_t step() {
-        const auto t = rarely(16) ? data.ConsumeIntegral<std::int64_t>() : data.ConsumeIntegralInRange(1, 1000);
-        refuse_if(t < 1);
-        return t;
-    }
-
-    // What f, which returns a code, may do: write the arrays that are to be written, if it is not refused.
-    template <class F> void run(F f) {
-        std::vector<std::vector<unsigned char>> before;
-        for (const Memory& m : arrays_) before.emplace_back(m.at, m.at + m.bytes);
-        const std::vector<unsigned char> block(block_.get(), block_.get() + kBlock);
-        const int code = f();
-        check(code >= FUSEDSTEP_OK && code < FUSEDSTEP_INTERNAL_ERROR, "no such code");
-        check(!refused_ || code != FUSEDSTEP_OK, "took what it must refuse");
-        check(refused_ || together_ || code == FUSEDSTEP_OK || (may_overflow_ && code == FUSEDSTEP_OUT_OF_RANGE),
-              "refused what it must take");
-        std::vector<bool> may_change(kBlock);
-        for (std::size_t i = 0; i < arrays_.size(); ++i) {
-            const Memory& m = arrays_[i];
-            const bool inside = m.at >= block_.get() && m.at < block_.get() + kBlock;
-            if (code == FUSEDSTEP_OK && m.written && inside)
-                std::fill_n(may_change.begin() + (m.at - block_.get()), m.bytes, true);
-            if (code != FUSEDSTEP_OK) check(std::equal(m.at, m.at + m.bytes, before[i].begin()), "wrote, then refused");
-        }
-        for (std::size_t i = 0; i < kBlock; ++i)
-            check(may_change[i] || block[i] == block_[i], "wrote outside what it was given to write");
-    }
-
-  private:
-    struct Memory {
-        unsigned char* at;
-        std::size_t bytes;
-        bool written;
-    };
-
-    // How many elements there are in memory where n are announced.
-    static std::int64_t present(std::int64_t n) { return n < 0 || n > 100000 ? 1 : n; }
-
-    void fill(unsigned char* to, std::size_t n) {
-        auto state = data.ConsumeIntegral<std::uint32_t>();
-        for (std::size_t i = 0; i < n; ++i)
-            to[i] = static_cast<unsigned char>((state = state * 1664525 + 1013904223) >> 24);
-    }
-
-    bool together_, refused_ = false;
-    bool may_overflow_ = false;  // a coefficient, of a number that is allowed
-    std::unique_ptr<unsigned char[]> block_;
-    std::vector<std::unique_ptr<unsigned char[]>> own_;
-    std::vector<Memory> arrays_;
-};
-
-// Of a pair of functions the one for T.
-template <class T, class F, class D> auto pick(F float32, D float64) {
-    if constexpr (sizeof(T) == sizeof(float))
-        return float32;
-    else
-        return float64;
+fusedstep_hyperparameter hyperparameter(const fusedstep_rule& rule, int index) {
+    fusedstep_hyperparameter result;
+    check(c_api.describe_hyperparameter(rule.name, index, &result, sizeof result) == FUSEDSTEP_OK,
+          "a hyper-parameter that can't be described");
+    return result;
 }
 
-template <class T> void one_array(Call& call, int rule) {
-    const std::int64_t n = call.size(sizeof(T));
-    T* const w = call.array<T>(n, true);
-    const T* const g = call.array<T>(n, false);
-    T* const a = rule == 0 ? nullptr : call.array<T>(n, true);
-    T* const b = rule < 5 ? nullptr : call.array<T>(n, true);
-    const double lr = call.magnitude(), eps = rule > 2 ? call.magnitude() : 0, decay = call.magnitude();
-    const double beta = rule > 3 ? call.fraction() : 0, beta2 = rule > 4 ? call.fraction() : 0;
-    const double momentum = rule == 1 || rule == 2 ? call.momentum() : 0;
-    const std::int64_t t = rule > 4 ? call.step() : 0;
-    call.run([&] {
-        switch (rule) {
-            case 0:
-                return pick<T>(c_api.sgd_float32, c_api.sgd_float64)(n, w, g, lr, decay);
-            case 1:
-                return pick<T>(c_api.momentum_float32, c_api.momentum_float64)(n, w, g, a, lr, momentum, decay);
-            case 2:
-                return pick<T>(c_api.nesterov_float32, c_api.nesterov_float64)(n, w, g, a, lr, momentum, decay);
-            case 3:
-                return pick<T>(c_api.adagrad_float32, c_api.adagrad_float64)(n, w, g, a, lr, eps, decay);
-            case 4:
-                return pick<T>(c_api.rmsprop_float32, c_api.rmsprop_float64)(n, w, g, a, lr, beta, eps, decay);
-            case 5:
-                return pick<T>(c_api.adam_float32, c_api.adam_float64)(n, w, g, a, b, t, lr, beta, beta2, eps, decay);
-            default:
-                return pick<T>(c_api.adamw_float32, c_api.adamw_float64)(n, w, g, a, b, t, lr, beta, beta2, eps, decay);
-        }
-    });
+// Some of the rule's own hyper-parameters, with what may be wrong in such a list. `seen`: the library looks at it.
+void set_options(Call& call, const fusedstep_rule& rule, bool seen, fusedstep_settings& settings) {
+    std::vector<fusedstep_option> options;
+    bool bad = false;
+    for (int i = 0; i < rule.hyperparameter_count; ++i) {
+        const fusedstep_hyperparameter known = hyperparameter(rule, i);
+        if (!known.is_option ? !call.rarely(64) : call.data.ConsumeBool()) continue;
+        bad |= known.is_option == 0;
+        const double value = call.number(known.minimum, known.maximum, known.is_flag != 0);
+        if (seen) call.limit(value, known.minimum, known.maximum, known.is_flag != 0);
+        options.push_back({call.string(known.name), value});
+    }
+    if (call.rarely(64))
+        options.push_back({call.string("no " + call.data.ConsumeRandomLengthString(30)), 0}), bad = true;
+    if (call.rarely(64)) options.push_back({nullptr, 0}), bad = true;
+    if (call.rarely(32) && !options.empty()) options.push_back(options[0]), bad = true;
+    const std::size_t bytes = options.size() * sizeof(fusedstep_option);
+    if (bytes > 0)
+        settings.options = static_cast<fusedstep_option*>(std::memcpy(call.allocate(bytes), options.data(), bytes));
+    settings.option_count = static_cast<std::int64_t>(options.size());
+    if (call.rarely(64)) settings.options = nullptr, bad |= !options.empty();
+    if (call.rarely(64)) {
+        settings.option_count = call.rarely(2) ? call.data.ConsumeIntegralInRange<std::int64_t>(17, INT64_MAX)
+                                               : call.data.ConsumeIntegralInRange<std::int64_t>(INT64_MIN, -1);
+        bad = true;
+    }
+    call.refuse_if(seen && bad);
 }
 
-template <class T> void many_arrays(Call& call) {
-    struct Known {
-        const char* name;
-        int states, coefficients;
-    };
-    constexpr Known kKnown[] = {{"sgd", 0, 1},      {"momentum", 1, 2}, {"momentum_plain_velocity", 1, 2},
-                                {"nesterov", 1, 4}, {"adagrad", 1, 3},  {"rmsprop", 1, 5},
-                                {"adam", 2, 5},     {"adamw", 2, 6},    {"nesterov_new_velocity", 1, 4}};
-    const Known& rule = kKnown[call.data.ConsumeIntegralInRange<std::size_t>(0, std::size(kKnown) - 1)];
-    const bool unknown = call.rarely(32), no_sizes = call.rarely(64), no_state = call.rarely(64),
-               no_coefficients = call.rarely(64);
-    const std::string name = unknown ? "no " + call.data.ConsumeRandomLengthString(30) : rule.name;
+const fusedstep_settings* any_settings(Call& call, const fusedstep_rule& rule) {
+    const std::size_t size = call.struct_size(sizeof(fusedstep_settings), offsetof(fusedstep_settings, lr));
+    const auto seen = [&](std::size_t offset) { return offset < size; };
+    fusedstep_settings settings{};
+    settings.rule = call.string(rule.name);
+    if (call.rarely(64))
+        settings.rule = call.string("no " + call.data.ConsumeRandomLengthString(30)), call.refuse_if(true);
+    if (call.rarely(64)) settings.rule = nullptr, call.refuse_if(true);
+    settings.t =
+        call.rarely(16) ? call.data.ConsumeIntegral<std::int64_t>() : call.data.ConsumeIntegralInRange(1, 1000);
+    call.refuse_if(settings.t < 1);
+    const std::size_t offsets[] = {offsetof(fusedstep_settings, lr), offsetof(fusedstep_settings, weight_decay),
+                                   offsetof(fusedstep_settings, decoupled), offsetof(fusedstep_settings, scale)};
+    double* const fields[] = {&settings.lr, &settings.weight_decay, &settings.decoupled, &settings.scale};
+    for (int i = 0; i < 4; ++i) {
+        const fusedstep_hyperparameter known = hyperparameter(rule, i);
+        *fields[i] = call.number(known.minimum, known.maximum, known.is_flag != 0);
+        if (seen(offsets[i])) call.limit(*fields[i], known.minimum, known.maximum, known.is_flag != 0);
+    }
+    set_options(call, rule, seen(offsetof(fusedstep_settings, option_count)), settings);
+    return call.sized_struct(settings, size);
+}
+
+// A storage type; `right`: the only one that may be taken, or 0.
+std::int32_t any_type(Call& call, std::int32_t right, bool seen = true) {
+    std::int32_t type = right != 0 ? right : call.data.ConsumeIntegralInRange(1, 4);
+    if (call.rarely(32)) type = call.data.ConsumeIntegralInRange(0, 5);
+    if (call.rarely(64)) type = call.data.ConsumeIntegral<std::int32_t>();
+    call.refuse_if(seen && (type < 1 || type > 4 || (right != 0 && type != right)));
+    return type;
+}
+
+std::size_t item_size_of(std::int32_t type) {
+    return kItemSizes[type >= 1 && type <= 4 ? type : 0];
+}
+
+fusedstep_item any_item(Call& call, const fusedstep_rule& rule, const fusedstep_settings* settings, bool has_copy) {
+    fusedstep_item item{};
+    const std::size_t first = call.arrays.size();
+    item.settings = settings;
+    item.n = call.size();
+    item.parameter_type = any_type(call, 0);
+    item.gradient_type = any_type(call, 0);
+    const std::int32_t arithmetic = item.parameter_type == FUSEDSTEP_FLOAT64 ? FUSEDSTEP_FLOAT64 : FUSEDSTEP_FLOAT32;
+    item.state_type = any_type(call, arithmetic, rule.state_count > 0);
+    const bool copies = has_copy && call.data.ConsumeBool();
+    item.copy_type = any_type(call, 0, copies);
+    item.parameter = call.array(item.n, item_size_of(item.parameter_type), true);
+    for (int i = 0; i < rule.state_count; ++i) item.state[i] = call.array(item.n, item_size_of(arithmetic), true);
+    if (copies) item.copy = call.array(item.n, item_size_of(item.copy_type), true, false);
+    for (std::size_t i = first; i < call.arrays.size(); ++i)
+        for (std::size_t j = first; j < i; ++j) call.refuse_if(call.arrays[i].overlaps(call.arrays[j]));
+    item.gradient = call.array(item.n, item_size_of(item.gradient_type), false);
+    return item;
+}
+
+void update(Call& call) {
     const auto count = static_cast<std::size_t>(call.data.ConsumeIntegralInRange(0, 5));
-    call.refuse_if(unknown || no_coefficients || (count > 0 && (no_sizes || (no_state && rule.states > 0))));
-    std::vector<std::int64_t> sizes;
-    std::vector<T*> w, state;
-    std::vector<const T*> g;
+    std::int64_t announced = static_cast<std::int64_t>(count);
+    if (call.rarely(64)) announced = call.data.ConsumeIntegralInRange<std::int64_t>(INT64_MIN, -1);
+    if (call.rarely(64)) announced = call.data.ConsumeIntegralInRange<std::int64_t>(INT64_MAX / 1024 + 1, INT64_MAX);
+    call.refuse_if(announced != static_cast<std::int64_t>(count));
+    const std::size_t item_size = call.struct_size(sizeof(fusedstep_item), offsetof(fusedstep_item, copy));
+    const bool no_items = call.rarely(64) && count > 0;
+    call.refuse_if(no_items);
+    const std::size_t there = std::min(item_size, kLargestStruct);
+    unsigned char* const items = call.allocate(count * there);
+
+    struct Shared {
+        fusedstep_rule rule;
+        const fusedstep_settings* settings;
+    };
+    std::vector<Shared> shared;
     for (std::size_t i = 0; i < count; ++i) {
-        sizes.push_back(call.size(sizeof(T)));
-        w.push_back(call.array<T>(sizes[i], true));
-        g.push_back(call.array<T>(sizes[i], false));
-        for (int k = 0; k < rule.states; ++k) state.push_back(call.array<T>(sizes[i], true));
-    }
-    double coefficients[FUSEDSTEP_COEFFICIENTS];
-    for (double& c : coefficients) c = call.data.ConsumeFloatingPointInRange(-2.0, 2.0);
-    if (call.rarely(8)) {
-        coefficients[0] = call.data.ConsumeFloatingPoint<double>();
-        call.refuse_if(!std::isfinite(coefficients[0]));
-    }
-    const double decay = call.magnitude();
-    call.run([&] {
-        return pick<T>(c_api.update_float32, c_api.update_float64)(
-            name.c_str(), no_coefficients ? nullptr : coefficients, decay, static_cast<std::int64_t>(count),
-            no_sizes ? nullptr : sizes.data(), w.data(), g.data(), no_state ? nullptr : state.data());
-    });
-}
-
-void coefficients(Call& call, int rule) {
-    double* const to = call.array<double>(FUSEDSTEP_COEFFICIENTS, true);
-    const double lr = call.magnitude(), eps = rule > 2 ? call.magnitude() : 0, decay = rule > 5 ? call.magnitude() : 0;
-    const double beta = rule > 3 ? call.fraction() : 0, beta2 = rule > 4 ? call.fraction() : 0;
-    const double momentum = rule == 1 || rule == 2 ? call.momentum() : 0;
-    const std::int64_t t = rule > 4 ? call.step() : 0;
-    const int inside = call.data.ConsumeIntegral<int>();
-    // A misaligned place is the caller's fault: these functions check for null alone.
-    if (reinterpret_cast<std::uintptr_t>(to) % alignof(double) != 0) return;
-    call.run([&] {
-        switch (rule) {
-            case 0:
-                return c_api.sgd_coefficients(to, lr);
-            case 1:
-                return c_api.momentum_coefficients(to, lr, momentum);
-            case 2:
-                return c_api.nesterov_coefficients(to, lr, momentum);
-            case 3:
-                return c_api.adagrad_coefficients(to, lr, eps, inside);
-            case 4:
-                return c_api.rmsprop_coefficients(to, lr, beta, eps, inside);
-            case 5:
-                return c_api.adam_coefficients(to, t, lr, beta, beta2, eps, inside);
-            default:
-                return c_api.adamw_coefficients(to, t, lr, beta, beta2, eps, decay, inside);
+        call.item = static_cast<std::int64_t>(i);
+        const bool makes = shared.empty() || call.data.ConsumeBool();
+        if (makes) {
+            const fusedstep_rule rule = any_rule(call);
+            shared.push_back({rule, any_settings(call, rule)});
         }
+        const std::size_t last = shared.size() - 1;
+        const Shared& taken = shared[makes ? last : call.data.ConsumeIntegralInRange<std::size_t>(0, last)];
+        const bool has_copy = item_size > offsetof(fusedstep_item, copy);
+        const fusedstep_item item = any_item(call, taken.rule, taken.settings, has_copy);
+        call.place(item, there, items + i * there);
+    }
+    call.run(false, call.data.ConsumeBool(), [&](fusedstep_error* error) {
+        return c_api.update(announced, no_items ? nullptr : reinterpret_cast<fusedstep_item*>(items), item_size, error);
     });
 }
 
-template <class T> void batch_norm(Call& call, int function) {
+// What batch normalisation and dropout have in common: the type, and the size of an element.
+template <class Struct> std::size_t set_type(Call& call, Struct& value) {
+    value.type = call.data.ConsumeIntegralInRange<std::int64_t>(FUSEDSTEP_FLOAT32, FUSEDSTEP_FLOAT64);
+    const std::size_t item = kItemSizes[value.type];
+    if (call.rarely(32)) value.type = call.data.ConsumeIntegralInRange<std::int64_t>(-1, 6);
+    if (call.rarely(64)) value.type = call.data.ConsumeIntegral<std::int64_t>();
+    call.refuse_if(value.type != FUSEDSTEP_FLOAT32 && value.type != FUSEDSTEP_FLOAT64);
+    return value.type == FUSEDSTEP_FLOAT32 ? 4 : value.type == FUSEDSTEP_FLOAT64 ? 8 : item;
+}
+
+// A shape, and its number of elements. `needs_elements`: none for a channel must be refused.
+template <class Struct> std::int64_t set_shape(Call& call, Struct& value, bool needs_elements) {
     std::int64_t shape[3], elements = 1;
     for (std::int64_t& n : shape) elements *= n = call.data.ConsumeIntegralInRange(0, 20);
-    if (call.rarely(16)) {
-        shape[call.data.ConsumeIntegralInRange(0, 2)] = call.data.ConsumeIntegralInRange<std::int64_t>(INT64_MIN, -1);
+    call.refuse_if(needs_elements && shape[1] > 0 && elements == 0);
+    std::int64_t& odd = shape[call.data.ConsumeIntegralInRange(0, 2)];
+    if (call.rarely(32)) {
+        odd = call.data.ConsumeIntegralInRange<std::int64_t>(INT64_MIN, -1);
         call.refuse_if(true);
-    } else if (call.rarely(16) && elements > 0) {  // one past the address space
-        shape[call.data.ConsumeIntegralInRange(0, 2)] = INT64_MAX / static_cast<std::int64_t>(sizeof(T)) + 1;
+    } else if (call.rarely(32) && elements > 0) {  // past the address space
+        odd = INT64_MAX / 4 + 1;
         call.refuse_if(true);
     }
-    const std::int64_t outer = shape[0], channels = shape[1], inner = shape[2];
-    call.refuse_if(function != 1 && channels > 0 && elements == 0);
-    const T* const x = call.array<T>(elements, false);
-    T* const dout = function == 2 ? call.array<T>(elements, false) : nullptr;
-    T* const result = call.data.ConsumeBool() ? call.array<T>(elements, true)
-                                              : call.same(function == 2 ? dout : const_cast<T*>(x), elements);
-    const T* const gamma = call.array<T>(channels, false);
-    const bool training = function == 0;
-    if (function == 2) {
-        const double *const mean = call.array<double>(channels, false), *const inv_std =
-                                                                            call.array<double>(channels, false);
-        T *const dgamma = call.array<T>(channels, true), *const dbeta = call.array<T>(channels, true);
-        call.run([&] {
-            return pick<T>(c_api.batch_norm_backward_float32, c_api.batch_norm_backward_float64)(
-                outer, channels, inner, x, dout, result, gamma, mean, inv_std, dgamma, dbeta);
-        });
-        return;
-    }
-    const T* const beta = call.array<T>(channels, false);
-    const double eps = call.magnitude();
-    double *const mean = call.array<double>(channels, training), *const var = call.array<double>(channels, training);
-    double* const inv_std = training ? call.array<double>(channels, true) : nullptr;
-    call.run([&] {
-        if (training)
-            return pick<T>(c_api.batch_norm_float32, c_api.batch_norm_float64)(outer, channels, inner, x, result, gamma,
-                                                                               beta, eps, mean, var, inv_std);
-        return pick<T>(c_api.batch_norm_inference_float32, c_api.batch_norm_inference_float64)(
-            outer, channels, inner, x, result, gamma, beta, mean, var, eps);
-    });
+    value.outer = shape[0], value.channels = shape[1], value.inner = shape[2];
+    return elements;
 }
 
-template <class T> void dropout(Call& call) {
-    const std::int64_t n = call.size(sizeof(T));
-    T* const x = call.array<T>(n, false);
-    T* const y = call.data.ConsumeBool() ? call.array<T>(n, true) : call.same(x, n);
-    const double rate = call.fraction();
-    const auto seed = call.data.ConsumeIntegral<std::uint64_t>(), number = call.data.ConsumeIntegral<std::uint64_t>();
-    call.run([&] { return pick<T>(c_api.dropout_float32, c_api.dropout_float64)(n, x, y, rate, seed, number); });
+template <class Struct, class Function> void run_layer(Call& call, const Struct& value, Function function) {
+    const Struct* const given = call.sized_struct(value, call.struct_size(sizeof(Struct), sizeof(Struct)));
+    call.run(true, call.data.ConsumeBool(), [&](fusedstep_error* error) { return function(given, error); });
+}
+
+// The result of a layer, which may be the memory of an input.
+void* result_of(Call& call, const void* input, std::int64_t n, std::size_t item) {
+    return call.data.ConsumeBool() ? call.array(n, item, true) : call.same(const_cast<void*>(input), n, item);
+}
+
+void batch_norm_training(Call& call) {
+    fusedstep_batch_norm_training value{};
+    const std::size_t item = set_type(call, value);
+    const std::int64_t elements = set_shape(call, value, true), channels = value.channels;
+    value.x = call.array(elements, item, false);
+    value.y = result_of(call, value.x, elements, item);
+    value.gamma = call.array(channels, item, false);
+    value.beta = call.array(channels, item, false);
+    value.eps = call.limited(0, std::numeric_limits<double>::max());
+    for (double** statistic : {&value.mean, &value.var, &value.inv_std})
+        *statistic = static_cast<double*>(call.array(channels, sizeof(double), true));
+    run_layer(call, value, c_api.batch_norm_training);
+}
+
+void batch_norm_inference(Call& call) {
+    fusedstep_batch_norm_inference value{};
+    const std::size_t item = set_type(call, value);
+    const std::int64_t elements = set_shape(call, value, false), channels = value.channels;
+    value.x = call.array(elements, item, false);
+    value.y = result_of(call, value.x, elements, item);
+    value.gamma = call.array(channels, item, false);
+    value.beta = call.array(channels, item, false);
+    value.eps = call.limited(0, std::numeric_limits<double>::max());
+    for (const double** statistic : {&value.mean, &value.var})
+        *statistic = static_cast<double*>(call.array(channels, sizeof(double), false));
+    run_layer(call, value, c_api.batch_norm_inference);
+}
+
+void batch_norm_backward(Call& call) {
+    fusedstep_batch_norm_backward value{};
+    const std::size_t item = set_type(call, value);
+    const std::int64_t elements = set_shape(call, value, true), channels = value.channels;
+    value.x = call.array(elements, item, false);
+    value.dout = call.array(elements, item, false);
+    value.dx = result_of(call, call.data.ConsumeBool() ? value.x : value.dout, elements, item);
+    value.gamma = call.array(channels, item, false);
+    for (const double** statistic : {&value.mean, &value.inv_std})
+        *statistic = static_cast<double*>(call.array(channels, sizeof(double), false));
+    for (void** gradient : {&value.dgamma, &value.dbeta}) *gradient = call.array(channels, item, true);
+    run_layer(call, value, c_api.batch_norm_backward);
+}
+
+void dropout(Call& call) {
+    fusedstep_dropout value{};
+    const std::size_t item = set_type(call, value);
+    value.n = call.size();
+    value.x = call.array(value.n, item, false);
+    value.y = result_of(call, value.x, value.n, item);
+    value.rate = call.limited(0, std::nextafter(1.0, 0.0));
+    value.seed = call.data.ConsumeIntegral<std::uint64_t>();
+    value.call = call.data.ConsumeIntegral<std::uint64_t>();
+    run_layer(call, value, c_api.dropout);
+}
+
+// The functions that fill a struct of the caller's size.
+void descriptions(Call& call) {
+    const int function = call.data.ConsumeIntegralInRange(0, 2);
+    const fusedstep_rule rule = any_rule(call);
+    const std::string name = call.rarely(16) ? "no " + call.data.ConsumeRandomLengthString(30) : rule.name;
+    const bool no_name = call.rarely(32), unknown = no_name || name != rule.name;
+    const std::int32_t count = function == 0 ? c_api.rule_count() : rule.hyperparameter_count;
+    const auto index =
+        call.rarely(8) ? call.data.ConsumeIntegral<std::int32_t>() : call.data.ConsumeIntegralInRange(0, count - 1);
+    const std::size_t whole[] = {sizeof(fusedstep_rule), sizeof(fusedstep_hyperparameter), sizeof(fusedstep_settings)};
+    const std::size_t least = function == 2 ? offsetof(fusedstep_settings, lr) : whole[function];
+    call.refuse_if((function != 0 && unknown) || (function != 2 && (index < 0 || index >= count)));
+    const std::size_t size = call.struct_size(whole[function], least), there = std::min(size, kLargestStruct);
+    const bool no_result = call.rarely(32);
+    call.refuse_if(no_result);
+    unsigned char* const result = call.allocate(there);
+    call.arrays.push_back({result, there, true});
+    const char* const given = no_name ? nullptr : call.string(name);
+    unsigned char* const to = no_result ? nullptr : result;
+    call.run(false, false, [&](fusedstep_error*) {
+        if (function == 0) return c_api.describe_rule(index, reinterpret_cast<fusedstep_rule*>(to), size);
+        if (function == 2) return c_api.defaults(given, reinterpret_cast<fusedstep_settings*>(to), size);
+        return c_api.describe_hyperparameter(given, index, reinterpret_cast<fusedstep_hyperparameter*>(to), size);
+    });
 }
 
 void threads(Call& call) {
     const int n = call.rarely(4) ? call.data.ConsumeIntegral<int>() : call.data.ConsumeIntegralInRange(1, 3);
-    call.refuse_if(n < 1 || n > 1024);
-    call.run([&] { return c_api.set_num_threads(n); });
+    const bool allowed = n >= 1 && n <= 1024;
+    check((c_api.set_num_threads(n) == FUSEDSTEP_OK) == allowed, "another number of threads");
     check(c_api.error_message(n) != nullptr && c_api.get_num_threads() >= 1, "no message, or no thread");
-    if (n > 3 && n <= 1024) c_api.set_num_threads(3);  // more would only take long
-}
-
-template <class T> void any(Call& call) {
-    const int function = call.data.ConsumeIntegralInRange(0, 19);
-    if (function < 7)
-        one_array<T>(call, function);
-    else if (function < 14)
-        coefficients(call, function - 7);
-    else if (function < 17)
-        batch_norm<T>(call, function - 14);
-    else if (function == 17)
-        dropout<T>(call);
-    else if (function == 18)
-        many_arrays<T>(call);
-    else
-        threads(call);
+    if (n > 3 && allowed) c_api.set_num_threads(3);  // more would only take long
 }
 
 }  // namespace
@@ -326,9 +277,9 @@ template <class T> void any(Call& call) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
     FuzzedDataProvider data(bytes, size);
     Call call(data);
-    if (data.ConsumeBool())
-        any<float>(call);
-    else
-        any<double>(call);
+    constexpr void (*kFunctions[])(Call&) = {
+        update,  update,       update, update, batch_norm_training, batch_norm_inference, batch_norm_backward,
+        dropout, descriptions, threads};
+    data.PickValueInArray(kFunctions)(call);
     return 0;
 }

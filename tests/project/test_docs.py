@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
+from c_interface import load, store
+from fusedstep import reference
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -28,18 +30,30 @@ def test_the_module_in_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         pytest.skip("there is no C compiler")
     text = (DOCS / "c_and_cython.md").read_text()
     (source,) = re.findall(r"^```c\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    (tmp_path / "quadratic.c").write_text(source)
+    (tmp_path / "offload.c").write_text(source)
     include = [f"-I{folder}" for folder in (sysconfig.get_path("include"), fs.get_include())]
     options = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
-    target = f"quadratic{sysconfig.get_config_var('EXT_SUFFIX')}"
-    subprocess.run(["cc", *options, *include, "quadratic.c", "-o", target], cwd=tmp_path, check=True)
+    target = f"offload{sysconfig.get_config_var('EXT_SUFFIX')}"
+    subprocess.run(["cc", *options, *include, "offload.c", "-o", target], cwd=tmp_path, check=True)
     monkeypatch.syspath_prepend(tmp_path)
-    minimise = importlib.import_module("quadratic").minimise
-    del sys.modules["quadratic"]
+    train = importlib.import_module("offload").train
+    del sys.modules["offload"]
 
-    w = np.linspace(-1, 1, 1001, dtype=np.float32)
-    expected, optimizer = w.copy(), fs.Adam(lr=1e-2)
-    minimise(w, 5)
-    for _ in range(5):
-        optimizer.update(expected, expected - 1)
-    np.testing.assert_array_equal(w, expected)
+    rng = np.random.default_rng(6)
+    masters = [rng.standard_normal(n).astype(np.float32) for n in (3000, 41)]
+    weights = [store(master, "bfloat16") for master in masters]
+    expected = [master.copy() for master in masters]
+    train(masters[0], weights[0], masters[1], weights[1], 5)
+
+    optimizers = [reference.AdamW(weight_decay=decay) for decay in (0.1, 0.0)]
+    for t in range(1, 6):
+        for optimizer, master in zip(optimizers, expected, strict=True):
+            optimizer.lr = min(1e-2 * t / 3, 1e-2)
+            optimizer.update([master], [np.float32(0.5) * load(store(master, "bfloat16"), "bfloat16", "float32")])
+    for master, narrow, right in zip(masters, weights, expected, strict=True):
+        np.testing.assert_array_equal(master, right)
+        np.testing.assert_array_equal(narrow, store(right, "bfloat16"))
+
+    with pytest.raises(ValueError, match=r"^array 0, copy: an array that is written overlaps another$"):
+        train(masters[0], masters[0], masters[1], weights[1], 1)
+    np.testing.assert_array_equal(masters[0], expected[0])

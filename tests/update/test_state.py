@@ -124,7 +124,11 @@ def test_damaged_snapshots_change_nothing() -> None:
             ValueError,
             f"has fusedstep.optimizers.Momentum, iterations, state, but lacks {name}$",
         ),
-        (of_another(fs.AdamW), ValueError, f"has fusedstep.optimizers.AdamW, iterations, state, steps, but lacks {name}$"),
+        (
+            of_another(fs.AdamW),
+            ValueError,
+            f"has fusedstep.optimizers.AdamW, iterations, state, steps, but lacks {name}$",
+        ),
         (of_another(book.Adam), ValueError, f"has fusedstep.book.Adam, iterations, state, but lacks {name}$"),
         (
             damaged(**{name: {"lr": 0.1}}),

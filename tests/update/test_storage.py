@@ -27,9 +27,7 @@ def assert_same_bits(ours: Array, theirs: Array) -> None:
 
 @pytest.mark.parametrize("row", ALL_ROWS)
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}], ids=str)
-def test_bits(
-    row: Row, options: dict[str, Any], isa: str, narrow: Any, threads: int, rng: np.random.Generator
-) -> None:
+def test_bits(row: Row, options: dict[str, Any], isa: str, narrow: Any, threads: int, rng: np.random.Generator) -> None:
     ours, theirs = row.optimizer(lr=0.1, **options), row.reference(lr=0.1, **options)
     params = {size: rng.standard_normal(size).astype(narrow) for size in SIZES}
     expected = {size: w.copy() for size, w in params.items()}
@@ -46,7 +44,9 @@ def test_bits(
 
 
 # A parameter's type, and the gradient's.
-MIXED = [(p, g) for p in (np.float32, np.float64, *STORAGES) for g in (np.float32, np.float64, *STORAGES, np.longdouble)]
+MIXED = [
+    (p, g) for p in (np.float32, np.float64, *STORAGES) for g in (np.float32, np.float64, *STORAGES, np.longdouble)
+]
 
 
 @pytest.mark.parametrize(("of_param", "of_grad"), MIXED, ids=str)
@@ -105,7 +105,9 @@ def test_numbers_are_rounded_to_nearest_even(isa: str, narrow: Any) -> None:
     ties = ((magnitudes[1:] + magnitudes[:-1]) / 2).astype(np.float32)
     points = np.concatenate([magnitudes.astype(np.float32), ties])
     points = np.concatenate([points, np.nextafter(points, np.float32(0)), np.nextafter(points, np.float32(np.inf))])
-    points = np.concatenate([points, -points[points != 0], np.float32([np.inf, -np.inf, np.nan, 65519.9, 65520.0, 3.4e38])])
+    points = np.concatenate(
+        [points, -points[points != 0], np.float32([np.inf, -np.inf, np.nan, 65519.9, 65520.0, 3.4e38])]
+    )
     expected = np.full(points.shape, 7, narrow)
     if narrow == BFLOAT16:
         expected = reference.float32_to_bfloat16(points).view(BFLOAT16)
@@ -155,4 +157,6 @@ def test_tensors_are_updated_where_they_are(dtype: str, requires_grad: bool, rng
             mine = expected.T if shown.shape[0] == 60 else expected[::2, ::3] if shown.shape[0] == 20 else expected
             theirs.update({"W": mine}, {"W": gradient})
         ours.state.clear(), theirs.state.clear(), theirs.steps.clear()
-    np.testing.assert_array_equal(tensor.detach().view(getattr(torch, f"int{8 * kind.itemsize}")).numpy().view(kind), expected)
+    np.testing.assert_array_equal(
+        tensor.detach().view(getattr(torch, f"int{8 * kind.itemsize}")).numpy().view(kind), expected
+    )

@@ -1,135 +1,219 @@
-/* The C interface of fusedstep: the kernels for code that holds plain pointers, callable without the GIL.
+/* The C interface of fusedstep: its kernels for code that holds plain pointers, callable without the GIL.
  *
- *     #include <Python.h>                               before the next, else fusedstep_import() is not there
- *     #include <fusedstep.h>                            in the folder that fusedstep.get_include() names
+ *     #include <Python.h>       before the next, which declares fusedstep_import() only then
+ *     #include <fusedstep.h>    in the folder that fusedstep.get_include() names
  *
- *     const fusedstep_api *fs = fusedstep_import();     once, with the GIL; NULL with a Python exception if it fails
- *     int code = fs->adam_float32(n, w, g, m, v, t, 1e-3, 0.9, 0.999, 1e-8, 0);
+ *     const fusedstep_api *fs = fusedstep_import();    once, with the GIL; NULL with a Python exception on failure
+ *
+ *     fusedstep_settings adamw;
+ *     fs->defaults("adamw", &adamw, sizeof adamw);
+ *     adamw.lr = 3e-4;
+ *
+ *     fusedstep_item item = {0};                       in C++ {}; n float32 weights w, gradient g, state m and v
+ *     item.n = n;
+ *     item.parameter = w, item.parameter_type = FUSEDSTEP_FLOAT32;
+ *     item.gradient = g, item.gradient_type = FUSEDSTEP_FLOAT32;
+ *     item.state[0] = m, item.state[1] = v, item.state_type = FUSEDSTEP_FLOAT32;
+ *     item.settings = &adamw;
+ *
+ *     int code = fs->update(1, &item, sizeof item, NULL);
  *     if (code != FUSEDSTEP_OK) puts(fs->error_message(code));
+ *     adamw.t += 1;
  *
  * What holds for all functions:
- *   - Arrays are contiguous, aligned to their elements, and as long as the sizes say. A null pointer is an error unless
- *     the array has no elements.
- *   - The result is FUSEDSTEP_OK or another of the codes below; then nothing was written.
- *   - Hyper-parameters have the ranges of the Python interface: finite and not negative, momentum at most 1, beta1, beta2,
- *     decay_rate and rate below 1. A coefficient that overflows is out of range too (there it goes on as an infinity).
- *   - They give the bits of the Python interface, may be called from several threads at once, use fusedstep's threads
- *     (set_num_threads), flush subnormal numbers as fusedstep.set_flush_subnormals says, and need no Python.
+ *   - An array is contiguous, aligned to its elements, and as long as the sizes say. Its pointer may be NULL if it has
+ *     no elements.
+ *   - The result is FUSEDSTEP_OK or another of the codes below. All arguments are checked before the first write: after
+ *     an error no array has changed.
+ *   - Structs grow at their end. Their size travels with them, so that code that was built with an older or a newer
+ *     header than the library's works: fields that the caller's header lacks have their defaults, and fields that the
+ *     library lacks must be zero bytes. Zero a struct before filling it.
+ *   - The bits are those of the Python interface. Calls from several threads at once are allowed. The threads, the
+ *     instruction set and the flushing of subnormal numbers are those that Python has set (set_num_threads, use_isa,
+ *     set_flush_subnormals). Only fusedstep_import() needs Python.
  */
 #ifndef FUSEDSTEP_H
 #define FUSEDSTEP_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* Within a version functions keep their meaning, and new ones come at the end of the table. */
-#define FUSEDSTEP_API_VERSION 1
+/* Within a version, functions and fields keep their meaning; new ones come at the end of the table or struct. */
+#define FUSEDSTEP_API_VERSION 2
 #define FUSEDSTEP_CAPSULE "fusedstep._native.c_api"
+
+#define FUSEDSTEP_MAX_STATES 6 /* state arrays of a rule */
 
 enum {
     FUSEDSTEP_OK = 0,
     FUSEDSTEP_NULL_POINTER = 1,
     FUSEDSTEP_BAD_SIZE = 2,       /* negative, or past the end of the address space; or channels without elements */
     FUSEDSTEP_MISALIGNED = 3,     /* a pointer is not a multiple of its element's size */
-    FUSEDSTEP_OVERLAP = 4,        /* what is written shares memory with another array of the call */
-    FUSEDSTEP_OUT_OF_RANGE = 5,   /* a hyper-parameter, a coefficient, t or a number of threads */
+    FUSEDSTEP_OVERLAP = 4,        /* a written array shares memory with another of its item, or of its call */
+    FUSEDSTEP_OUT_OF_RANGE = 5,   /* a hyper-parameter, a coefficient that follows from several, t, an index */
     FUSEDSTEP_UNKNOWN_RULE = 6,
-    FUSEDSTEP_OUT_OF_MEMORY = 7,
-    FUSEDSTEP_INTERNAL_ERROR = 8
+    FUSEDSTEP_UNKNOWN_HYPERPARAMETER = 7, /* the rule has none of that name, or it is given twice */
+    FUSEDSTEP_UNKNOWN_TYPE = 8,           /* not one of the storage types; 0, a type that was never set, is none */
+    FUSEDSTEP_UNSUPPORTED_TYPE = 9,       /* a storage type, but not for this array */
+    FUSEDSTEP_BAD_STRUCT = 10,            /* the size of a struct, or bytes beyond what the library knows of it */
+    FUSEDSTEP_OUT_OF_MEMORY = 11,
+    FUSEDSTEP_INTERNAL_ERROR = 12
 };
 
-/* The room for a rule's coefficients. */
-#define FUSEDSTEP_COEFFICIENTS 8
+/* How the elements of an array are stored. */
+enum {
+    FUSEDSTEP_FLOAT32 = 1,
+    FUSEDSTEP_FLOAT64 = 2,
+    FUSEDSTEP_FLOAT16 = 3, /* IEEE 754 binary16 */
+    FUSEDSTEP_BFLOAT16 = 4 /* the upper half of a float32 */
+};
+
+/* Where an error is. Optional: functions that take one accept NULL. Written by every call, one without error too. */
+typedef struct fusedstep_error {
+    size_t size;       /* sizeof(fusedstep_error), set by the caller */
+    int64_t item;      /* index of the item of an update; -1 if the error is in no item */
+    const char *field; /* the field or hyper-parameter, as "gradient", "state[1]" or "beta2", which lives as long as the
+                          process; NULL if the error is in no single one */
+} fusedstep_error;
+
+/* A rule, as describe_rule tells it. Strings live as long as the process. */
+typedef struct fusedstep_rule {
+    const char *name;                         /* "adam" */
+    const char *states[FUSEDSTEP_MAX_STATES]; /* names in the order of fusedstep_item.state; NULL from state_count on */
+    int32_t state_count;                      /* 0 to FUSEDSTEP_MAX_STATES */
+    int32_t hyperparameter_count;             /* those that every rule has included */
+} fusedstep_rule;
+
+/* A hyper-parameter of a rule, as describe_hyperparameter tells it. Its limits are inclusive. */
+typedef struct fusedstep_hyperparameter {
+    const char *name;
+    double default_value, minimum, maximum;
+    int32_t is_flag;   /* 1: only 0 and 1 are values */
+    int32_t is_option; /* 1: given in fusedstep_settings.options; 0: a field of fusedstep_settings */
+} fusedstep_hyperparameter;
+
+/* The value of a hyper-parameter. */
+typedef struct fusedstep_option {
+    const char *name; /* as "beta1" */
+    double value;
+} fusedstep_option;
+
+/* A rule with its hyper-parameters, shared by any number of items. To be filled by `defaults`, then changed. */
+typedef struct fusedstep_settings {
+    size_t size;         /* sizeof(fusedstep_settings) */
+    const char *rule;    /* one of those that describe_rule lists */
+    int64_t t;           /* number of the step for these items, from 1 */
+    double lr;           /* learning rate: finite, not negative */
+    double weight_decay; /* finite, not negative; 0: none */
+    double decoupled;    /* 0: weight_decay w is added to the gradient (L2)
+                            1: w is multiplied by 1 - lr weight_decay before the rule (AdamW) */
+    double scale;        /* factor of the gradient before all else, as 1 / loss scale: finite, not negative */
+    const fusedstep_option *options; /* the rule's own hyper-parameters in any order; defaults for those left out */
+    int64_t option_count;            /* 0: options may be NULL */
+} fusedstep_settings;
+
+/* One array of a step. Arithmetic is in float64 for float64 parameters, and in float32 for all other storage types. */
+typedef struct fusedstep_item {
+    int64_t n;            /* elements of each of its arrays */
+    void *parameter;      /* updated in place; rounded to nearest even where it is stored narrower than arithmetic */
+    const void *gradient; /* never written; copied first if it overlaps arrays of its item */
+    const fusedstep_settings *settings;
+    void *state[FUSEDSTEP_MAX_STATES]; /* updated in place: an array for each of the rule's states, in the rule's order
+                                          (adam: m, v); zeros before the first step. Further entries are ignored. */
+    int32_t parameter_type;            /* any storage type */
+    int32_t gradient_type;             /* any storage type */
+    int32_t state_type;                /* FUSEDSTEP_FLOAT64 beside a float64 parameter, else FUSEDSTEP_FLOAT32; ignored
+                                          if the rule has no states */
+    int32_t copy_type;                 /* any storage type; ignored if copy is NULL */
+    void *copy;                        /* where the new parameter is written besides, rounded to nearest even: for the
+                                          device, or for the next forward pass; NULL: nowhere */
+} fusedstep_item;
+
+/* Batch normalisation of x[outer][channels][inner]: (N, C) has inner 1; (N, C, H, W) has inner H W; channels last has
+ * outer N H W and inner 1. All three are 0 or more. x, y, dout, dx, gamma, beta, dgamma and dbeta are of one type,
+ * float32 or float64; mean, var and inv_std are float64. All but x, y, dout and dx have one number per channel. */
+
+/* y = gamma (x - mean) inv_std + beta with the statistics of x. */
+typedef struct fusedstep_batch_norm_training {
+    size_t size;  /* sizeof(fusedstep_batch_norm_training) */
+    int64_t type; /* FUSEDSTEP_FLOAT32 or FUSEDSTEP_FLOAT64 */
+    int64_t outer, channels, inner; /* outer inner > 0, unless channels is 0 */
+    const void *x;
+    void *y; /* may be x */
+    const void *gamma, *beta;
+    double eps;      /* finite, not negative */
+    double *mean;    /* written */
+    double *var;     /* written; biased: the mean of squares */
+    double *inv_std; /* written; 1 / sqrt(var + eps) */
+} fusedstep_batch_norm_training;
+
+/* y = gamma (x - mean) / sqrt(var + eps) + beta with statistics that are given. */
+typedef struct fusedstep_batch_norm_inference {
+    size_t size;  /* sizeof(fusedstep_batch_norm_inference) */
+    int64_t type; /* FUSEDSTEP_FLOAT32 or FUSEDSTEP_FLOAT64 */
+    int64_t outer, channels, inner;
+    const void *x;
+    void *y; /* may be x */
+    const void *gamma, *beta;
+    double eps; /* finite, not negative */
+    const double *mean, *var;
+} fusedstep_batch_norm_inference;
+
+/* The gradients for x, gamma and beta, from that for y and what training wrote. */
+typedef struct fusedstep_batch_norm_backward {
+    size_t size;  /* sizeof(fusedstep_batch_norm_backward) */
+    int64_t type; /* FUSEDSTEP_FLOAT32 or FUSEDSTEP_FLOAT64 */
+    int64_t outer, channels, inner; /* outer inner > 0, unless channels is 0 */
+    const void *x, *dout;
+    void *dx; /* may be x or dout */
+    const void *gamma;
+    const double *mean, *inv_std;
+    void *dgamma, *dbeta; /* written */
+} fusedstep_batch_norm_backward;
+
+/* y[i] = x[i] / (1 - rate) if element i is kept, else 0. The mask is a function of rate, seed, call and i, that of
+ * fusedstep.dropout; the gradient is the same call on dout. */
+typedef struct fusedstep_dropout {
+    size_t size;  /* sizeof(fusedstep_dropout) */
+    int64_t type; /* FUSEDSTEP_FLOAT32 or FUSEDSTEP_FLOAT64 */
+    int64_t n;    /* elements of x and y */
+    const void *x;
+    void *y;             /* may be x */
+    double rate;         /* part to drop, from 0 to below 1 */
+    uint64_t seed, call; /* any */
+} fusedstep_dropout;
 
 typedef struct fusedstep_api {
     int32_t version; /* FUSEDSTEP_API_VERSION of the library */
     int32_t size;    /* of this table in bytes */
 
+    /* For every code, those of later versions too. Lives as long as the process. */
     const char *(*error_message)(int code);
+
     int (*get_num_threads)(void);
-    int (*set_num_threads)(int threads);
+    int (*set_num_threads)(int threads); /* 1 to 1024, the caller included */
 
-    /* One step on one array of n weights w with their gradients g, in place. The state arrays (v, h, or m and v) are
-     * zeros before the first step. t counts steps from 1. weight_decay is L2 (g + weight_decay w takes the place of g)
-     * but for AdamW, whose kind is decoupled. The rules are those of fusedstep.SGD, Momentum, ... with their defaults
-     * for what has no argument here. g may overlap the other arrays: it is copied first. */
-    int (*sgd_float32)(int64_t n, float *w, const float *g, double lr, double weight_decay);
-    int (*sgd_float64)(int64_t n, double *w, const double *g, double lr, double weight_decay);
-    int (*momentum_float32)(int64_t n, float *w, const float *g, float *v, double lr, double momentum,
-                            double weight_decay);
-    int (*momentum_float64)(int64_t n, double *w, const double *g, double *v, double lr, double momentum,
-                            double weight_decay);
-    int (*nesterov_float32)(int64_t n, float *w, const float *g, float *v, double lr, double momentum,
-                            double weight_decay);
-    int (*nesterov_float64)(int64_t n, double *w, const double *g, double *v, double lr, double momentum,
-                            double weight_decay);
-    int (*adagrad_float32)(int64_t n, float *w, const float *g, float *h, double lr, double eps, double weight_decay);
-    int (*adagrad_float64)(int64_t n, double *w, const double *g, double *h, double lr, double eps,
-                           double weight_decay);
-    int (*rmsprop_float32)(int64_t n, float *w, const float *g, float *h, double lr, double decay_rate, double eps,
-                           double weight_decay);
-    int (*rmsprop_float64)(int64_t n, double *w, const double *g, double *h, double lr, double decay_rate, double eps,
-                           double weight_decay);
-    int (*adam_float32)(int64_t n, float *w, const float *g, float *m, float *v, int64_t t, double lr, double beta1,
-                        double beta2, double eps, double weight_decay);
-    int (*adam_float64)(int64_t n, double *w, const double *g, double *m, double *v, int64_t t, double lr,
-                        double beta1, double beta2, double eps, double weight_decay);
-    int (*adamw_float32)(int64_t n, float *w, const float *g, float *m, float *v, int64_t t, double lr, double beta1,
-                         double beta2, double eps, double weight_decay);
-    int (*adamw_float64)(int64_t n, double *w, const double *g, double *m, double *v, int64_t t, double lr,
-                         double beta1, double beta2, double eps, double weight_decay);
+    /* Rules have the indices 0 to rule_count() - 1, a rule's hyper-parameters 0 to its hyperparameter_count - 1. size
+     * is that of the struct to fill. */
+    int32_t (*rule_count)(void);
+    int (*describe_rule)(int32_t index, fusedstep_rule *rule, size_t size);
+    int (*describe_hyperparameter)(const char *rule, int32_t index, fusedstep_hyperparameter *result, size_t size);
 
-    /* One step on many arrays, in one parallel region: array i has sizes[i] weights. state holds the state arrays of
-     * the first, then those of the second, and so on; it may be null for a rule without state. Arrays that share memory
-     * are updated one after the other.
-     *
-     * rule is "sgd", "momentum", "momentum_plain_velocity", "nesterov", "nesterov_new_velocity", "adagrad", "rmsprop",
-     * "adam" or "adamw". Its coefficients come from the function of its name below (the two of momentum and the two of
-     * nesterov share one). weight_decay is L2, and 0 for AdamW, whose coefficients have it. */
-    int (*update_float32)(const char *rule, const double *coefficients, double weight_decay, int64_t count,
-                          const int64_t *sizes, float *const *w, const float *const *g, float *const *state);
-    int (*update_float64)(const char *rule, const double *coefficients, double weight_decay, int64_t count,
-                          const int64_t *sizes, double *const *w, const double *const *g, double *const *state);
+    /* Fills settings with the rule's defaults, t = 1 and no options. size is sizeof(fusedstep_settings). */
+    int (*defaults)(const char *rule, fusedstep_settings *settings, size_t size);
 
-    /* They write FUSEDSTEP_COEFFICIENTS numbers. eps_inside_root: sqrt(. + eps) takes the place of sqrt(.) + eps. */
-    int (*sgd_coefficients)(double *coefficients, double lr);
-    int (*momentum_coefficients)(double *coefficients, double lr, double momentum);
-    int (*nesterov_coefficients)(double *coefficients, double lr, double momentum);
-    int (*adagrad_coefficients)(double *coefficients, double lr, double eps, int eps_inside_root);
-    int (*rmsprop_coefficients)(double *coefficients, double lr, double decay_rate, double eps, int eps_inside_root);
-    int (*adam_coefficients)(double *coefficients, int64_t t, double lr, double beta1, double beta2, double eps,
-                             int eps_inside_root);
-    int (*adamw_coefficients)(double *coefficients, int64_t t, double lr, double beta1, double beta2, double eps,
-                              double weight_decay, int eps_inside_root);
+    /* One step of all items in one parallel region, whatever their rules, settings and types. item_size is
+     * sizeof(fusedstep_item). Items that share memory are updated one after the other, in their order. */
+    int (*update)(int64_t count, const fusedstep_item *items, size_t item_size, fusedstep_error *error);
 
-    /* Batch normalisation of x[outer][channels][inner]: (N, C) has inner 1, (N, C, H, W) has inner H W, channels last
-     * has outer N H W and inner 1. y may be x, dx may be x or dout. One number for each channel: gamma, beta, mean, var
-     * (biased), inv_std = 1 / sqrt(var + eps), dgamma, dbeta. */
-    int (*batch_norm_float32)(int64_t outer, int64_t channels, int64_t inner, const float *x, float *y,
-                              const float *gamma, const float *beta, double eps, double *mean, double *var,
-                              double *inv_std);
-    int (*batch_norm_float64)(int64_t outer, int64_t channels, int64_t inner, const double *x, double *y,
-                              const double *gamma, const double *beta, double eps, double *mean, double *var,
-                              double *inv_std);
-    int (*batch_norm_inference_float32)(int64_t outer, int64_t channels, int64_t inner, const float *x, float *y,
-                                        const float *gamma, const float *beta, const double *mean, const double *var,
-                                        double eps);
-    int (*batch_norm_inference_float64)(int64_t outer, int64_t channels, int64_t inner, const double *x, double *y,
-                                        const double *gamma, const double *beta, const double *mean,
-                                        const double *var, double eps);
-    int (*batch_norm_backward_float32)(int64_t outer, int64_t channels, int64_t inner, const float *x,
-                                       const float *dout, float *dx, const float *gamma, const double *mean,
-                                       const double *inv_std, float *dgamma, float *dbeta);
-    int (*batch_norm_backward_float64)(int64_t outer, int64_t channels, int64_t inner, const double *x,
-                                       const double *dout, double *dx, const double *gamma, const double *mean,
-                                       const double *inv_std, double *dgamma, double *dbeta);
-
-    /* y[i] = x[i] (1 / (1 - rate) if kept else 0), as fusedstep.dropout; y may be x. */
-    int (*dropout_float32)(int64_t n, const float *x, float *y, double rate, uint64_t seed, uint64_t call);
-    int (*dropout_float64)(int64_t n, const double *x, double *y, double rate, uint64_t seed, uint64_t call);
+    int (*batch_norm_training)(const fusedstep_batch_norm_training *call, fusedstep_error *error);
+    int (*batch_norm_inference)(const fusedstep_batch_norm_inference *call, fusedstep_error *error);
+    int (*batch_norm_backward)(const fusedstep_batch_norm_backward *call, fusedstep_error *error);
+    int (*dropout)(const fusedstep_dropout *call, fusedstep_error *error);
 } fusedstep_api;
 
 #ifdef Py_PYTHON_H

@@ -1,0 +1,87 @@
+// The rules as the C interface describes them.
+#include <cmath>
+#include <limits>
+
+#include "c_checks.hpp"
+#include "c_functions.hpp"
+#include "rules.hpp"
+
+namespace fusedstep {
+namespace {
+
+static_assert(FUSEDSTEP_MAX_STATES == kMaxStates);
+
+const Rule& rule_named(const char* name) {
+    require(name != nullptr, FUSEDSTEP_NULL_POINTER, "rule");
+    const Rule* const rule = find_rule(name);
+    require(rule != nullptr, FUSEDSTEP_UNKNOWN_RULE, "rule");
+    return *rule;
+}
+
+double maximum_of(Limit limit) {
+    switch (limit) {
+        case Limit::kNotNegative:
+            return std::numeric_limits<double>::max();
+        case Limit::kBelowOne:
+            return std::nextafter(1.0, 0.0);
+        case Limit::kUpToOne:
+        case Limit::kFlag:
+            return 1;
+    }
+    return 0;
+}
+
+}  // namespace
+
+int rule_count() noexcept {
+    return static_cast<int>(rules().size());
+}
+
+int describe_rule(std::int32_t index, fusedstep_rule* result, std::size_t size) noexcept {
+    return guarded(nullptr, [&] {
+        require(index >= 0 && index < rule_count(), FUSEDSTEP_OUT_OF_RANGE, "index");
+        const Rule& rule = rules()[static_cast<std::size_t>(index)];
+        fusedstep_rule description{};
+        description.name = rule.name;
+        std::copy(rule.states.begin(), rule.states.end(), description.states);
+        description.state_count = static_cast<std::int32_t>(rule.states.size());
+        description.hyperparameter_count = static_cast<std::int32_t>(rule.hyperparameters.size());
+        write_struct(description, result, size, sizeof description);
+    });
+}
+
+int describe_hyperparameter(const char* name, std::int32_t index, fusedstep_hyperparameter* result,
+                            std::size_t size) noexcept {
+    return guarded(nullptr, [&] {
+        const Rule& rule = rule_named(name);
+        require(index >= 0 && static_cast<std::size_t>(index) < rule.hyperparameters.size(), FUSEDSTEP_OUT_OF_RANGE,
+                "index");
+        const Hyperparameter& given = rule.hyperparameters[static_cast<std::size_t>(index)];
+        const fusedstep_hyperparameter description = {given.name,
+                                                      given.fallback,
+                                                      0,
+                                                      maximum_of(given.limit),
+                                                      given.limit == Limit::kFlag ? 1 : 0,
+                                                      index > kScale ? 1 : 0};
+        write_struct(description, result, size, sizeof description);
+    });
+}
+
+int defaults(const char* name, fusedstep_settings* result, std::size_t size) noexcept {
+    return guarded(nullptr, [&] {
+        const Rule& rule = rule_named(name);
+        const auto fallback = [&](int i) { return rule.hyperparameters[static_cast<std::size_t>(i)].fallback; };
+        const fusedstep_settings settings = {size,
+                                             rule.name,
+                                             1,
+                                             fallback(kLearningRate),
+                                             fallback(kWeightDecay),
+                                             fallback(kDecoupled),
+                                             fallback(kScale),
+                                             nullptr,
+                                             0};
+        write_struct(settings, result, size, offsetof(fusedstep_settings, lr));
+    });
+}
+
+}  // namespace fusedstep
