@@ -1,5 +1,6 @@
 """What the property tests draw: optimizers, arrays that lie anywhere, calls, settings of the process."""
 
+import inspect
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 import fusedstep as fs
 from cases import ROWS, Row, schedule
-from fusedstep import book, reference
+from fusedstep import _native, book, reference
 from memory import Memory, View, numbers
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -75,20 +76,19 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 }
 UNBOUNDED = ("lr", "weight_decay", "eps")
 ALL_ROWS = (*ROWS, Row(book.Nesterov, reference.Nesterov), Row(book.Adam, BookAdam))
-NAMES: dict[type[Any], tuple[str, ...]] = {
-    fs.SGD: ("lr", "weight_decay"),
-    fs.Momentum: ("lr", "weight_decay", "momentum", "lr_in_velocity"),
-    fs.Nesterov: ("lr", "weight_decay", "momentum"),
-    fs.AdaGrad: ("lr", "weight_decay", "eps", "eps_inside_root"),
-    fs.RMSProp: ("lr", "weight_decay", "decay_rate", "eps", "eps_inside_root"),
-    fs.Adam: ("lr", "weight_decay", "beta1", "beta2", "eps", "eps_inside_root"),
-    fs.AdamW: ("lr", "weight_decay", "beta1", "beta2", "eps", "eps_inside_root"),
-    book.Nesterov: ("lr", "momentum", "legacy"),
-    book.Adam: ("lr", "beta1", "beta2"),
-}
+# The book's classes have no arguments for some of what may be set.
+BOOKS = {book.Nesterov: ("lr", "momentum", "legacy"), book.Adam: ("lr", "beta1", "beta2")}
+BY_LIMIT = {"flag": NO_OR_YES, "below one": BETAS, "up to one": (0.9, 0.0, 0.5, 1.0), "not negative": (0.1, 1e-8, 1.0)}
+
+
+def names_of(row: Row) -> tuple[str, ...]:
+    return BOOKS.get(row.optimizer) or tuple(inspect.signature(row.optimizer).parameters)
 
 
 def values_of(name: str, special: bool) -> tuple[Any, ...]:
+    if name not in OPTIONS:
+        _, limit = next(own[name] for _, own, _ in _native.rules.values() if name in own)
+        return BY_LIMIT[limit]
     return OPTIONS[name] + (EXTREME if special and name in UNBOUNDED else ())
 
 
@@ -111,7 +111,7 @@ class Recipe:
 
 def draw_recipe(draw: Draw, special: bool) -> Recipe:
     (row,) = draw_each(draw, ALL_ROWS)
-    names = NAMES[row.optimizer]
+    names = names_of(row)
     values = draw_each(draw, *(values_of(name, special) for name in names))
     return Recipe(row, dict(zip(names, values, strict=True)))
 

@@ -173,11 +173,7 @@ void Program::call(const char* stage, std::initializer_list<int> operands, std::
         static_cast<int>(std::copy(coefficients.begin(), coefficients.end(), to) - call.coefficients);
     for (int i = 0; i < found->operands; ++i)
         if ((found->written >> i & 1) != 0) call.written |= 1u << call.operands[i];
-    now.used = now.written = 0;
-    for (const Call* each = calls + now.first; each != calls + now.end; ++each) {
-        now.written |= each->written;
-        for (int i = 0; i < each->operand_count; ++i) now.used |= 1u << each->operands[i];
-    }
+    find_operands(now);
 }
 
 void Program::end_pass(std::initializer_list<int> squares) {
@@ -188,6 +184,18 @@ void Program::end_pass(std::initializer_list<int> squares) {
     Pass& next = pass[passes++];
     next = {};
     next.first = next.end = finished.end;
+    // The gradient is not stored: what the pass has made of it must be made again.
+    for (int i = finished.first; i < finished.end; ++i)
+        if (calls[i].written == 1u << kGradient) calls[next.end++] = calls[i];
+    find_operands(next);
+}
+
+void Program::find_operands(Pass& now) const {
+    now.used = now.written = 0;
+    for (const Call* each = calls + now.first; each != calls + now.end; ++each) {
+        now.written |= each->written;
+        for (int i = 0; i < each->operand_count; ++i) now.used |= 1u << each->operands[i];
+    }
 }
 
 bool Program::has_finite_coefficients() const {

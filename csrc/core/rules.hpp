@@ -52,7 +52,7 @@ class Program {
     // Adds a stage to the last pass.
     void call(const char* stage, std::initializer_list<int> operands, std::initializer_list<double> coefficients);
 
-    // Ends a pass with the sums of squares of operands, and continues with another.
+    // Ends a pass with the sums of squares of operands, and begins another, which starts with the same gradient.
     void end_pass(std::initializer_list<int> squares);
 
     bool has_finite_coefficients() const;
@@ -70,8 +70,11 @@ class Program {
     Values values;
     std::int64_t t = 0;
 
-    // Makes coefficients of the passes after `finished` from its sums of squares, in the order of end_pass.
+    // Derives coefficients of the passes after `finished` from its sums of squares, in the order of end_pass.
     void (*between)(Program& program, int finished, const double* squares) = nullptr;
+
+  private:
+    void find_operands(Pass& now) const;
 };
 
 struct Rule {

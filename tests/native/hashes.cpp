@@ -23,6 +23,7 @@
 #include "float_mode.hpp"
 #include "hashing.hpp"
 #include "parallel.hpp"
+#include "placement.hpp"
 #include "rules.hpp"
 #include "step.hpp"
 
@@ -30,68 +31,11 @@ using namespace fusedstep;
 
 namespace {
 
-template <class T> constexpr int kType = sizeof(T) == sizeof(float) ? kFloat32 : kFloat64;
 template <class T> const char* const kTypeName = sizeof(T) == sizeof(float) ? "float32" : "float64";
-
-// How the arrays of an update lie in memory.
-struct Placement {
-    const char* name;
-    int shift;           // the parameter begins so many elements behind a multiple of 64 bytes, the others further
-    int gradient_step;   // between a gradient's elements, in elements
-    int parameter_step;  // also of the state
-    int odd_bytes;       // that the gradient is behind its alignment
-    bool other_type;     // of the gradient
-};
-
-constexpr Placement kPlain = {"plain", 0, 1, 1, 0, false};
-constexpr Placement kPlacements[] = {{"shifted", 1, 1, 1, 0, false},
-                                     {"strided gradient", 0, 3, 1, 0, false},
-                                     {"reversed gradient", 0, -1, 1, 0, false},
-                                     {"unaligned gradient", 0, 1, 1, 1, false},
-                                     {"gradient of the other type", 0, 1, 1, 0, true},
-                                     {"strided parameter", 0, 1, 2, 0, false}};
-
-// An array with room around it: elements `step` apart, the first (or if step < 0 the last) of them at `begin`.
-class Room {
-  public:
-    template <class T> Room(const std::vector<T>& values, int step, int begin, int odd_bytes) {
-        const auto n = static_cast<int64_t>(values.size());
-        bytes_.assign(static_cast<std::size_t>((n + 1) * std::abs(step) + begin + 32) * sizeof(T), 0x55);
-        char* start = bytes_.data();
-        while (reinterpret_cast<std::uintptr_t>(start) % 64 != 0) ++start;
-        start += begin * int64_t{sizeof(T)} + odd_bytes;
-        const int64_t stride = step * int64_t{sizeof(T)};
-        if (step < 0) start += (n - 1) * -stride;
-        shape_ = n;
-        stride_ = stride;
-        start_ = start;
-        storage_ = kType<T>;
-        for (int64_t i = 0; i < n; ++i)
-            std::memcpy(start + i * stride, &values[static_cast<std::size_t>(i)], sizeof(T));
-    }
-
-    Room(Room&&) = default;  // what start_ points to stays where it is
-
-    View view() const { return {start_, storage_, 1, &shape_, &stride_}; }
-
-    template <class T> void add_to(Hash& hash) const {
-        for (int64_t i = 0; i < shape_; ++i) {
-            T value;
-            std::memcpy(&value, start_ + i * stride_, sizeof value);
-            hash.add(value);
-        }
-    }
-
-  private:
-    std::vector<char> bytes_;
-    char* start_ = nullptr;
-    Extent shape_ = 0, stride_ = 0;
-    int storage_ = 0;
-};
 
 // The arrays of one parameter: the parameter, its gradient, its state.
 template <class T> struct Arrays {
-    std::vector<T> parameter, gradient, state[2];
+    std::vector<T> parameter, gradient, state[kMaxStates];
 };
 
 template <class T> Arrays<T> random_arrays(int64_t n) {
@@ -350,6 +294,27 @@ void print_narrow(const Row& row, bool l2, int storage, const char* storage_name
     }
 }
 
+// Every rule with its default hyper-parameters, as a program that core/rules.cpp builds, at its first step: powers of
+// numbers are the C library's own affair.
+template <class T> void print_rules() {
+    for (const Rule& rule : rules()) {
+        Values values;
+        for (std::size_t i = 0; i < rule.hyperparameters.size(); ++i) values[i] = rule.hyperparameters[i].fallback;
+        for (const double decay : {0.0, 0.1}) {
+            values[kWeightDecay] = decay;
+            const std::string group = std::string("rule ") + rule.name + (decay != 0 ? " decay " : " ") + kTypeName<T>;
+            Program program;
+            build(rule, kType<T>, values, 1, program);
+            for (const int64_t n : {1, 1000, 100003})
+                print(group, std::to_string(n), [&](Hash& hash) {
+                    Arrays<T> arrays = random_arrays<T>(n);
+                    for (int i = 2; i < program.states; ++i) arrays.state[i] = magnitudes(numbers<T>(n, 12 + i));
+                    hash_update<T>(hash, program, {arrays}, kPlain);
+                });
+        }
+    }
+}
+
 template <class T> void print_squares() {
     const std::string group = std::string("sum of squares ") + kTypeName<T>;
     for (const int64_t n : {0, 1, 7, 8, 9, 15, 16, 17, 1000, 1023, 1024})
@@ -382,6 +347,8 @@ int main(int argc, char** argv) {
             print_narrow(row, l2, kBFloat16, "bfloat16");
         }
     }
+    print_rules<float>();
+    print_rules<double>();
     print_squares<float>();
     print_squares<double>();
     if (details.empty())

@@ -6,18 +6,12 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
+from cases import ROWS
 from fusedstep import reference
 
-ORACLES: dict[str, Any] = {
-    "sgd": reference.SGD,
-    "momentum": reference.Momentum,
+ORACLES: dict[str, Any] = {row.optimizer()._rule: row.reference for row in ROWS} | {
     "momentum_plain_velocity": lambda **given: reference.Momentum(lr_in_velocity=False, **given),
-    "nesterov": reference.Nesterov,
     "nesterov_new_velocity": lambda **given: reference.Nesterov(legacy=True, **given),
-    "adagrad": reference.AdaGrad,
-    "rmsprop": reference.RMSProp,
-    "adam": reference.Adam,
-    "adamw": reference.AdamW,
 }
 SHAPES = [(3, 4), (), (0, 2), (1025,), (40, 50)]
 
@@ -45,8 +39,7 @@ def test_every_rule_has_an_oracle() -> None:
 def test_classes_have_the_defaults_of_their_rules(rule: str) -> None:
     own = {**fs.rules()[rule]["hyperparameters"]}
     del own["scale"]
-    optimizers = [fs.SGD(), fs.Momentum(), fs.Momentum(lr_in_velocity=False), fs.Nesterov(), fs.AdaGrad(), fs.RMSProp()]
-    for optimizer in (*optimizers, fs.Adam(), fs.AdamW()):
+    for optimizer in (fs.Momentum(lr_in_velocity=False), *(row.optimizer() for row in ROWS)):
         if optimizer._rule == rule:
             assert {name: getattr(optimizer, name) for name in own} == own
 

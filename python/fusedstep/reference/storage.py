@@ -48,14 +48,20 @@ def stored(values: Array, dtype: Any) -> Array:
         return values.astype(dtype)
 
 
-def sum_of_squares(array: Array) -> float:
+def sum_of_squares(array: Array, beside: Array | None = None) -> float:
     """The sum of squares that norms are roots of, in the order of fusedstep's kernels, in float64.
 
-    The elements, in the order in which the array is stored, make tiles of 1024. In a tile element i adds to lane i mod
-    8, then lanes are added in pairs that are 4, 2 and 1 apart. The tiles are added up in their order; what each of
+    The elements make tiles of 1024, in the order in which the parameter is stored. In a tile element i adds to lane i
+    mod 8, then lanes are added in pairs that are 4, 2 and 1 apart. The tiles are added up in their order; what each of
     these additions rounds off is added up too, and joins the sum at the end.
+
+    Arguments:
+        array: The array.
+        beside: The parameter, if that is another array.
     """
-    values = numbers(array, arithmetic_of(array)).ravel(order="K").astype(np.float64)
+    strides = (array if beside is None else beside).strides
+    order = sorted(range(array.ndim), key=lambda axis: -abs(strides[axis]))
+    values = numbers(array, arithmetic_of(array)).transpose(order).ravel().astype(np.float64)
     tiles = -(-values.size // TILE)
     squares = np.zeros(tiles * TILE)
     squares[: values.size] = values * values  # a zero more changes no sum of squares
