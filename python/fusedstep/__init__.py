@@ -15,7 +15,7 @@ from fusedstep.config import (
     use_isa,
 )
 from fusedstep.dropout import Dropout, dropout
-from fusedstep.optimizers import *
+from fusedstep.optimizers import *  # noqa: F403
 from fusedstep.state_files import load_state, save_state
 
 __all__ = [

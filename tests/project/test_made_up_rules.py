@@ -66,8 +66,9 @@ ROWS_IN_CPP = """
              p.call("trusting", {kParameter, kGradient, kState}, {a, 0});
              p.between = [](Program& program, int, const double* squares) {
                  const double w = std::sqrt(squares[0]), g = std::sqrt(squares[1]);
+                 const double ratio = w > 0 && g > 0 ? w / g : 1;
                  Call& last = program.calls[program.pass[1].end - 1];
-                 last.coefficients[last.coefficient_count - 1] = program.values[kLearningRate] * (w > 0 && g > 0 ? w / g : 1);
+                 last.coefficients[last.coefficient_count - 1] = program.values[kLearningRate] * ratio;
              };
          }},
 """
@@ -151,16 +152,22 @@ def five_edits(copy: Path) -> None:
     )
     edit(copy / "csrc" / "core" / "rules.cpp", ('        {"adamw", {"m", "v"}', ROWS_IN_CPP))
     reference = copy / "python" / "fusedstep" / "reference" / "optimizers.py"
-    reference.write_text(reference.read_text().replace("numbers, stored", "numbers, stored, sum_of_squares") + REFERENCE)
+    reference.write_text(
+        reference.read_text().replace("numbers, stored", "numbers, stored, sum_of_squares") + REFERENCE
+    )
     classes = copy / "python" / "fusedstep" / "optimizers" / "momentum.py"
-    edit(classes, ('"Nesterov"]', '"Fourfold", "Trusting", '))
     classes.write_text(classes.read_text() + CLASSES)
+    names = copy / "python" / "fusedstep" / "optimizers" / "__init__.py"
+    names.write_text(names.read_text().replace("SGD, Momentum", "SGD, Fourfold, Momentum, Trusting"))
+    edit(names, ('    "Momentum",', '    "Fourfold",\n    "Trusting",\n'))
     edit(
         copy / "tests" / "cases.py",
         (
             "    Row(fs.SGD, reference.SGD),",
-            '    Row(fs.Fourfold, reference.optimizers.Fourfold, ({"pull": 0.0}, {"beta1": 0.0, "eps": 0.1})),\n'
-            '    Row(fs.Trusting, reference.optimizers.Trusting, ({"momentum": 0.5},)),\n',
+            """\
+    Row(fs.Fourfold, reference.optimizers.Fourfold, ({"pull": 0.0}, {"beta1": 0.0, "eps": 0.1})),
+    Row(fs.Trusting, reference.optimizers.Trusting, ({"momentum": 0.5},)),
+""",
         ),
     )
 

@@ -44,8 +44,13 @@ def test_the_books_dialect_counts_as_the_book_does() -> None:
 
 
 def test_schedules_get_the_optimizers_count() -> None:
-    seen = []
-    optimizer = fs.Adam(lambda n: seen.append(n) or 0.1)  # type: ignore[func-returns-value]
+    seen: list[int] = []
+
+    def schedule(updates: int) -> float:
+        seen.append(updates)
+        return 0.1
+
+    optimizer = fs.Adam(schedule)
     optimizer.update({"a": np.ones(2), "b": np.ones(2)}, {"a": np.ones(2), "b": None})
     optimizer.update({"a": np.ones(2), "b": np.ones(2)}, {"a": None, "b": np.ones(2)})
     assert seen == [0, 1]
@@ -102,7 +107,7 @@ def test_state_of_0_1_0_loads(name: str, tmp_path: Path, rng: np.random.Generato
     theirs.iterations = 3
     theirs.steps = dict.fromkeys(ours.state, 3)
     theirs.state = {key: {k: a.copy() for k, a in arrays.items()} for key, arrays in ours.state.items()}
-    params = {"W": rng.standard_normal((3, 4)).astype(np.float32), 0: rng.standard_normal(5)}
+    params: dict[Any, Any] = {"W": rng.standard_normal((3, 4)).astype(np.float32), 0: rng.standard_normal(5)}
     expected = {key: w.copy() for key, w in params.items()}
     grads = {key: rng.standard_normal(w.shape).astype(w.dtype) for key, w in params.items()}
     ours.update(params, grads)

@@ -106,7 +106,7 @@ def test_numbers_are_rounded_to_nearest_even(isa: str, narrow: Any) -> None:
     points = np.concatenate([magnitudes.astype(np.float32), ties])
     points = np.concatenate([points, np.nextafter(points, np.float32(0)), np.nextafter(points, np.float32(np.inf))])
     points = np.concatenate(
-        [points, -points[points != 0], np.float32([np.inf, -np.inf, np.nan, 65519.9, 65520.0, 3.4e38])]
+        [points, -points[points != 0], np.array([np.inf, -np.inf, np.nan, 65519.9, 65520.0, 3.4e38], np.float32)]
     )
     expected = np.full(points.shape, 7, narrow)
     if narrow == BFLOAT16:
@@ -124,7 +124,7 @@ def test_numbers_are_rounded_to_nearest_even(isa: str, narrow: Any) -> None:
 
 def test_a_nan_stays_one(isa: str) -> None:
     # Its payload may be in the half that is cut off.
-    bits = np.uint32([0x7F800001, 0xFF800001, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00000, 0x7F80FFFF] * 20)
+    bits = np.array([0x7F800001, 0xFF800001, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00000, 0x7F80FFFF] * 20, np.uint32)
     for narrow in STORAGES:
         assert np.isnan(rounded(bits.view(np.float32), narrow).astype(np.float32)).all()
     assert np.isnan(reference.bfloat16_to_float32(reference.float32_to_bfloat16(bits.view(np.float32)))).all()
@@ -156,7 +156,8 @@ def test_tensors_are_updated_where_they_are(dtype: str, requires_grad: bool, rng
             ours.update({"W": shown}, {"W": torch.from_numpy(gradient)})
             mine = expected.T if shown.shape[0] == 60 else expected[::2, ::3] if shown.shape[0] == 20 else expected
             theirs.update({"W": mine}, {"W": gradient})
-        ours.state.clear(), theirs.state.clear(), theirs.steps.clear()
+        ours.state.clear()
+        theirs.state.clear()
     np.testing.assert_array_equal(
         tensor.detach().view(getattr(torch, f"int{8 * kind.itemsize}")).numpy().view(kind), expected
     )

@@ -1,18 +1,27 @@
 """The optimizers, by family: hyper-parameters, state and documentation."""
 
-from fusedstep.optimizers import adam, adaptive, momentum
-from fusedstep.optimizers.adam import *
-from fusedstep.optimizers.adaptive import *
-from fusedstep.optimizers.base import LearningRate, Optimizer
-from fusedstep.optimizers.momentum import *
+from fusedstep.optimizers.adam import Adam, AdamW
+from fusedstep.optimizers.adaptive import AdaGrad, RMSProp, RMSprop
+from fusedstep.optimizers.base import LearningRate as LearningRate
+from fusedstep.optimizers.base import Optimizer
+from fusedstep.optimizers.momentum import SGD, Momentum, Nesterov
 from fusedstep.optimizers.stateless import rules, step
 
-__all__ = ["LearningRate", "Optimizer", "rules", "step"]
-__all__ += adam.__all__
-__all__ += adaptive.__all__
-__all__ += momentum.__all__
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "Momentum",
+    "Nesterov",
+    "Optimizer",
+    "RMSProp",
+    "RMSprop",
+    "rules",
+    "step",
+]
 
-# Saved state names classes by where users find them.
+# Saved state names classes by the package, whatever file they are in.
 for _name in __all__:
     if isinstance(globals()[_name], type):
         globals()[_name].__module__ = __name__

@@ -4,8 +4,6 @@ from typing import ClassVar
 
 from fusedstep.optimizers.base import LearningRate, Optimizer
 
-__all__ = ["Adam", "AdamW"]
-
 
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1), m and v being 0 at first.
@@ -15,8 +13,8 @@ class Adam(Optimizer):
         mhat = m / (1 - beta1^t),  vhat = v / (1 - beta2^t)
         w = w - lr mhat / (sqrt(vhat) + eps)
 
-    t counts the updates of the parameter from 1. This is computed with the bias corrections folded into the step and eps. The book, Keras and scikit-learn leave the
-    correction of eps out; `fusedstep.book.Adam` does as they do.
+    t counts the updates of the parameter from 1. The bias corrections are folded into the step and eps. The book, Keras
+    and scikit-learn leave the correction of eps out; `fusedstep.book.Adam` does as they do.
 
     Arguments:
         lr: The learning rate, or a schedule.

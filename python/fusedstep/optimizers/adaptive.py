@@ -2,8 +2,6 @@
 
 from fusedstep.optimizers.base import LearningRate, Optimizer
 
-__all__ = ["AdaGrad", "RMSProp", "RMSprop"]
-
 
 class AdaGrad(Optimizer):
     """AdaGrad (Duchi, Hazan & Singer 2011, the diagonal form), h being 0 at first.

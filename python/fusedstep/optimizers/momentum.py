@@ -2,8 +2,6 @@
 
 from fusedstep.optimizers.base import LearningRate, Optimizer
 
-__all__ = ["SGD", "Momentum", "Nesterov"]
-
 
 class SGD(Optimizer):
     """Stochastic gradient descent (Robbins & Monro 1951).

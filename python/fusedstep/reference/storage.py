@@ -52,8 +52,8 @@ def sum_of_squares(array: Array) -> float:
     """The sum of squares that norms are roots of, in the order of fusedstep's kernels, in float64.
 
     The elements make tiles of 1024, in row-major order. In a tile element i adds to lane i mod 8, then lanes are added
-    in pairs that are 4, 2 and 1 apart. The tiles are added up in their order; what each of these additions rounds off is
-    added up too, and joins the sum at the end.
+    in pairs that are 4, 2 and 1 apart. The tiles are added up in their order. The rounding errors of these additions
+    are added up beside them, and join the sum at the end.
     """
     values = numbers(array, arithmetic_of(array)).ravel().astype(np.float64)
     tiles = -(-values.size // TILE)
