@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "batch_norm_formulas.hpp"
+#include "compensated.hpp"
 #include "dispatch.hpp"
 #include "float_mode.hpp"
 #include "parallel.hpp"
@@ -43,7 +44,7 @@ template <class T> class Tiling {
     Tiling(Layout layout, int arrays, int passes, bool in_place)
         : layout_(layout.channels == 1 ? Layout{1, 1, layout.size()} : layout),
           panels_(layout_.inner == 1),
-          past_caches_(!in_place && layout.size() * std::int64_t{sizeof(T)} >= kPastCachesBytes &&
+          nontemporal_(!in_place && layout.size() * std::int64_t{sizeof(T)} >= kNontemporalBytes &&
                        (panels_ ? layout_.channels * std::int64_t{sizeof(T)} >= kLongRowBytes
                                 : layout_.inner * std::int64_t{sizeof(T)} >= kLongPlaneBytes)),
           arrays_(arrays),
@@ -68,7 +69,7 @@ template <class T> class Tiling {
                 begin,
                 std::min(begin + segment_, layout_.count()),
                 std::min(width_, layout_.channels - first_channel(group)),
-                past_caches_};
+                nontemporal_};
     }
 
     // How many elements of each channel the segments from first to last hold.
@@ -116,7 +117,7 @@ template <class T> class Tiling {
         in_parallel(divide_up(layout_.count(), rows), [&](std::int64_t task) {
             const std::int64_t begin = task * rows;
             result(0, Tile{layout_.channels, 1, begin, std::min(begin + rows, layout_.count()), layout_.channels,
-                           past_caches_});
+                           nontemporal_});
         });
     }
 
@@ -139,7 +140,7 @@ template <class T> class Tiling {
     }
 
     Layout layout_;
-    bool panels_, past_caches_;
+    bool panels_, nontemporal_;
     std::int64_t arrays_, bytes_, threads_;
     std::int64_t segment_, segments_, width_, groups_;
 
@@ -210,7 +211,7 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
 #pragma GCC ivdep
             for (std::int64_t c = first; c < end; ++c) {
                 double sum = bases[c], rest = 0;
-                add(sum, rest, offsets[c]);
+                compensated_add(sum, rest, offsets[c]);
                 mean[c] = sum;
                 var[c] = (m2s[c] < 0 ? 0 : m2s[c]) / count;
                 inv_std[c] = 1 / std::sqrt(var[c] + eps);
@@ -258,13 +259,13 @@ template <class T> void batch_norm_backward(const Layout& layout, const T* x, co
         [&](std::int64_t group) {
             const std::int64_t first = tiling.first_channel(group), end = first + tiling.tile(group, 0).channels;
             for (std::int64_t c = first; c < end; ++c) {
-                double sum = 0, dot = 0, sum_rest = 0, dot_rest = 0;
+                double sum = 0, dot = 0, sum_low = 0, dot_low = 0;
                 for (std::int64_t at = c; at < tiling.segments() * channels; at += channels) {
-                    add(sum, sum_rest, sums[at]);
-                    add(dot, dot_rest, dots[at]);
+                    compensated_add(sum, sum_low, sums[at]);
+                    compensated_add(dot, dot_low, dots[at]);
                 }
-                dbeta[c] = sum + sum_rest;
-                dgamma[c] = (dot + dot_rest) * inv_std[c];
+                dbeta[c] = sum + sum_low;
+                dgamma[c] = (dot + dot_low) * inv_std[c];
             }
 #pragma GCC ivdep
             for (std::int64_t c = first; c < end; ++c)

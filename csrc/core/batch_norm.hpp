@@ -5,7 +5,7 @@
 
 namespace fusedstep {
 
-// How an array that lies densely in memory divides by channel: x[outer][channels][inner].
+// How an array without gaps divides by channel: x[outer][channels][inner].
 struct Layout {
     std::int64_t outer, channels, inner;
 

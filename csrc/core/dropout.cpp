@@ -22,13 +22,13 @@ void dropout(const void* x, void* y, int type, std::int64_t size, const DropoutM
     constexpr std::int64_t kEffectiveBytes = 28;
     const DropoutFunction function = table().dropout[type];
     const std::int64_t item = type == kFloat32 ? sizeof(float) : sizeof(double);
-    const bool past_caches = x != y && size * item >= kPastCachesBytes;
+    const bool nontemporal = x != y && size * item >= kNontemporalBytes;
     const std::int64_t tasks = (size + kTaskElements - 1) / kTaskElements;
     parallel_for(tasks, size * kEffectiveBytes, [&](std::int64_t task) {
         const FloatMode mode;
         const std::int64_t begin = task * kTaskElements, n = std::min(kTaskElements, size - begin);
         function(static_cast<const char*>(x) + begin * item, static_cast<char*>(y) + begin * item, begin, n, mask,
-                 past_caches);
+                 nontemporal);
     });
 }
 

@@ -62,11 +62,4 @@ inline Moments moments_about(double pivot, double base, double count, double sum
     return {count, base, (pivot - base) + mean_of_differences, square_sum - sum * mean_of_differences};
 }
 
-// Adds to a sum and to the rest that its roundings left behind (Neumaier 1974, in the branchless form of Knuth).
-inline void add(double& sum, double& rest, double term) {
-    const double total = sum + term, part = total - sum;
-    rest += (sum - (total - part)) + (term - part);
-    sum = total;
-}
-
 }  // namespace

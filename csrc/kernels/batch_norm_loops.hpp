@@ -1,11 +1,11 @@
 // The loops of batch normalisation. Included by kernels.cpp alone, and so compiled once per instruction set.
 //
 // Sums have the same order of additions whatever the vector width: within a channel, element i of a block adds to lane
-// i mod kLanes; across a panel of channels each column has its own sums. In both, kGroup terms are added up first where
-// so many are left. Both restart in each block, and the blocks' sums are merged in double, compensated. A block's
-// moments are taken about the mean of the blocks before it, the first block's about the mean of its first quarter, so
-// that no large number cancels: with such a pivot the sum of all squares is at most four times the sum of squared
-// deviations.
+// i mod kLanes; across a panel of channels each column has its own sums. In both, kGroup terms are added up first, as
+// long as that many are left. Both restart in each block, and the blocks' sums are merged in double, compensated. A
+// block's moments are taken about the mean of the blocks before it, the first block's about the mean of its first
+// quarter, so that no large number cancels: with such a pivot the sum of all squares is at most four times the sum of
+// squared deviations.
 //
 // ivdep: no iteration depends on another, also where the output is one of the inputs. Without it GCC would test for
 // overlap and take a scalar loop then; other compilers ignore it and do.
@@ -15,6 +15,7 @@
 #include <type_traits>
 
 #include "batch_norm_formulas.hpp"
+#include "compensated.hpp"
 #include "table.hpp"
 
 namespace {
@@ -52,7 +53,7 @@ template <class F> void over_runs(const Tile& tile, F f) {
 
 // The elements or rows from `begin` on of a tile, `length` of them at most.
 inline Tile part(const Tile& tile, int64_t begin, int64_t length) {
-    return {tile.stride, tile.run, begin, smaller(begin + length, tile.end), tile.channels, tile.past_caches};
+    return {tile.stride, tile.run, begin, smaller(begin + length, tile.end), tile.channels, tile.nontemporal};
 }
 
 // Calls f(block) for each block of rows of a panel.
@@ -72,27 +73,27 @@ template <class F> void over_blocks(const Tile& tile, F f) {
     }
 }
 
-// Calls f(rows, offset) for the rows of a tile, so many rows at a time, what is left one at a time.
+// Calls f(rows, offset) for the rows of a tile: Rows of them at a time, the last few one by one.
 template <int Rows, class F> void over_row_groups(const Tile& tile, F f) {
     int64_t row = tile.begin;
     for (; row + Rows <= tile.end; row += Rows) f(std::integral_constant<int, Rows>(), row * tile.stride);
     for (; row < tile.end; ++row) f(std::integral_constant<int, 1>(), row * tile.stride);
 }
 
-// Asks for what comes after element i of a channel where a run ends there: processors foresee that one goes on, but not
+// Prefetches the next run if element i ends one: processors prefetch along a run by themselves, but don't foresee
 // where the next one is.
 template <class T> void prefetch_next_run(const T* x, const Tile& tile, int64_t i) {
     if (i == tile.end || i % tile.run != 0) return;
     prefetch(x + offset_of(tile, i), smaller(tile.run, kPrefetchBytes / sizeof(T)));
 }
 
-// The elements of a block of a channel side by side: where they lie if they are one run, else copied to `room`.
-template <class T> const T* side_by_side(const T* x, const Tile& block, T* room) {
+// The elements of a block of a channel side by side: in place if they are one run, else copied to `buffer`.
+template <class T> const T* side_by_side(const T* x, const Tile& block, T* buffer) {
     if (block.begin / block.run == (block.end - 1) / block.run) return x + offset_of(block, block.begin);
     over_runs(block, [=](int64_t offset, int64_t n, int64_t before) {
-        std::memcpy(room + before, x + offset, static_cast<std::size_t>(n) * sizeof(T));
+        std::memcpy(buffer + before, x + offset, static_cast<std::size_t>(n) * sizeof(T));
     });
-    return room;
+    return buffer;
 }
 
 // Two sums over n elements, in lanes.
@@ -127,8 +128,8 @@ template <class T> struct LaneSums {
 };
 
 template <class T> Moments block_moments(const T* x, const Tile& block, T pivot, T base) {
-    T room[kBlock];
-    const T* elements = side_by_side(x, block, room);
+    T buffer[kBlock];
+    const T* elements = side_by_side(x, block, buffer);
     const int64_t n = block.end - block.begin;
     LaneSums<T> sums;
     sums.add(n, [=](int64_t i, T& sum, T& squares) {
@@ -156,29 +157,29 @@ template <class T> void channel_moments(const T* x, const Tile& tile, double* ba
 template <class T> void channel_sums(const T* x, const T* dout, const Tile& tile, const T* coefficients, int64_t pitch,
                                      double* sum, double* dot) {
     const T mean = coefficients[0], rest = coefficients[pitch];
-    double sum_rest = 0, dot_rest = 0;
+    double sum_low = 0, dot_low = 0;
     *sum = *dot = 0;
     over_blocks(tile, [&](const Tile& block) {
         prefetch_next_run(x, tile, block.end);
         prefetch_next_run(dout, tile, block.end);
-        T x_room[kBlock], dout_room[kBlock];
-        const T *x_there = side_by_side(x, block, x_room), *dout_there = side_by_side(dout, block, dout_room);
+        T x_buffer[kBlock], dout_buffer[kBlock];
+        const T *x_there = side_by_side(x, block, x_buffer), *dout_there = side_by_side(dout, block, dout_buffer);
         LaneSums<T> sums;
         sums.add(block.end - block.begin, [=](int64_t i, T& first, T& second) {
             first += dout_there[i];
             second += dout_there[i] * centred(x_there[i], mean, rest);
         });
-        add(*sum, sum_rest, sums.total(sums.first));
-        add(*dot, dot_rest, sums.total(sums.second));
+        compensated_add(*sum, sum_low, sums.total(sums.first));
+        compensated_add(*dot, dot_low, sums.total(sums.second));
     });
-    *sum += sum_rest;
-    *dot += dot_rest;
+    *sum += sum_low;
+    *dot += dot_low;
 }
 
 template <class T> void channel_normalize(const T* x, T* y, const Tile& tile, const T* coefficients, int64_t pitch) {
     const auto normalize = Normalize<T>::load(coefficients, pitch);
     over_runs(tile, [=](int64_t offset, int64_t n, int64_t) {
-        if (tile.past_caches) {
+        if (tile.nontemporal) {
             stream_each(y, offset, offset + n,
                         [=](int64_t i, auto kind) { return normalize(elements<decltype(kind)>(x + i)); });
             return;
@@ -186,14 +187,14 @@ template <class T> void channel_normalize(const T* x, T* y, const Tile& tile, co
 #pragma GCC ivdep
         for (int64_t i = offset; i < offset + n; ++i) y[i] = normalize(x[i]);
     });
-    if (tile.past_caches) end_of_streams();
+    if (tile.nontemporal) order_streamed_stores();
 }
 
 template <class T>
 void channel_gradient(const T* x, const T* dout, T* dx, const Tile& tile, const T* coefficients, int64_t pitch) {
     const auto gradient = Gradient<T>::load(coefficients, pitch);
     over_runs(tile, [=](int64_t offset, int64_t n, int64_t) {
-        if (tile.past_caches) {
+        if (tile.nontemporal) {
             stream_each(dx, offset, offset + n, [=](int64_t i, auto kind) {
                 return gradient(elements<decltype(kind)>(x + i), elements<decltype(kind)>(dout + i));
             });
@@ -202,7 +203,7 @@ void channel_gradient(const T* x, const T* dout, T* dx, const Tile& tile, const 
 #pragma GCC ivdep
         for (int64_t i = offset; i < offset + n; ++i) dx[i] = gradient(x[i], dout[i]);
     });
-    if (tile.past_caches) end_of_streams();
+    if (tile.nontemporal) order_streamed_stores();
 }
 
 // Two sums for each column of a block of rows.
@@ -260,21 +261,21 @@ template <class T> void panel_sums(const T* x, const T* dout, const Tile& tile, 
                                    double* sum, double* dot) {
     const T *mean = coefficients, *rest = coefficients + pitch;
     ColumnSums<T> sums;
-    double sum_rest[kPanelColumns], dot_rest[kPanelColumns];
-    for (int64_t j = 0; j < tile.channels; ++j) sum[j] = dot[j] = sum_rest[j] = dot_rest[j] = 0;
+    double sum_low[kPanelColumns], dot_low[kPanelColumns];
+    for (int64_t j = 0; j < tile.channels; ++j) sum[j] = dot[j] = sum_low[j] = dot_low[j] = 0;
     over_row_blocks(tile, [&](const Tile& block) {
         sums.set(block, [=](int64_t i, int64_t j, T& first, T& second) {
             first += dout[i];
             second += dout[i] * centred(x[i], mean[j], rest[j]);
         });
         for (int64_t j = 0; j < block.channels; ++j) {
-            add(sum[j], sum_rest[j], sums.first[j]);
-            add(dot[j], dot_rest[j], sums.second[j]);
+            compensated_add(sum[j], sum_low[j], sums.first[j]);
+            compensated_add(dot[j], dot_low[j], sums.second[j]);
         }
     });
     for (int64_t j = 0; j < tile.channels; ++j) {
-        sum[j] += sum_rest[j];
-        dot[j] += dot_rest[j];
+        sum[j] += sum_low[j];
+        dot[j] += dot_low[j];
     }
 }
 
@@ -284,11 +285,11 @@ template <class T, class F> void stream_rows(T* out, const Tile& tile, F f) {
         const int64_t offset = row * tile.stride;
         stream_each(out, offset, offset + tile.channels, [=](int64_t i, auto kind) { return f(i, i - offset, kind); });
     }
-    end_of_streams();
+    order_streamed_stores();
 }
 
 template <class T> void panel_normalize(const T* x, T* y, const Tile& tile, const T* coefficients, int64_t pitch) {
-    if (tile.past_caches) {
+    if (tile.nontemporal) {
         stream_rows(y, tile, [=](int64_t i, int64_t j, auto kind) {
             using V = decltype(kind);
             return Normalize<V>::load(coefficients + j, pitch)(elements<V>(x + i));
@@ -306,7 +307,7 @@ template <class T> void panel_normalize(const T* x, T* y, const Tile& tile, cons
 
 template <class T>
 void panel_gradient(const T* x, const T* dout, T* dx, const Tile& tile, const T* coefficients, int64_t pitch) {
-    if (tile.past_caches) {
+    if (tile.nontemporal) {
         stream_rows(dx, tile, [=](int64_t i, int64_t j, auto kind) {
             using V = decltype(kind);
             return Gradient<V>::load(coefficients + j, pitch)(elements<V>(x + i), elements<V>(dout + i));

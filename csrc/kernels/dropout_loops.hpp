@@ -82,7 +82,7 @@ template <class T> void group_factors(const DropoutMask& mask, uint64_t group, T
 }
 
 template <class T>
-void dropout(const void* x_given, void* y_given, int64_t first, int64_t n, const DropoutMask& mask, bool past_caches) {
+void dropout(const void* x_given, void* y_given, int64_t first, int64_t n, const DropoutMask& mask, bool nontemporal) {
     const T* x = static_cast<const T*>(x_given);
     T* y = static_cast<T*>(y_given);
     T factors[kFactors];
@@ -90,19 +90,19 @@ void dropout(const void* x_given, void* y_given, int64_t first, int64_t n, const
         const int64_t count = n - begin < kFactors ? n - begin : kFactors;
         const uint64_t group = static_cast<uint64_t>(first + begin) / kDropoutElements;
         // While factors are made, which takes about as long as the memory does to answer.
-        if (past_caches && n - begin >= 3 * kFactors) prefetch(x + 2 * kFactors, kFactors);
+        if (nontemporal && n - begin >= 3 * kFactors) prefetch(x + 2 * kFactors, kFactors);
         for (int64_t i = 0; i < count; i += kDropoutElements)
             group_factors(mask, group + static_cast<uint64_t>(i / kDropoutElements), factors + i);
         const auto product = [&](int64_t i, auto zero) {
             using V = decltype(zero);
             return static_cast<V>(elements<V>(x + i) * elements<V>(factors + i));
         };
-        if (past_caches)
+        if (nontemporal)
             stream_each(y, 0, count, product);
         else
             for (int64_t i = 0; i < count; ++i) y[i] = product(i, T());
     }
-    if (past_caches) end_of_streams();
+    if (nontemporal) order_streamed_stores();
 }
 
 }  // namespace

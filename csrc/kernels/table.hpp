@@ -44,7 +44,7 @@ using SumOfSquares = double (*)(std::int64_t n, const void* values);
 // of `channels` columns, each column a channel, each row `stride` after the last.
 struct Tile {
     std::int64_t stride, run, begin, end, channels;
-    bool past_caches;  // where the result goes
+    bool nontemporal;  // where the result goes
 };
 
 constexpr std::int64_t kPanelColumns = 1024;  // no panel whose statistics are taken is wider
@@ -74,11 +74,11 @@ struct DropoutMask {
 
 // Elements begin at number `first` of an array, a multiple of kDropoutElements. y may be x.
 using DropoutFunction = void (*)(const void* x, void* y, std::int64_t first, std::int64_t n, const DropoutMask& mask,
-                                 bool past_caches);
+                                 bool nontemporal);
 constexpr std::int64_t kDropoutElements = 64;
 
 // A result of this size would evict its own beginning, and the input, from the last cache.
-constexpr std::int64_t kPastCachesBytes = 16 << 20;
+constexpr std::int64_t kNontemporalBytes = 16 << 20;
 
 struct KernelTable {
     const char* isa;

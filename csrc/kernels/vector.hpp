@@ -1,4 +1,5 @@
-// Stores past the caches, for results that don't fit them: a line that is stored whole need not be read before.
+// Vectors of elements, prefetches, and non-temporal stores for results larger than the cache: a full line is written
+// without being read first.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,7 @@ template <class V, class T> V elements(const T* p) {
     return v;
 }
 
-// Asks for n elements that will be read soon; they need not exist.
+// Prefetches n elements; the range may run past the end of the array.
 template <class T> void prefetch(const T* p, std::int64_t n) {
 #if defined(__GNUC__)
     for (std::int64_t i = 0; i < n; i += 64 / sizeof(T)) __builtin_prefetch(p + i);
@@ -61,8 +62,8 @@ template <class T, class F> void stream_each(T* out, std::int64_t begin, std::in
     for (; i < end; ++i) out[i] = f(i, T());
 }
 
-// What was streamed is seen by other threads that see what this one stores from here on.
-inline void end_of_streams() {
+// Orders the streaming stores before all later stores (sfence).
+inline void order_streamed_stores() {
     _mm_sfence();
 }
 
@@ -72,7 +73,7 @@ template <class T, class F> void stream_each(T* out, std::int64_t begin, std::in
     for (std::int64_t i = begin; i < end; ++i) out[i] = f(i, T());
 }
 
-inline void end_of_streams() {}
+inline void order_streamed_stores() {}
 
 #endif
 

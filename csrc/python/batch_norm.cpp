@@ -54,7 +54,7 @@ struct Input {
     }
 };
 
-// One number for each channel, as doubles; a copy, as out may lie where the array does.
+// One number for each channel, as doubles; a copy, because out may share the array's memory.
 class PerChannel {
   public:
     PerChannel(const char* name, const py::object& given, const Layout& layout)

@@ -68,7 +68,7 @@ void Pairs::collect_from_dict(const py::object& params, const py::object& grads)
 
 void Pairs::collect_from_list(const py::object& params, const py::object& grads) {
     if (!is_list(grads)) throw py::type_error("params is a " + type_name(params) + ", grads is a " + type_name(grads));
-    const py::tuple values(params), gradients(grads);  // what is asked for its memory could change a list
+    const py::tuple values(params), gradients(grads);  // asking an element for its memory may resize a list
     if (gradients.size() < values.size())
         throw py::key_error("grads has length " + std::to_string(gradients.size()) + ", params has " +
                             std::to_string(values.size()));

@@ -1,4 +1,4 @@
-// Dropout: makes what is not contiguous so.
+// Dropout: copies inputs that are not contiguous.
 #include "dropout.hpp"
 
 #include "bindings.hpp"

@@ -1,4 +1,5 @@
-// Memory of the arrays that the library makes: where it lies, and which is kept for the next array.
+// Memory of the arrays that the library makes: its place relative to cache lines and pages, and a cache of dead
+// results.
 #include <pybind11/stl.h>
 
 #include <cstdint>
@@ -18,7 +19,7 @@ constexpr std::size_t kGranule = 16 * kPage;  // what is kept fits arrays whose 
 
 // The memory of arrays that died, oldest first, up to a limit. A new result that takes it pays no page faults, which
 // for a large one can cost more than what is computed. Nothing of Python is called while the lock is held.
-class Kept {
+class BufferCache {
   public:
     py::array take(std::size_t bytes) {
         {
@@ -70,12 +71,12 @@ class Kept {
 };
 
 // Never destroyed: arrays may outlive the module.
-Kept& kept() {
-    static Kept* const the_one = new Kept;
-    return *the_one;
+BufferCache& buffer_cache() {
+    static BufferCache* const cache = new BufferCache;
+    return *cache;
 }
 
-// Where in `memory` an array begins: at a cache line, and a large one so many bytes apart from another array's place in
+// Where in `memory` an array begins: at a cache line, and a large one `apart` bytes from another array's place in
 // its page. Where all arrays of a loop have the same offset in their pages, which is what malloc gives large ones,
 // processors take loads from one for loads of what was just stored to another. `memory` has room for `unit` bytes more.
 char* place(const py::array& memory, std::size_t unit, const char* other, std::size_t apart) {
@@ -110,10 +111,10 @@ py::array zeros_beside(const View& parameter, int state) {
 py::array result_like(const py::array& x) {
     const auto bytes = static_cast<std::size_t>(x.nbytes());
     if (bytes < kWorthKeeping) return numpy().attr("empty_like")(x, py::arg("subok") = false);
-    py::array memory = kept().take((bytes + kPage + kGranule - 1) / kGranule * kGranule);
+    py::array memory = buffer_cache().take((bytes + kPage + kGranule - 1) / kGranule * kGranule);
     char* const start = place(memory, kPage, address(x), kPage / 2);
     void (*const die)(void*) = [](void* dead) {
-        kept().keep(py::reinterpret_steal<py::array>(static_cast<PyObject*>(dead)));
+        buffer_cache().keep(py::reinterpret_steal<py::array>(static_cast<PyObject*>(dead)));
     };
     const py::capsule owner(memory.release().ptr(), die);
     const std::vector<py::ssize_t> strides(x.strides(), x.strides() + x.ndim());
@@ -121,8 +122,8 @@ py::array result_like(const py::array& x) {
 }
 
 void bind_memory(py::module_& module) {
-    module.def("set_buffer_cache", [](std::size_t bytes) { kept().set_limit(bytes); }, py::arg("bytes"));
-    module.def("get_buffer_cache", [] { return kept().limit(); });
+    module.def("set_buffer_cache", [](std::size_t bytes) { buffer_cache().set_limit(bytes); }, py::arg("bytes"));
+    module.def("get_buffer_cache", [] { return buffer_cache().limit(); });
 }
 
 }  // namespace fusedstep

@@ -12,7 +12,7 @@ namespace {
 
 const char* const kElsewhere = ", expected memory of the CPU";
 
-// With the module, unlike type_name: what is meant by Tensor or Array depends on whose it is.
+// With the module, unlike type_name: several libraries have a Tensor or an Array.
 std::string full_type_name(const py::object& object) {
     const py::handle type = py::type::handle_of(object);
     const std::string module = text(type.attr("__module__")), name = text(type.attr("__qualname__"));
