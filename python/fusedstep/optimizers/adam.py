@@ -1,4 +1,4 @@
-"""Adam and its kin."""
+"""Adam and AdamW."""
 
 from typing import ClassVar
 
@@ -6,22 +6,22 @@ from fusedstep.optimizers.base import LearningRate, Optimizer
 
 
 class Adam(Optimizer):
-    """Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1), m and v being 0 at first, t counting the parameter's updates from 1.
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1), m and v being 0 at first.
 
         m = m + (1 - beta1) (g - m)
         v = v + (1 - beta2) (g^2 - v)
         mhat = m / (1 - beta1^t),  vhat = v / (1 - beta2^t)
         w = w - lr mhat / (sqrt(vhat) + eps)
 
-    computed with the bias corrections folded into the step and eps. The book, Keras and scikit-learn leave the
-    correction of eps out; `fusedstep.book.Adam` does as they do.
+    with t counting the parameter's updates from 1, computed with the bias corrections folded into the step and eps. The
+    book, Keras and scikit-learn leave the correction of eps out, and so does `fusedstep.book.Adam`.
 
     Arguments:
         lr: The learning rate, or a schedule.
         beta1: The decay of the first moment, from 0 to below 1.
         beta2: The decay of the second moment, from 0 to below 1.
         eps: Keeps the quotient finite.
-        weight_decay: L2 weight decay, which goes through the moments. For the decoupled kind use `AdamW`.
+        weight_decay: L2 weight decay, which enters the moments. For the decoupled kind use `AdamW`.
         eps_inside_root: sqrt(vhat + eps) takes the place of sqrt(vhat) + eps.
     """
 
@@ -59,7 +59,7 @@ class AdamW(Adam):
         beta1: The decay of the first moment, from 0 to below 1.
         beta2: The decay of the second moment, from 0 to below 1.
         eps: Keeps the quotient finite.
-        weight_decay: The part of w that is taken off in an update is lr times this.
+        weight_decay: An update takes off lr weight_decay w.
         eps_inside_root: sqrt(vhat + eps) takes the place of sqrt(vhat) + eps.
     """
 
