@@ -21,6 +21,6 @@ __all__ = [
     "step",
 ]
 
-# Saved state names classes by where users find them.
+# Saved state has the names by which users import the classes.
 for _cls in (Optimizer, SGD, Momentum, Nesterov, AdaGrad, RMSProp, Adam, AdamW):
     _cls.__module__ = __name__
