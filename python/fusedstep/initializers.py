@@ -190,9 +190,8 @@ def xavier_normal(
 
         standard deviation = gain sqrt(2 / (fan_in + fan_out))
 
-    The variance is the harmonic mean of the one that keeps the activations' and the one that keeps the gradients'. The
-    book and the slides say Xavier for the standard deviation 1 / sqrt(n), n being the number of inputs: here,
-    `lecun_normal` has that.
+    The variance is the harmonic mean of 1 / fan_in, for activations, and 1 / fan_out, for gradients. The book and the
+    slides call the standard deviation 1 / sqrt(n) Xavier, n being the number of inputs: here it is `lecun_normal`.
 
     Arguments, result and errors are those of `lecun_normal`.
     """
@@ -237,9 +236,8 @@ def xavier_uniform(
 
         from -limit to limit,  limit = gain sqrt(6 / (fan_in + fan_out))
 
-    The variance is the harmonic mean of the one that keeps the activations' and the one that keeps the gradients'. The
-    book and the slides say Xavier for the standard deviation 1 / sqrt(n), n being the number of inputs: here,
-    `lecun_uniform` has that.
+    The variance is the harmonic mean of 1 / fan_in, for activations, and 1 / fan_out, for gradients. The book and the
+    slides call the standard deviation 1 / sqrt(n) Xavier, n being the number of inputs: here it is `lecun_uniform`.
 
     Arguments, result and errors are those of `lecun_normal`.
     """
