@@ -1,4 +1,4 @@
-"""Fused optimizer updates and batch normalisation for NumPy arrays, bit for bit what the plain formulas give."""
+"""Fused optimizer steps and batch normalisation for NumPy arrays; optimizers have the bits of the plain formulas."""
 
 from fusedstep import initializers, optimizers, reference, schedules
 from fusedstep._native import version as __version__

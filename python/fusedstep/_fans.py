@@ -1,4 +1,4 @@
-"""How many inputs and outputs weights have, by their shape."""
+"""The numbers of inputs and outputs of weights, by their shape."""
 
 import math
 import operator
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Fans(NamedTuple):
-    """How many inputs an output has, and how many outputs an input."""
+    """The number of inputs of each output, and of outputs of each input."""
 
     fan_in: int
     fan_out: int

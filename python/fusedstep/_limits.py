@@ -6,10 +6,10 @@ from typing import Any
 
 from fusedstep import _native
 
-# The largest value of a kind, and whether that is allowed. The smallest is 0.
+# The upper limit of each kind, and whether it is allowed. The lower limit is 0, which is allowed.
 _KINDS = {"not negative": (math.inf, False), "up to one": (1.0, True), "below one": (1.0, False)}
 
-# Of the rules' hyper-parameters, by name; flags have none.
+# The limits of the rules' hyper-parameters, by name; flags have none.
 RULE_LIMITS = {
     name: _KINDS[kind]
     for _, hyperparameters, _ in _native.rules.values()

@@ -1,4 +1,4 @@
-"""The types of arrays, and of what shares its memory as one, for type checkers."""
+"""The types of arrays, and of objects that share their memory like one, for type checkers."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    F = TypeVar("F", bound=np.float32 | np.float64, default=Any)  # so that fs.BatchNorm is a type by itself
+    F = TypeVar("F", bound=np.float32 | np.float64, default=Any)  # so that fs.BatchNorm without a parameter is a type
 else:
     from typing import TypeVar
 
@@ -18,13 +18,13 @@ DType: TypeAlias = type[F] | np.dtype[F]
 
 
 class Buffer(Protocol):
-    """The buffer protocol; `collections.abc.Buffer` is there from Python 3.12 on."""
+    """The buffer protocol; `collections.abc.Buffer` exists since Python 3.12."""
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 
 class SupportsArrayInterface(Protocol):
-    """Describes its memory as NumPy does."""
+    """Describes its memory in the form that NumPy defined."""
 
     @property
     def __array_interface__(self) -> dict[str, Any]: ...
@@ -40,6 +40,7 @@ class SupportsDLPack(Protocol):
 
 SharesMemory: TypeAlias = NDArray[Any] | Buffer | SupportsArrayInterface | SupportsDLPack
 Value: TypeAlias = SharesMemory | float | np.floating[Any]
-# Mapping and Sequence, because a dict[str, NDArray[np.float32]] is no dict[str, Value]; only dict, list and tuple run.
+# Mapping and Sequence, because a dict[str, NDArray[np.float32]] is no dict[str, Value]. At run time they are dicts,
+# lists and tuples only.
 Params: TypeAlias = Mapping[Any, Value] | Sequence[Value] | SharesMemory
 Grads: TypeAlias = Mapping[Any, Value | None] | Sequence[Value | None] | SharesMemory | None

@@ -10,7 +10,7 @@ from fusedstep import _native
 from fusedstep._limits import checked
 from fusedstep._types import DType, F, SharesMemory
 
-# F is the type of a layer's parameters, G that of the data, where there are both.
+# F is the type of a layer's parameters, G the type of the data if it may be another.
 G = TypeVar("G", bound=np.float32 | np.float64)
 Float64Array: TypeAlias = NDArray[np.float64]
 PerChannel: TypeAlias = ArrayLike | SharesMemory
@@ -52,16 +52,16 @@ def batch_norm(
         gamma: One factor for each channel.
         beta: One summand for each channel.
         eps: Added to the variance.
-        channel_axis: Where the channels are; may be negative.
-        out: Where to put y: an array of the shape and type of x. May be x.
+        channel_axis: The axis of the channels; may be negative.
+        out: The array for y, of the shape and type of x. May be x.
 
     As in `Optimizer.update`, x and out may be other objects that share memory of the CPU, such as PyTorch tensors,
-    whose autograd sees nothing of it. y is out as it was given, else a NumPy array.
+    whose autograd doesn't see the call. y is the object given as out, else a NumPy array.
 
     Returns:
         y, of the type of x; and mean and inv_std = 1 / sqrt(var + eps) of each channel, which the backward pass
-        needs. They are float64 for both types: a mean rounded to float32 would cost the gradient digits where it is
-        large beside the deviation.
+        needs. They are float64 for both types: the gradient would lose digits to a mean that is rounded to float32 and
+        large compared with the deviation.
 
     Raises:
         ValueError: A shape or the type of out doesn't fit that of x, or x has no elements.
@@ -150,12 +150,12 @@ def batch_norm_backward(
 
     Arguments:
         dout: The gradient with respect to y, of the shape of x.
-        x: What `batch_norm` was given.
-        gamma: What `batch_norm` was given.
-        mean: What `batch_norm` returned.
-        inv_std: What `batch_norm` returned.
-        channel_axis: Where the channels are; may be negative.
-        out: Where to put dx: an array of the shape and type of x. May be dout or x.
+        x: The argument of `batch_norm`.
+        gamma: The argument of `batch_norm`.
+        mean: The result of `batch_norm`.
+        inv_std: The result of `batch_norm`.
+        channel_axis: The axis of the channels; may be negative.
+        out: The array for dx, of the shape and type of x. May be dout or x.
 
     dout, x and out may be objects that share memory, as in `batch_norm`.
 
@@ -172,18 +172,18 @@ def batch_norm_backward(
 class BatchNorm(Generic[F]):
     """A batch-normalisation layer with running averages.
 
-    In training it normalises with the statistics of the batch (see `batch_norm`) and moves the running averages:
+    In training it normalises with the statistics of the batch (see `batch_norm`) and updates the running averages:
 
         running = decay running + (1 - decay) batch
 
-    Otherwise it normalises with the running averages. decay weighs the old value, as in the book and Keras; it is
-    1 minus PyTorch's momentum.
+    Otherwise it normalises with the running averages. decay is the weight of the old value, as in the book
+    and Keras, and 1 minus PyTorch's momentum.
 
     Arguments:
         num_features: The number of channels.
         eps: Added to the variance.
         decay: From 0 to 1.
-        channel_axis: Where the channels are; may be negative.
+        channel_axis: The axis of the channels; may be negative.
         dtype: float32 or float64, the type of the parameters and running averages. Results have the type of x.
         unbiased_running_var: The running variance is of the variance with n - 1 in the denominator, as in PyTorch,
             instead of n, as in the book and Keras.
@@ -255,17 +255,17 @@ class BatchNorm(Generic[F]):
         self._saved: tuple[SharesMemory, Float64Array, Float64Array] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_saved": None}  # a copy or pickle does without the last batch
+        return self.__dict__ | {"_saved": None}  # copies and pickles leave the last batch out
 
     @overload
     def forward(self, x: NDArray[G], training: bool = True, out: NDArray[G] | None = None) -> NDArray[G]: ...
     @overload
     def forward(self, x: SharesMemory, training: bool = True, out: SharesMemory | None = None) -> Any: ...
     def forward(self, x: SharesMemory, training: bool = True, out: SharesMemory | None = None) -> Any:
-        """Normalises x. In training x must stay as it is until `backward`, so out may be x only otherwise.
+        """Normalises x. In training x must not change before `backward`, so out may be x only outside training.
 
         Raises:
-            ValueError, TypeError: As for `batch_norm`; the running averages are then as they were.
+            ValueError, TypeError: As for `batch_norm`; the running averages then haven't changed.
         """
         if not training:
             return batch_norm_inference(

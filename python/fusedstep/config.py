@@ -15,11 +15,11 @@ _MAX_THREADS = 1024
 
 
 def set_num_threads(n: int) -> None:
-    """Sets how many threads a step may use, the calling one included.
+    """Sets the number of threads that a call may use, the calling one included.
 
-    It starts as FUSEDSTEP_NUM_THREADS, else OMP_NUM_THREADS, else the number of processors that the process may run on:
-    those of its affinity mask, or as many as a container's CPU quota is worth, if these are fewer. Small steps run on
-    the calling thread alone. Results don't depend on it.
+    The default is FUSEDSTEP_NUM_THREADS, else OMP_NUM_THREADS, else the number of processors that the process may use:
+    those of its affinity mask, or those of a container's CPU quota if that is lower. Small calls run on the calling
+    thread alone. Results don't depend on the number.
 
     Raises:
         ValueError: n is not from 1 to 1024.
@@ -34,7 +34,7 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads a step may use, the calling one included."""
+    """The number of threads that a call may use, the calling one included."""
     return _native.get_num_threads()
 
 
@@ -59,22 +59,22 @@ def use_isa(name: str) -> None:
 
 
 def set_flush_subnormals(flag: bool) -> None:
-    """Sets whether kernels flush subnormal numbers to zero, as they do at first.
+    """Sets whether kernels flush subnormal numbers to zero, as they do by default.
 
-    Moments of gradients that have died decay into subnormal numbers, on which processors are 20 to 30 times slower.
-    So where a number or an intermediate result is subnormal (below 1.2e-38 in float32, 2.2e-308 in float64), results
-    differ from those of `fusedstep.reference`; with False they have the same bits there too. The caller's own
-    floating-point mode is never touched.
+    Moments decay into subnormal numbers when gradients stay zero, and processors are 20 to 30 times slower on these. So
+    if a number or an intermediate result is subnormal (below 1.2e-38 in float32, 2.2e-308 in float64), results differ
+    from those of `fusedstep.reference`; with False they have the same bits. The caller's own floating-point mode is
+    never changed.
     """
     _native.set_flush_subnormals(flag)
 
 
 def set_buffer_cache(size: int) -> None:
-    """Sets how many bytes of dead results may be kept for new ones: 512 MiB at first, 0 to keep nothing.
+    """Sets how many bytes of unused results are kept for new ones: 512 MiB by default, 0 to keep nothing.
 
-    The array that batch normalisation or dropout returns when it is not told where to takes the memory of one of its
-    size that died, if there is one, and so pays no page faults. What is kept above the limit is freed, the oldest
-    first. Arrays below 256 KiB are not kept.
+    Without out, batch normalisation and dropout return an array in the memory of an earlier result of the same size
+    that is no longer used, if there is one, which saves the page faults of new memory. Memory above the limit is freed,
+    the oldest first. Arrays below 256 KiB are not kept.
 
     Raises:
         ValueError: size is negative.
@@ -94,7 +94,7 @@ def get_include() -> str:
 
 
 def show_config() -> None:
-    """Prints what a bug report needs: versions, compiler, instruction sets, threads."""
+    """Prints the facts for a bug report: versions, compiler, instruction sets, threads."""
     print(
         f"fusedstep {_native.version}, built with {_native.compiler}\n"
         f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.platform()}\n"
@@ -117,7 +117,7 @@ def _default_threads() -> int:
 
 
 def _usable_processors(root: Path = Path("/")) -> int:
-    """How many processors the affinity mask and the CPU quotas leave the process. root: where /proc and /sys are."""
+    """The number of processors that affinity mask and CPU quotas allow. root: the folder of /proc and /sys."""
     allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return max(1, min([allowed, *_quotas(root)]))
 
@@ -127,14 +127,14 @@ def _quotas(root: Path) -> Iterator[int]:
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, _, entry = line.partition(":")
         controllers, _, path = entry.partition(":")
-        if not controllers:  # version 2; "unified" is its place beside version 1
+        if not controllers:  # version 2; "unified" is its mount beside version 1
             mounts, files = ["", "unified"], ["cpu.max"]
         elif "cpu" in controllers.split(","):
             mounts, files = ["cpu", "cpu,cpuacct"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
         else:
             continue
-        # A quota of any group above holds too. In a container the path may be the host's, which doesn't exist inside:
-        # then the top is the container's own group.
+        # Quotas of all parent groups hold too. In a container the path may be the host's, which doesn't exist inside:
+        # then the root is the container's own group.
         group = PurePosixPath("/", path)
         for mount in mounts:
             for folder in [group, *group.parents]:

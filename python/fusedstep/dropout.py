@@ -37,8 +37,8 @@ def dropout(x: SharesMemory, rate: float = 0.5, *, seed: int, call: int = 0, out
         y[i] = x[i] (1 / (1 - rate) if u(seed, call, i) >= rate else 0)
 
     u is uniform in [0, 1) in steps of 2^-32, and i the element's number in row-major order. So the mask is the same for
-    both types, on every instruction set, with any number of threads, and however the array lies in memory, and it need
-    not be stored: with dout the gradient with respect to y, that with respect to x is
+    both types, on every instruction set, with any number of threads, and for any layout of the array, and it need not
+    be stored: with dout, the gradient with respect to y, the gradient with respect to x is
     `dropout(dout, rate, seed=seed, call=call)`.
 
     u is made by Threefry-4x32 with 13 rounds, a counter-based generator, with seed and call as its key (Salmon et al.
@@ -49,19 +49,19 @@ def dropout(x: SharesMemory, rate: float = 0.5, *, seed: int, call: int = 0, out
         rate: The part to drop, from 0 to below 1.
         seed: From 0 to 2^64 - 1. Masks of different seeds are independent.
         call: From 0 to 2^64 - 1. Masks of different calls are independent.
-        out: Where to put y: an array of the shape and type of x. May be x.
+        out: The array for y, of the shape and type of x. May be x.
 
     As in `Optimizer.update`, x and out may be other objects that share memory of the CPU, such as PyTorch tensors,
-    whose autograd sees nothing of it. y is out as it was given, else a NumPy array.
+    whose autograd doesn't see the call. y is the object given as out, else a NumPy array.
 
     Returns:
-        y, of the type of x. As the factor is multiplied, a NaN stays one whether it is dropped or not. Subnormal
-        numbers are flushed to zero, see `set_flush_subnormals`.
+        y, of the type of x. Dropped elements are multiplied by 0, so a NaN stays one. Subnormal numbers are flushed to
+        zero, see `set_flush_subnormals`.
 
     Raises:
         ValueError: rate, seed or call is out of range, or the shape or type of out isn't that of x.
-        TypeError: x or out is not a float32 or float64 array, or doesn't share memory of the CPU, or a number is not
-            one.
+        TypeError: x or out is not a float32 or float64 array, or doesn't share memory of the CPU; or rate, seed or call
+            is not a number.
     """
     return _native.dropout(x, checked("rate", rate), _checked_uint64("seed", seed), _checked_uint64("call", call), out)
 
@@ -79,7 +79,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Dropout:
-    """A dropout layer; see `dropout` for what it does in training. Otherwise it gives back its input.
+    """A dropout layer: `dropout` in training, otherwise it returns its input.
 
     Arguments:
         rate: The part to drop, from 0 to below 1.
@@ -88,9 +88,9 @@ class Dropout:
 
     Attributes:
         rate: May be changed between calls.
-        seed: What the layer was given, or what was chosen.
-        calls: How many forward passes in training there were; each has its own mask. With seed and calls restored, a
-            layer goes on as if it hadn't been stopped.
+        seed: The seed that was given, or the one that was chosen.
+        calls: The number of forward passes in training; each has its own mask. With seed and calls restored, a layer
+            continues as if it hadn't been stopped.
     """
 
     def __init__(self, rate: float = 0.5, seed: int | None = None) -> None:
@@ -107,7 +107,7 @@ class Dropout:
     @overload
     def forward(self, x: SharesMemory, training: bool = True, out: SharesMemory | None = None) -> Any: ...
     def forward(self, x: SharesMemory, training: bool = True, out: SharesMemory | None = None) -> Any:
-        """Drops a part of x in training. Otherwise gives back x itself, or `out` with its values.
+        """Drops a part of x in training. Otherwise returns x itself, or `out` with its values.
 
         Raises:
             ValueError, TypeError: As for `dropout`; the call then doesn't count.
@@ -117,7 +117,7 @@ class Dropout:
                 return x
             return dropout(x, 0.0, seed=0, out=out)
         x = _native.as_native("x", x)
-        with _counting:  # another thread's call is another one
+        with _counting:  # a call of another thread gets another number
             call = self.calls
             self.calls = call + 1
         try:

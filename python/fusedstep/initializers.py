@@ -1,4 +1,4 @@
-"""Initial weights, of a variance that keeps that of the activations or of the gradients from layer to layer.
+"""Initial weights that keep the variance of the activations, or of the gradients, from layer to layer.
 
     w = gain sqrt(variance) z            *_normal:  z standard normal
     w = gain sqrt(3 variance) u          *_uniform: u uniform from -1 to 1, whose variance is 1/3
@@ -7,11 +7,11 @@
     xavier_*   variance = 2 / (fan_in + fan_out)       the same, a compromise with the gradients' variance
     he_*       variance = 2 / fan_in or 2 / fan_out    for ReLU, which halves the mean square
 
-The fans are the numbers of inputs of an output and of outputs of an input; see `fans` for the axes they are read from.
+The fans are the numbers of inputs of an output and of outputs of an input; `fans` says from which axes they follow.
 The normal distributions are not truncated. Those of Keras and JAX are, at two standard deviations.
 
 Numbers are drawn in float64 and rounded to the type asked for, so float32 and float64 start from the same weights up to
-rounding. Biases want no initializer: `numpy.zeros`.
+rounding. Biases need no initializer: `numpy.zeros`.
 """
 
 import math
@@ -39,7 +39,7 @@ __all__ = [
 Array = NDArray[Any]
 Axis: TypeAlias = int | None
 Mode: TypeAlias = Literal["fan_in", "fan_out"]
-# Quoted, as below, so that importing this does not import numpy.random, which NumPy leaves until it is used.
+# Quoted, as below, so that importing this does not import numpy.random, which NumPy imports at first use.
 RNG: TypeAlias = (
     "np.random.Generator | np.random.BitGenerator | np.random.SeedSequence | Sequence[int] | NDArray[Any] | int | None"
 )
@@ -82,16 +82,16 @@ def lecun_normal(
 
         standard deviation = gain sqrt(1 / fan_in)
 
-    The variance of a linear unit's output is then the mean square of its inputs. This is what the book and the slides
-    call Xavier: the standard deviation 1 / sqrt(n), n being the number of inputs. The slide on LeCun's writes the
-    standard deviation sqrt(1 / fan_in) where the variance 1 / fan_in belongs.
+    The variance of a linear unit's output is then the mean square of its inputs. The book and the slides call this
+    Xavier: the standard deviation 1 / sqrt(n), n being the number of inputs. The slide on LeCun's writes the standard
+    deviation sqrt(1 / fan_in) in place of the variance 1 / fan_in.
 
     Arguments:
         shape: The lengths of two or more axes: two are (inputs, outputs), more are (outputs, inputs, *kernel).
         gain: Multiplies the standard deviation; finite and >= 0.
         dtype: float32 or float64.
-        rng: A `numpy.random.Generator`, which advances; a seed or whatever else `numpy.random.default_rng` takes; or
-            None, for other weights every time.
+        rng: A `numpy.random.Generator`, which advances; a seed or anything else that `numpy.random.default_rng`
+            takes; or None, for other weights every time.
         in_axis: The axis of the inputs in another layout, see `fans`; given with out_axis or not at all.
         out_axis: The axis of the outputs in another layout.
 
@@ -100,7 +100,7 @@ def lecun_normal(
 
     Raises:
         ValueError: The shape has no such axes or a fan of 0, or gain or a seed is out of range.
-        TypeError: Something is not of the type that is named here.
+        TypeError: An argument is not of the type that is named here.
     """
     fan_in, _ = fans(shape, in_axis, out_axis)
     return _normal(shape, 1 / fan_in, gain, dtype, rng)
@@ -143,9 +143,9 @@ def lecun_uniform(
 
         from -limit to limit,  limit = gain sqrt(3 / fan_in)
 
-    The variance of a linear unit's output is then the mean square of its inputs. This is what the book and the slides
-    call Xavier: the standard deviation 1 / sqrt(n), n being the number of inputs. The slide on LeCun's writes the
-    standard deviation sqrt(1 / fan_in) where the variance 1 / fan_in belongs.
+    The variance of a linear unit's output is then the mean square of its inputs. The book and the slides call this
+    Xavier: the standard deviation 1 / sqrt(n), n being the number of inputs. The slide on LeCun's writes the standard
+    deviation sqrt(1 / fan_in) in place of the variance 1 / fan_in.
 
     Arguments, result and errors are those of `lecun_normal`.
     """
@@ -190,8 +190,8 @@ def xavier_normal(
 
         standard deviation = gain sqrt(2 / (fan_in + fan_out))
 
-    The variance is the harmonic mean of what keeps the activations' and what keeps the gradients'. The book and the
-    slides say Xavier for the standard deviation 1 / sqrt(n), n being the number of inputs: that is `lecun_normal` here.
+    The variance is the harmonic mean of 1 / fan_in, for activations, and 1 / fan_out, for gradients. The book and the
+    slides call the standard deviation 1 / sqrt(n) Xavier, n being the number of inputs: here it is `lecun_normal`.
 
     Arguments, result and errors are those of `lecun_normal`.
     """
@@ -236,9 +236,8 @@ def xavier_uniform(
 
         from -limit to limit,  limit = gain sqrt(6 / (fan_in + fan_out))
 
-    The variance is the harmonic mean of what keeps the activations' and what keeps the gradients'. The book and the
-    slides say Xavier for the standard deviation 1 / sqrt(n), n being the number of inputs: that is `lecun_uniform`
-    here.
+    The variance is the harmonic mean of 1 / fan_in, for activations, and 1 / fan_out, for gradients. The book and the
+    slides call the standard deviation 1 / sqrt(n) Xavier, n being the number of inputs: here it is `lecun_uniform`.
 
     Arguments, result and errors are those of `lecun_normal`.
     """

@@ -1,12 +1,12 @@
-"""Learning-rate schedules: what every optimizer takes as its learning rate in place of a number.
+"""Learning-rate schedules, which every optimizer takes as its learning rate in place of a number.
 
 A schedule is called with t, the number of updates made so far (0 at the first), and returns the learning rate of the
 next one. It counts updates, not epochs: with n = ceil(examples / batch size) updates an epoch, epoch e starts at update
 n * e. So `StepDecay(0.1, [n * e for e in (30, 60, 90)])` decays after 30, 60 and 90 epochs, and `Cosine(0.1, n * 90)`
 lasts for 90.
 
-Schedules are values: they can't be changed, and can be compared, hashed, pickled and printed. The optimizer does the
-counting, so one schedule may serve several.
+Schedules are values: they can't be changed, and can be compared, hashed, pickled and printed. The optimizer counts, so
+several may share one schedule.
 """
 
 import math
@@ -37,7 +37,7 @@ def _checked_decay(name: str, value: Any) -> float:
 
 
 class _Schedule:
-    """What the schedules share: the check of t, and fields that are checked as they are set."""
+    """The base class of the schedules: checks t, and fields when they are set."""
 
     def __call__(self, t: int) -> float:
         """The learning rate after t updates.
@@ -60,13 +60,13 @@ class _Schedule:
 class StepDecay(_Schedule):
     """A constant rate that is multiplied by a factor at certain updates.
 
-        lr factor^k,  k being how many of `at` are t or less
+        lr factor^k,  k being the number of updates in `at` that are t or less
 
     `StepDecay(0.1, (30, 60, 90))` is 0.1 for updates 0 to 29, 0.01 from 30, 0.001 from 60 and 0.0001 from 90 on.
 
     Arguments:
         lr: The rate at first.
-        at: The updates from which on it is multiplied once more: integers >= 1, strictly increasing. Kept as a tuple.
+        at: The updates at which it is multiplied once more: integers >= 1, strictly increasing. Kept as a tuple.
         factor: From 0 to 1.
 
     Raises:
@@ -120,7 +120,7 @@ class Exponential(_Schedule):
 
 @dataclass(frozen=True)
 class Polynomial(_Schedule):
-    """A rate that goes from lr to end along a power of the time that is left; a line for power 1.
+    """A rate that goes from lr to end along a power of the remaining time; a line for power 1.
 
         end + (lr - end) (1 - t / steps)^power  before update `steps`, end from there on
 
@@ -185,12 +185,12 @@ class Cosine(_Schedule):
 
 @dataclass(frozen=True)
 class LinearWarmup(_Schedule):
-    """A rate that grows linearly to lr and stays there (as in Goyal et al. 2017, arXiv:1706.02677, but from next to 0).
+    """A rate that grows linearly to lr and stays there (as in Goyal et al. 2017, arXiv:1706.02677, but from almost 0).
 
         lr (t + 1) / steps  before update `steps`, lr from there on
 
-    The first update has lr / steps, so it isn't wasted on a rate of 0, and update `steps` - 1 has lr. To go on with
-    another schedule, use `Joined`: `Joined((LinearWarmup(0.1, 500), Cosine(0.1, 9500)), (500,))`.
+    The first update has lr / steps, because a rate of 0 would waste it, and update `steps` - 1 has lr. For another
+    schedule after it, use `Joined`: `Joined((LinearWarmup(0.1, 500), Cosine(0.1, 9500)), (500,))`.
 
     Arguments:
         lr: The rate that is reached.
@@ -221,7 +221,7 @@ class Joined(_Schedule):
     Arguments:
         schedules: One or more schedules: any callables that take t, or numbers, which are constant rates. Kept as a
             tuple.
-        at: Where all but the first start: integers >= 1, strictly increasing, one fewer than there are schedules. Kept
+        at: The updates at which all but the first start: integers >= 1, strictly increasing, one fewer than there are schedules. Kept
             as a tuple.
 
     Raises:
@@ -253,4 +253,4 @@ def _checked_schedule(i: int, value: Any) -> Any:
 
 
 def _between(start: float, end: float, weight: float) -> float:
-    return start * weight + end * (1 - weight)  # unlike end + (start - end) weight, start to the bit where weight is 1
+    return start * weight + end * (1 - weight)  # exactly start for weight 1, unlike end + (start - end) weight

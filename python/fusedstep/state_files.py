@@ -17,19 +17,19 @@ from fusedstep.optimizers import Optimizer
 
 _FORMAT, _VERSION = "fusedstep optimizer state", 2
 _ABOUT = "about"
-# What reading a file raises that isn't as it was written.
+# The errors that reading a damaged file raises.
 _DAMAGE = (ValueError, KeyError, IndexError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 class _UnfitError(Exception):
-    """A file that is whole, but not one to read; the message says why."""
+    """A file that is not damaged, but can't be loaded; the message says why."""
 
 
 def save_state(path: str | os.PathLike[str], optimizer: Optimizer) -> None:
-    """Writes what `Optimizer.state_dict` gives to a file.
+    """Writes the state of an optimizer, as `Optimizer.state_dict` returns it, to a file.
 
-    It is written beside the file and renamed into place, so that whatever interrupts this, the old file or the new one
-    is there, whole. (A process that is killed leaves what it has written, `.<name>.<16 digits>.unfinished`.) A
+    A new file is written in the same folder and renamed, so whatever interrupts this, the old file or the new one is
+    there, whole. (A process that is killed leaves the unfinished file, `.<name>.<16 digits>.unfinished`.) A
     learning-rate schedule is left out.
 
     Arguments:
@@ -38,7 +38,7 @@ def save_state(path: str | os.PathLike[str], optimizer: Optimizer) -> None:
 
     Raises:
         TypeError: A key of the state is neither a string nor an integer.
-        OSError: The file can't be written. An old one is then as it was.
+        OSError: The file can't be written. An old one hasn't changed.
     """
     state_dict = optimizer.state_dict()
     (name,) = set(state_dict) - {"iterations", "state", "steps"}
@@ -74,9 +74,9 @@ def save_state(path: str | os.PathLike[str], optimizer: Optimizer) -> None:
 
 
 def load_state(path: str | os.PathLike[str], optimizer: Optimizer) -> None:
-    """Takes over what `save_state` wrote, as `Optimizer.load_state_dict` does.
+    """Loads a file of `save_state` into an optimizer, as `Optimizer.load_state_dict` does.
 
-    The next update is then the one that the saved optimizer would have made. A learning-rate schedule stays as it is.
+    The next update is then the same as the next one of the saved optimizer. A learning-rate schedule is not changed.
 
     Raises:
         ValueError: The file isn't one of `save_state`, is damaged, is of a newer format, or of another class. Nothing
@@ -88,7 +88,7 @@ def load_state(path: str | os.PathLike[str], optimizer: Optimizer) -> None:
             state_dict = _read(file)
         except _UnfitError as error:
             raise ValueError(f"{os.fspath(path)}: {error}") from None
-        except OSError as error:  # a damaged archive asks for impossible places in the file
+        except OSError as error:  # a damaged archive may have offsets outside the file
             if error.errno != errno.EINVAL:
                 raise
             raise ValueError(f"{os.fspath(path)}: is damaged, or not a file of save_state: {error}") from error
@@ -126,7 +126,7 @@ def _checked_key(key: Any) -> str | int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes the rename last through a power failure, where folders can be synced."""
+    """Makes the rename survive a power failure, on systems that can sync folders."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

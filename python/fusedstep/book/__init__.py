@@ -4,14 +4,14 @@
 
 in place of the book's `from common.optimizer import *`, and of `BatchNormalization` and `Dropout` in its layers, gives
 the same parameters to the bit in float64, with two exceptions. Batch normalisation sums in another order than NumPy and
-agrees to rounding. And where a parameter is a Python float instead of an array, the book's Adam squares the gradient
+agrees to rounding. And if a parameter is a Python float instead of an array, the book's Adam squares the gradient
 with `**`, which for about one number in a thousand rounds the last bit otherwise. In float32, NumPy 2 does the last
-line of the book's Adam in float64, and the others have the book's bits where gradients are float32 too. Parameters may
-be dicts, as in the first volume, or lists, as in the second.
+line of the book's Adam in float64, and the other rules have the book's bits if the gradients are float32 too.
+Parameters may be dicts, as in the first volume, or lists, as in the second.
 
     python -m fusedstep.book SCRIPT [ARGS...]
 
-runs a script of the book as it is, with these classes in place of the book's.
+runs a script of the book unchanged, with these classes in place of the book's.
 """
 
 from typing import Any, ClassVar, Self
@@ -28,7 +28,7 @@ _EPS = 1e-7
 
 
 class _Letter(dict[Any, Any]):
-    """The state arrays of one letter by the parameter's key; what is put into it is put into the state."""
+    """The state arrays of one letter by the parameter's key; an array that is set here is set in the state."""
 
     def __init__(self, state: dict[Any, dict[str, Any]], letter: str) -> None:
         super().__init__({key: arrays[letter] for key, arrays in state.items()})
@@ -52,13 +52,13 @@ def _state(letter: str) -> Any:
 
 
 class _Dialect(optimizers.Optimizer):
-    """What the book's optimizers allow and `fusedstep`'s don't."""
+    """Takes integers as parameters, and subclasses without a call of __init__, as the book's optimizers do."""
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
         self = super().__new__(cls)
         ours: Any = next(base for base in cls.__mro__ if base.__module__ == __name__)
         if ours is not cls:
-            ours.__init__(self)  # a reader's subclass may leave that out
+            ours.__init__(self)  # a reader's subclass may not call it
         return self
 
     def update(self, params: Params, grads: Grads) -> None:
@@ -96,13 +96,13 @@ class Momentum(_Dialect, optimizers.Momentum):
 class Nesterov(_Dialect, optimizers.Nesterov):
     """Nesterov's accelerated gradient, v being 0 at first.
 
-    In the order of the first volume's current edition, that of Bengio et al. 2013, as in `fusedstep.Nesterov`:
+    The order of the first volume's current edition and of Bengio et al. 2013, as in `fusedstep.Nesterov`:
 
         w = w + momentum^2 v
         w = w - (1 + momentum) lr g
         v = momentum v - lr g
 
-    In that of its older editions, its Korean one, and the second volume, which puts the new velocity into w:
+    The order of its older editions, its Korean one, and the second volume, which puts the new velocity into w:
 
         v = momentum v - lr g
         w = w + momentum^2 v
@@ -111,7 +111,7 @@ class Nesterov(_Dialect, optimizers.Nesterov):
     Arguments:
         lr: The learning rate.
         momentum: From 0 to 1.
-        legacy: Takes the second order.
+        legacy: True for the second order.
     """
 
     v: Any = _state("v")
@@ -179,15 +179,15 @@ class BatchNormalization:
     """Batch normalisation over the first axis, with a mean and variance for every other position.
 
     A 4-D input is normalised for each (C, H, W) position; for one mean a channel use `fusedstep.BatchNorm`. epsilon is
-    1e-6; the running averages start at 0 and hold the biased variance; momentum weighs the old value. A batch of one is
-    allowed. The input of forward must stay as it is until backward.
+    1e-6; the running averages start at 0 and hold the biased variance; momentum is the weight of the old value. A batch
+    of one is allowed. The input of forward must not change before backward.
 
     Arguments:
         gamma: The factors, one for each position.
         beta: The summands, one for each position.
         momentum: The weight of the old value in the running averages.
-        running_mean: Where the running mean starts.
-        running_var: Where the running variance starts.
+        running_mean: The initial running mean; None for zeros.
+        running_var: The initial running variance.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class BatchNormalization:
             _per_position(values, width) for values in (self.gamma, self.beta, self.running_mean, self.running_var)
         )
         if train_flg:
-            mean, var = mean.astype(np.float64), var.astype(np.float64)  # the arrays that were given stay as they are
+            mean, var = mean.astype(np.float64), var.astype(np.float64)  # copies, so that the given arrays don't change
             y, *statistics = _native.batch_norm(x, gamma, beta, 1e-6, 1, None, mean, var, self.momentum, False)
             self.running_mean, self.running_var = mean, var
             self.batch_size = len(x)
@@ -240,7 +240,7 @@ class Dropout:
 
     In training y = x mask with mask = np.random.rand(*x.shape) > dropout_ratio: the numbers come from NumPy's global
     generator, as in the book. Otherwise y = x (1 - dropout_ratio). `fusedstep.Dropout` scales in training instead, and
-    makes its own numbers.
+    has random numbers of its own.
 
     Arguments:
         dropout_ratio: The share that is dropped, from 0 to 1.

@@ -1,4 +1,4 @@
-"""Runs a script of the book as it is, with fusedstep's classes in place of the book's."""
+"""Runs a script of the book unchanged, with fusedstep's classes in place of the book's."""
 
 import os
 import sys
@@ -32,7 +32,7 @@ def _has_the_books_package(folder: str | Path) -> bool:
 
 
 def _run(path: Path) -> None:
-    # Not by runpy, after which __main__ is this module again: what outlives the last line may need the script's.
+    # Not by runpy, which restores __main__ at the end: threads and exit functions may need the script's module.
     module = ModuleType("__main__")
     module.__dict__.update(__file__=str(path), __builtins__=__builtins__)
     sys.modules["__main__"] = module

@@ -1,4 +1,4 @@
-"""Puts fusedstep's classes in place of the book's in the reader's own modules, and says where that changes numbers."""
+"""Replaces the book's classes in the reader's own modules by fusedstep's, and reports changes of numbers."""
 
 import contextlib
 import importlib.abc
@@ -24,8 +24,8 @@ class LegacyNesterov(book.Nesterov):
         super().__init__(lr, momentum, legacy=True)
 
 
-# Three trials, each of which makes objects of a class and returns all that came out. The inputs have sizes at which a
-# change of any constant of the book shows.
+# Three trials, each of which makes objects of a class and returns all results. The inputs have sizes at which a change
+# of any constant of the book changes the results.
 def _try_optimizer(make: Callable[..., Any]) -> list[Any]:
     wave = np.sin(np.arange(1.0, 13.0)).reshape(3, 4)
     first, other = wave + 2, wave[0] - 3
@@ -34,7 +34,7 @@ def _try_optimizer(make: Callable[..., Any]) -> list[Any]:
     grads: Any = [np.zeros_like(first), np.zeros_like(other)]
     try:
         optimizer.update(params, grads)
-    except Exception:  # lists are the second volume's, dicts the first's
+    except Exception:  # the second volume has lists, the first dicts
         optimizer, keys = make(), ("W", "b")
         params, grads = dict(zip(keys, params, strict=True)), dict(zip(keys, grads, strict=True))
         optimizer.update(params, grads)
@@ -42,7 +42,7 @@ def _try_optimizer(make: Callable[..., Any]) -> list[Any]:
         for n, key in enumerate(params if isinstance(params, dict) else (0, 1)):
             grads[key][...] = np.cos(step * params[key]) * np.logspace(-8, 3, 4) * (n + 1)
         optimizer.update(params, grads)
-    # Where the arrays of params are not the first ones any more, the layers that hold those have not learned.
+    # If params has other arrays now, layers that hold the first ones have not learned.
     return [optimizer, first, other, *(params.values() if isinstance(params, dict) else params)]
 
 
@@ -80,7 +80,7 @@ CLASSES: dict[str, dict[str, tuple[Trial, tuple[type[Any], ...]]]] = {
         "Dropout": (_try_dropout, (book.Dropout,)),
     },
 }
-# Attributes of the book's classes that ours lack: what its batch normalisation keeps for the way back.
+# Attributes of the book's classes that ours lack: its batch normalisation keeps them for the backward pass.
 _INTERNAL = {"xc", "xn", "std"}
 
 
@@ -107,7 +107,7 @@ def _require(names: Sequence[str], verb: str) -> None:
 
 
 def _difference(theirs: type[Any], ours: type[Any], trial: Trial) -> str | None:
-    """What is different where our class stands in for the reader's, as the end of a sentence; None if nothing is."""
+    """The difference between our class and the reader's, as the end of a sentence; None if there is none."""
     printed = io.StringIO()
     try:
         # As text, because a default may be an array.
@@ -117,7 +117,7 @@ def _difference(theirs: type[Any], ours: type[Any], trial: Trial) -> str | None:
         ]
         if defaults[0] != defaults[1]:
             return "has other defaults than the book's"
-        # The defaults are the same; what is not a default shows whether the arguments are used.
+        # The defaults are the same; other values show whether the arguments are used.
         options = {name: value / 2 for name, value in _arguments(theirs).items() if isinstance(value, float)}
         with (
             contextlib.redirect_stdout(printed),
@@ -138,7 +138,7 @@ def _difference(theirs: type[Any], ours: type[Any], trial: Trial) -> str | None:
 
 
 def _stand_in(theirs: type[Any], candidates: Sequence[type[Any]], trial: Trial) -> Any:
-    """Our class for the reader's, with what is different about it."""
+    """Our class for the reader's, and the difference between them."""
     ours = candidates[0]
     _require([name for name in _arguments(theirs) if name not in _arguments(ours)], "takes")
     _require(sorted(_public(theirs) - _public(ours) - set(_arguments(ours))), "has")
@@ -150,8 +150,8 @@ def _stand_in(theirs: type[Any], candidates: Sequence[type[Any]], trial: Trial) 
 def substitute(module: ModuleType) -> None:
     """Replaces the module's own classes by ours of the same name.
 
-    Where that changes what a script gets, a line on stderr says so. A class stays only if it has something that ours
-    lacks: an argument, a method, an attribute. NumPy's global generator is left as it was.
+    If that changes the results of a script, a line on stderr says so. A class stays only if it has something that ours
+    lacks: an argument, a method, an attribute. The state of NumPy's global generator is restored.
     """
     names = vars(module)
     if names.get("np", np) is not np:
@@ -177,7 +177,7 @@ def _execute(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
     try:
         execute(module)
     except Exception as error:
-        # Without its other layers no script would run, but what optimizers there are is known.
+        # Scripts need the other classes of common.layers, but common.optimizer has only known ones.
         if module.__name__ != "common.optimizer":
             raise
         _note(f"{module.__name__} raised {type(error).__name__}: {error}; fusedstep's takes its place")
@@ -198,7 +198,7 @@ class _Provider(importlib.abc.Loader):
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Finds the book's modules where Python does, and substitutes their classes as soon as they have run."""
+    """Finds the book's modules as Python does, and substitutes their classes as soon as they have run."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None

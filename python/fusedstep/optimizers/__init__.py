@@ -21,7 +21,7 @@ __all__ = [
     "step",
 ]
 
-# Saved state names classes by the package, whatever file they are in.
+# Saved state has the names by which users import the classes.
 for _name in __all__:
     if isinstance(globals()[_name], type):
         globals()[_name].__module__ = __name__

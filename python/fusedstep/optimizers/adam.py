@@ -1,4 +1,4 @@
-"""Adam and its kin."""
+"""Adam and AdamW."""
 
 from typing import ClassVar
 
@@ -21,7 +21,7 @@ class Adam(Optimizer):
         beta1: The decay of the first moment, from 0 to below 1.
         beta2: The decay of the second moment, from 0 to below 1.
         eps: Keeps the quotient finite.
-        weight_decay: L2 weight decay, which goes through the moments. For the decoupled kind use `AdamW`.
+        weight_decay: L2 weight decay, which enters the moments. For the decoupled kind use `AdamW`.
         eps_inside_root: sqrt(vhat + eps) takes the place of sqrt(vhat) + eps.
     """
 
@@ -59,7 +59,7 @@ class AdamW(Adam):
         beta1: The decay of the first moment, from 0 to below 1.
         beta2: The decay of the second moment, from 0 to below 1.
         eps: Keeps the quotient finite.
-        weight_decay: The part of w that is taken off in an update is lr times this.
+        weight_decay: An update takes off lr weight_decay w.
         eps_inside_root: sqrt(vhat + eps) takes the place of sqrt(vhat) + eps.
     """
 

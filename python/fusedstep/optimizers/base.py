@@ -1,4 +1,4 @@
-"""What all optimizers share: hyper-parameters, state, counts. Rules and arithmetic are in the extension module."""
+"""The base class of the optimizers: hyper-parameters, state, counts. The arithmetic is in the extension module."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 class Optimizer:
-    """What all optimizers share; see the subclasses for the rules.
+    """The base class of the optimizers; see the subclasses for the rules.
 
     Attributes:
         lr: The learning rate: a float, or a schedule, which is a callable that gets the number of updates made so far
@@ -30,9 +30,9 @@ class Optimizer:
             list or tuple the key is the index; a single array has key 0. SGD's state is empty. A parameter whose entry
             is removed starts again with zeros, and at step 1.
         steps: The number of updates that each parameter has had, by key, for rules that correct a bias by it. A
-            parameter that comes late, or was left alone for a while, has fewer than `iterations`.
+            parameter that comes late, or was left out of some updates, has fewer than `iterations`.
 
-    The hyper-parameters may be changed between updates. A value out of range raises ValueError where it is set.
+    The hyper-parameters may be changed between updates. Setting a value out of range raises ValueError.
     """
 
     _rule: str
@@ -68,18 +68,19 @@ class Optimizer:
         Arguments:
             params: A dict, list or tuple of arrays of any shape, or one such array, in float32, float64, float16 or
                 bfloat16 (ml_dtypes' arrays, PyTorch's tensors). The narrow types are computed in float32, have float32
-                state, and are rounded to nearest. A float in a dict or list is replaced by its new value. An array
-                that is not contiguous works too, more slowly.
+                state, and are rounded to nearest, ties to even. A float in a dict or list is replaced by its new value.
+                An array that is not contiguous works too, more slowly.
             grads: The gradients, with the same keys and shapes; keys that params lacks are ignored, and a parameter
                 whose gradient is None is left alone. They may be strided, read-only or of another floating-point type,
                 from which they are converted to the one that is computed in; they are never written.
 
         An array may be any object that shares memory of the CPU: a NumPy array, a PyTorch tensor, or one with the
-        buffer protocol (memoryview, array.array, ctypes), __array_interface__ or DLPack. Its memory is updated, and
-        the object stays where it is; `state` has NumPy arrays. What could only be copied (a list, an object with
-        nothing but __array__) is refused, as parameter and as gradient. A tensor may require a gradient; autograd
-        doesn't see the update, so it belongs after the backward pass, and as after Tensor.numpy() the tensor can't be
-        resized. By DLPack a parameter needs NumPy 2.2.5 and an exporter that takes copy=False, else it is read-only.
+        buffer protocol (memoryview, array.array, ctypes), __array_interface__ or DLPack. Its memory is updated in
+        place; `state` has NumPy arrays. Objects that could only be copied (a list, an object with nothing but
+        __array__) are refused, as parameter and as gradient. A tensor may require a gradient; autograd doesn't see the
+        update, so it belongs after the backward pass. A tensor of an older PyTorch can't be resized afterwards, as
+        after Tensor.numpy(). A parameter by DLPack needs NumPy 2.2.5 and an exporter that takes copy=False, else it is
+        read-only.
 
         If two parameters share memory, they are updated one after the other. A gradient that shares memory with its
         parameter is copied first. The GIL is released.
@@ -88,7 +89,7 @@ class Optimizer:
             KeyError: grads lacks a key.
             ValueError: A shape differs between a gradient and its parameter or between a parameter and its state, or a
                 parameter is read-only, or the schedule returned a number out of range.
-            TypeError: Something is not of a floating-point type, or doesn't share memory of the CPU.
+            TypeError: An array is not of a floating-point type, or an object doesn't share memory of the CPU.
 
         All arguments are checked before anything is written, so after an error nothing has changed.
         """
@@ -104,8 +105,8 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """A snapshot as a plain dict of arrays (copies) and numbers.
 
-        The hyper-parameters are in it under the full name of the class; a learning-rate schedule is left out. `steps`
-        is in it for rules that have them.
+        It has the hyper-parameters under the full name of the class, without a learning-rate schedule, and `steps` for
+        rules that use them.
         """
         return {
             "iterations": self.iterations,
@@ -114,12 +115,12 @@ class Optimizer:
         } | ({"steps": {key: self._steps_of(key) for key in self.state}} if self._counts_steps else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over a snapshot made by `state_dict`, with copies of its arrays.
+        """Loads a snapshot made by `state_dict`, with copies of its arrays.
 
-        The next update is then the one that the other optimizer would have made. A learning-rate schedule on either
-        side stays as it is.
+        The next update is then the same as the next one of the other optimizer. A learning-rate schedule of either
+        optimizer is not changed.
 
-        A snapshot of 0.1.0 has no `steps`: each parameter has then had all of its iterations.
+        A snapshot of 0.1.0 has no `steps`: each parameter then counts as having had all iterations.
 
         Raises:
             ValueError: The snapshot is of another class, or is damaged. Nothing has changed.
@@ -171,7 +172,7 @@ class Optimizer:
         return [name for name in inspect.signature(cls).parameters if hasattr(self, name)]
 
     def _hyperparameters(self) -> dict[str, Any]:
-        # Those of the bases too: the book's classes have no argument eps, but it may be set.
+        # Arguments of the bases too: the book's classes have no argument eps, but the attribute may be set.
         bases = (cls for cls in type(self).__mro__ if issubclass(cls, Optimizer))
         names = {name for cls in bases for name in self._arguments(cls)}
         return {name: getattr(self, name) for name in sorted(names)}

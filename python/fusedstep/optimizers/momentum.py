@@ -32,12 +32,12 @@ class Momentum(Optimizer):
         v = a v + g
         w = w - lr v
 
-    The two differ only where lr changes: the first lets an old step decay at the lr that it was made with.
+    The two differ only when lr changes: in the first form, old steps keep the lr that they were made with.
 
     Arguments:
         lr: The learning rate, or a schedule.
         momentum: a, from 0 to 1.
-        lr_in_velocity: Which of the two.
+        lr_in_velocity: True for the first form, False for the second.
         weight_decay: L2 weight decay.
     """
 
@@ -60,8 +60,8 @@ class Nesterov(Optimizer):
         w = w - (1 + a) lr g
         v = a v - lr g
 
-    w is the point looked ahead to, at which the gradient is taken, so no second evaluation is needed. This is the form
-    of the book's first volume and, at a constant lr, of PyTorch's `SGD(nesterov=True)`.
+    w is the point ahead, at which the gradient is taken, so no second evaluation is needed. This is the form of the
+    book's first volume and, at a constant lr, of PyTorch's `SGD(nesterov=True)`.
 
     Arguments:
         lr: The learning rate, or a schedule.

@@ -1,4 +1,4 @@
-"""One step with everything from the caller: what optimizers and adapters stand on."""
+"""One step of a rule with parameters, state, counts and hyper-parameters from the caller, for adapters."""
 
 from typing import Any
 
@@ -9,8 +9,9 @@ from fusedstep._types import Grads, Params
 def step(rule: str, params: Params, grads: Grads, state: Any, *, t: Any = 1, **hyperparameters: Any) -> None:
     """Makes one step of a rule, in place, in one parallel region for all arrays: the stateless form of an optimizer.
 
-    It is what `Optimizer.update` does, without an object that keeps anything: an adapter keeps state, counts and
-    hyper-parameters where its library has them, and hands them over.
+    The arithmetic is the same as in `Optimizer.update`, but nothing is kept between calls: an adapter stores state,
+    counts and hyper-parameters as its library does, and passes them on. For each element the gradient is multiplied by
+    the scale, L2 decay is added to it, decoupled decay shrinks the parameter, then comes the rule.
 
     Arguments:
         rule: One of `fusedstep.rules()`.
@@ -21,9 +22,9 @@ def step(rule: str, params: Params, grads: Grads, state: Any, *, t: Any = 1, **h
             step, in float64 for float64 parameters, else in float32. None for a rule without state.
         t: The number of the step from 1, for all parameters or in a container like `params`. Rules that correct no
             bias ignore it.
-        hyperparameters: `lr`, `weight_decay`, `decoupled` (weight decay of the parameter in place of L2), `scale` (what
-            the gradients are multiplied by first), and the rule's own: each a number for all parameters, or a
-            container like `params` with one for each. What is not given has its default.
+        hyperparameters: lr, weight_decay, decoupled (weight decay of the parameter in place of L2), scale (the factor
+            that the gradients are multiplied by first), and the rule's own: each a number for all parameters, or a
+            container like `params` with one for each. Those that are not given have their defaults.
 
     Raises:
         KeyError: A container lacks a parameter's key, or a list is shorter than `params`.
@@ -37,7 +38,7 @@ def step(rule: str, params: Params, grads: Grads, state: Any, *, t: Any = 1, **h
 
 
 def rules() -> dict[str, dict[str, Any]]:
-    """The rules that `step` knows, by name.
+    """The rules that `step` can make, by name.
 
     Returns:
         For each rule `"states"`, the names of its state arrays in their order; `"hyperparameters"`, the default of each

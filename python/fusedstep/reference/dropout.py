@@ -39,7 +39,7 @@ def threefry4x32(counter: Any, key: Any, rounds: int = 13) -> Any:
 
 
 def dropout_mask(shape: Any, rate: float, seed: int, call: int = 0) -> Any:
-    """Which elements fusedstep.dropout keeps, as an array of bool.
+    """The elements that fusedstep.dropout keeps, as an array of bool.
 
     Elements come in groups of 64, from 8 counters each: first the lower halves of the counters' first words, of their
     second words ..., then the upper halves. The counters' third word is 0 for the upper 16 bits of an element's 32

@@ -12,7 +12,7 @@ Rounded = Callable[[float], Any]
 
 
 class Optimizer:
-    """What the rules share: a pass over the parameters, state and counts that belong to the key, weight decay.
+    """The base class of the rules: a pass over the parameters, state and counts by key, the scale, weight decay.
 
     A parameter is computed in float64 if it is of that type, else in float32, and has state of the type that it is
     computed in. The order: the gradient is scaled, L2 decay is added to it, decoupled decay shrinks the parameter, then
@@ -59,7 +59,7 @@ class Optimizer:
             w *= t(1 - lr * self.weight_decay)
         counts: dict[str, Any] = {}
         if self.counts_steps:
-            # State that was put there by hand has made the optimizer's steps.
+            # State that was set from outside counts as having had all updates of the optimizer.
             made = self.steps.get(key, self.iterations - 1) if key in self.state else 0
             counts["steps"] = self.steps[key] = made + 1
         if self.letters and key not in self.state:

@@ -1,4 +1,4 @@
-"""Storage types that are narrower than what is computed in, and sums that no order of threads changes."""
+"""Storage types narrower than the arithmetic, and sums in an order that doesn't depend on threads."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ LANES = 8
 
 
 def bfloat16_to_float32(bits: Any) -> Array:
-    """The numbers whose upper halves these uint16 are."""
+    """The float32 numbers that have these uint16 as upper halves, and zeros as lower ones."""
     return (np.asarray(bits, np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
 def float32_to_bfloat16(values: Any) -> Array:
-    """The upper halves of float32 numbers as uint16, rounded to nearest, ties to even; a NaN stays one, made quiet."""
+    """The upper halves of float32 numbers as uint16, rounded to nearest, ties to even; a NaN becomes a quiet NaN."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32).reshape(np.shape(values))
     rounded = bits + np.uint32(0x7FFF) + (bits >> 16 & 1)
     quiet = bits | np.uint32(0x400000)
@@ -44,12 +44,12 @@ def stored(values: Array, dtype: Any) -> Array:
     """Numbers rounded to a storage type, to nearest, ties to even."""
     if dtype.name == "bfloat16":
         return float32_to_bfloat16(values).view(dtype)
-    with np.errstate(over="ignore"):  # to infinity, as it should
+    with np.errstate(over="ignore"):  # large numbers become infinity
         return values.astype(dtype)
 
 
 def sum_of_squares(array: Array) -> float:
-    """The sum of squares that norms are roots of, in the order of fusedstep's kernels, in float64.
+    """The sum of squares in float64, in the order of fusedstep's kernels. Its root is the norm.
 
     The elements make tiles of 1024, in row-major order. In a tile element i adds to lane i mod 8, then lanes are added
     in pairs that are 4, 2 and 1 apart. The tiles are added up in their order. The rounding errors of these additions
@@ -58,7 +58,7 @@ def sum_of_squares(array: Array) -> float:
     values = numbers(array, arithmetic_of(array)).ravel().astype(np.float64)
     tiles = -(-values.size // TILE)
     squares = np.zeros(tiles * TILE)
-    squares[: values.size] = values * values  # a zero more changes no sum of squares
+    squares[: values.size] = values * values  # zeros change no sum of squares
     lanes = np.zeros((tiles, LANES))
     for row in squares.reshape(tiles, TILE // LANES, LANES).swapaxes(0, 1):
         lanes += row
