@@ -13,6 +13,7 @@ project_copyright = f"2026, {author}"
 version = release = fusedstep.__version__
 
 extensions = [
+    "every_optimizer",
     "mathml",
     "plain_docstrings",
     "myst_parser",

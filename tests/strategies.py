@@ -105,8 +105,8 @@ class Recipe:
     def theirs(self) -> Any:
         return self.row.reference(**self.options)
 
-    def letters(self) -> tuple[str, ...]:
-        return tuple(self.row.reference.letters)
+    def state_names(self) -> tuple[str, ...]:
+        return tuple(self.row.reference.state_names)
 
 
 def draw_recipe(draw: Draw, special: bool) -> Recipe:
@@ -294,7 +294,7 @@ def cases(draw: Draw, long_and_sharing: bool = False) -> Case:
     sharing = "always" if long_and_sharing else sharing
     count = 1 if kind == "array" else count
     case.keys = tuple(range(count)) if kind in ("list", "tuple", "array") else KEYS[:count]
-    letters = case.recipe.letters()
+    state_names = case.recipe.state_names()
     views: list[View] = []
 
     def place(shape: tuple[int, ...], dtype: str, *, written: bool) -> View:
@@ -319,8 +319,8 @@ def cases(draw: Draw, long_and_sharing: bool = False) -> Case:
             dtype, gradient_type = "f8", ""
         case.params.append(place(shape, dtype, written=True))
         case.grads.append(place(shape, gradient_type or dtype, written=False))
-        if letters and state and sharing != "always":
-            case.state[key] = {letter: place(shape, dtype, written=True) for letter in letters}
+        if state_names and state and sharing != "always":
+            case.state[key] = {name: place(shape, dtype, written=True) for name in state_names}
     (updates,) = draw_each(draw, (1, 2, 3))
     for _ in range(updates):
         (skipped,) = draw_each(draw, (-1, -1, -1, -1, 0, 1, 2))

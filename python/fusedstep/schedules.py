@@ -221,8 +221,8 @@ class Joined(_Schedule):
     Arguments:
         schedules: One or more schedules: any callables that take t, or numbers, which are constant rates. Kept as a
             tuple.
-        at: The updates at which all but the first start: integers >= 1, strictly increasing, one fewer than there are schedules. Kept
-            as a tuple.
+        at: The updates at which all but the first start: integers >= 1, strictly increasing, one fewer than there are
+            schedules. Kept as a tuple.
 
     Raises:
         ValueError: A number is out of range, `at` doesn't increase, or the lengths don't fit each other.

@@ -77,7 +77,7 @@ REFERENCE = '''
 class Fourfold(Optimizer):
     """Made up."""
 
-    letters: ClassVar[tuple[str, ...]] = ("m", "v", "s", "last")
+    state_names: ClassVar[tuple[str, ...]] = ("m", "v", "s", "last")
     counts_steps: ClassVar[bool] = True
 
     def __init__(self, lr=0.03, beta1=0.9, beta2=0.99, pull=0.5, eps=1e-6, **options):
@@ -96,7 +96,7 @@ class Fourfold(Optimizer):
 class Trusting(Optimizer):
     """Made up."""
 
-    letters: ClassVar[tuple[str, ...]] = ("v",)
+    state_names: ClassVar[tuple[str, ...]] = ("v",)
 
     def __init__(self, lr=0.05, momentum=0.9, **options):
         super().__init__(lr, **options)

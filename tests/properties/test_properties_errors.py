@@ -189,7 +189,7 @@ def test_one_thing_wrong_and_nothing_changes(data: st.DataObject, case: Case, na
     at = arrays[where]
     param = case.params[at]
     if of_state or "one element" in name:
-        assume(case.recipe.letters() or not of_state)
+        assume(case.recipe.state_names() or not of_state)
         assume(math.prod(param.shape) > 1 and param.shape[0] > 0)
     memory = case.memory()
     side = Side(case, memory, case.recipe.ours())

@@ -263,7 +263,7 @@ def test_interleaved_state(row: Row, rng: np.random.Generator) -> None:
     for _ in range(2):
         ours.update(w, g)
         theirs.update(expected, g)
-        buffer = np.empty((9, 1 + len(theirs.letters)))
+        buffer = np.empty((9, 1 + len(theirs.state_names)))
         for i, (letter, array) in enumerate(ours.state.get(0, {}).items()):
             buffer[:, i] = array
             ours.state[0][letter] = buffer[:, i]

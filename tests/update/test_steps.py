@@ -103,7 +103,7 @@ def test_state_of_0_1_0_loads(name: str, tmp_path: Path, rng: np.random.Generato
     fs.load_state(SAVED / f"0.1.0-{name}.npz", ours)
     assert ours.iterations == 3
     assert ours.state.keys() == {"W", 0}
-    assert ours.state["W"][ours._letters[0]].dtype == np.float32
+    assert ours.state["W"][ours._state_names[0]].dtype == np.float32
     theirs.iterations = 3
     theirs.steps = dict.fromkeys(ours.state, 3)
     theirs.state = {key: {k: a.copy() for k, a in arrays.items()} for key, arrays in ours.state.items()}

@@ -145,7 +145,7 @@ class Optimizer:
         self.__dict__.update(values, iterations=iterations, state=state, steps=steps)
 
     @property
-    def _letters(self) -> tuple[str, ...]:
+    def _state_names(self) -> tuple[str, ...]:
         return _native.rules[self._rule][0]
 
     @property
@@ -156,8 +156,8 @@ class Optimizer:
         return self.steps.get(key, self.iterations)
 
     def _copied_state(self, key: Any, arrays: dict[str, Any]) -> dict[str, NDArray[Any]]:
-        if set(arrays) != set(self._letters):
-            expected = _listed(self._letters) or "nothing"
+        if set(arrays) != set(self._state_names):
+            expected = _listed(self._state_names) or "nothing"
             raise ValueError(f"state[{key!r}] has {_listed(arrays) or 'nothing'}, expected {expected}")
         copies = {letter: np.array(array) for letter, array in arrays.items()}
         for letter, array in copies.items():

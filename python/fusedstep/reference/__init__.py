@@ -1,8 +1,8 @@
 """The formulas of fusedstep in plain NumPy: its specification, and the oracle of its tests.
 
 An optimizer of this module and the one of the same name in `fusedstep` give the same bits: the coefficients are the
-same doubles, rounded once to the type that is computed in, and the operations are the same in the same order. The module
-uses nothing of the rest of the package.
+same doubles, rounded once to the type that is computed in, and the operations are the same in the same order. The
+module uses nothing of the rest of the package.
 """
 
 from fusedstep.reference.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference

@@ -19,7 +19,7 @@ class Optimizer:
     comes the rule.
     """
 
-    letters: ClassVar[tuple[str, ...]] = ()
+    state_names: ClassVar[tuple[str, ...]] = ()
     counts_steps: ClassVar[bool] = False
 
     def __init__(self, lr: Any, *, weight_decay: float = 0.0, decoupled: bool = False, scale: float = 1.0) -> None:
@@ -62,8 +62,8 @@ class Optimizer:
             # State that was set from outside counts as having had all updates of the optimizer.
             made = self.steps.get(key, self.iterations - 1) if key in self.state else 0
             counts["steps"] = self.steps[key] = made + 1
-        if self.letters and key not in self.state:
-            self.state[key] = {letter: np.zeros_like(w) for letter in self.letters}
+        if self.state_names and key not in self.state:
+            self.state[key] = {name: np.zeros_like(w) for name in self.state_names}
         self.step(t, lr, w, g, **self.state.get(key, {}), **counts)
         if w is not given:
             given[...] = stored(w, given.dtype)
@@ -86,7 +86,7 @@ class SGD(Optimizer):
 class Momentum(Optimizer):
     """See fusedstep.Momentum."""
 
-    letters: ClassVar[tuple[str, ...]] = ("v",)
+    state_names: ClassVar[tuple[str, ...]] = ("v",)
 
     def __init__(self, lr: Any = 0.01, momentum: float = 0.9, lr_in_velocity: bool = True, **options: Any) -> None:
         super().__init__(lr, **options)
@@ -106,7 +106,7 @@ class Momentum(Optimizer):
 class Nesterov(Optimizer):
     """See fusedstep.Nesterov, and for legacy fusedstep.book.Nesterov."""
 
-    letters: ClassVar[tuple[str, ...]] = ("v",)
+    state_names: ClassVar[tuple[str, ...]] = ("v",)
 
     def __init__(self, lr: Any = 0.01, momentum: float = 0.9, legacy: bool = False, **options: Any) -> None:
         super().__init__(lr, **options)
@@ -124,7 +124,7 @@ class Nesterov(Optimizer):
 class AdaGrad(Optimizer):
     """See fusedstep.AdaGrad."""
 
-    letters: ClassVar[tuple[str, ...]] = ("h",)
+    state_names: ClassVar[tuple[str, ...]] = ("h",)
 
     def __init__(self, lr: Any = 0.01, eps: float = 1e-7, *, eps_inside_root: bool = False, **options: Any) -> None:
         super().__init__(lr, **options)
@@ -139,7 +139,7 @@ class AdaGrad(Optimizer):
 class RMSProp(Optimizer):
     """See fusedstep.RMSProp."""
 
-    letters: ClassVar[tuple[str, ...]] = ("h",)
+    state_names: ClassVar[tuple[str, ...]] = ("h",)
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class RMSProp(Optimizer):
 class Adam(Optimizer):
     """See fusedstep.Adam."""
 
-    letters: ClassVar[tuple[str, ...]] = ("m", "v")
+    state_names: ClassVar[tuple[str, ...]] = ("m", "v")
 
     counts_steps: ClassVar[bool] = True
 
