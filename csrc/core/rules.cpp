@@ -15,7 +15,7 @@ namespace {
 
 template <std::size_t n> std::array<double, n> own(const Program& program) {
     std::array<double, n> values;
-    std::copy_n(program.values + kOwn, n, values.begin());
+    std::copy_n(program.values + kFirstOwn, n, values.begin());
     return values;
 }
 

@@ -27,7 +27,7 @@ struct Hyperparameter {
 bool is_within(Limit limit, double value);
 
 // The hyper-parameters that every rule has come first, then the rule's own.
-enum { kLearningRate, kWeightDecay, kDecoupled, kScale, kOwn };
+enum { kLearningRate, kWeightDecay, kDecoupled, kScale, kFirstOwn };
 using Values = double[kMaxHyperparameters];
 
 // A stage, or two in one loop.
