@@ -7,7 +7,10 @@
 namespace fusedstep {
 
 bool same_shape(const View& a, const View& b) {
-    return a.dimensions == b.dimensions && std::equal(a.shape, a.shape + a.dimensions, b.shape);
+    if (a.dimensions != b.dimensions) return false;
+    for (int d = 0; d < a.dimensions; ++d)
+        if (a.shape[d] != b.shape[d]) return false;
+    return true;
 }
 
 bool is_contiguous(const View& view) {

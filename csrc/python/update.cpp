@@ -262,7 +262,8 @@ class Update {
         if (!fresh) {
             const py::object had = find_in_dict(settings_.counts, pair.key);
             // State that was put there by hand has made the optimizer's steps.
-            t += (had ? had : py::object(optimizer_.attr("iterations"))).cast<std::int64_t>();
+            t += PyLong_AsLongLong((had ? had : py::object(optimizer_.attr("iterations"))).ptr());
+            if (PyErr_Occurred()) throw py::error_already_set();
         }
         new_counts_.emplace_back(&pair, t);
         return t;
