@@ -78,6 +78,7 @@ Settings Settings::of_call(const Rule& rule, const py::object& t, const py::dict
         else
             settings.values[index] = checked_value(rule.hyperparameters[static_cast<std::size_t>(index)], given);
     }
+    if (!rule.counts_steps) return settings;
     if (py::isinstance<py::dict>(t) || is_list(t))
         settings.counts = t;
     else

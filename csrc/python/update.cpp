@@ -313,49 +313,16 @@ class Update {
 void update(const py::object& optimizer, const char* rule_name, double lr, const py::object& params,
             const py::object& grads, const py::object& t) {
     const Rule& rule = rule_of(rule_name);
-    const Names& names = names_of(rule);
-    Settings settings;
-    for (std::size_t i = 0; i < rule.hyperparameters.size(); ++i) {
-        if (i == kLearningRate)
-            settings.values[i] = lr;
-        else if (i == kScale)
-            settings.values[i] = 1;
-        else
-            settings.values[i] = checked_value(rule.hyperparameters[i], optimizer.attr(names.hyperparameters[i]));
-    }
     const py::object state = optimizer.attr("state");
     if (!py::isinstance<py::dict>(state)) throw py::type_error("state is a " + type_name(state) + ", expected a dict");
-    if (rule.counts_steps && t.is_none()) {
-        settings.counts = optimizer.attr("steps");
-        if (!py::isinstance<py::dict>(settings.counts))
-            throw py::type_error("steps is a " + type_name(settings.counts) + ", expected a dict");
-    } else if (rule.counts_steps) {
-        settings.t = t.cast<std::int64_t>();
-    }
-    Update(rule, params, grads, state, std::move(settings), optimizer).run();
+    Update(rule, params, grads, state, Settings::of_optimizer(rule, optimizer, lr, t), optimizer).run();
 }
 
 // One step of a rule, with everything from the caller.
 void step(const char* rule_name, const py::object& params, const py::object& grads, const py::object& state,
           const py::object& t, const py::dict& hyperparameters) {
     const Rule& rule = rule_of(rule_name);
-    Settings settings;
-    for (std::size_t i = 0; i < rule.hyperparameters.size(); ++i) settings.values[i] = rule.hyperparameters[i].fallback;
-    for (const auto& [key, value] : hyperparameters) {
-        const int index = rule.index_of(key.cast<std::string>());
-        if (index < 0)
-            throw py::type_error(std::string("'") + rule_name + "' has no hyper-parameter " + text(py::repr(key)));
-        const auto given = py::reinterpret_borrow<py::object>(value);
-        if (py::isinstance<py::dict>(given) || is_list(given))
-            settings.own_values.emplace_back(index, given);
-        else
-            settings.values[index] = checked_value(rule.hyperparameters[static_cast<std::size_t>(index)], given);
-    }
-    if (py::isinstance<py::dict>(t) || is_list(t))
-        settings.counts = t;
-    else
-        settings.t = checked_count("t", t);
-    Update(rule, params, grads, state, std::move(settings), py::none()).run();
+    Update(rule, params, grads, state, Settings::of_call(rule, t, hyperparameters), py::none()).run();
 }
 
 }  // namespace

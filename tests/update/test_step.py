@@ -106,6 +106,12 @@ def test_one_array() -> None:
     np.testing.assert_array_equal(w, expected)
 
 
+def test_rules_that_correct_no_bias_ignore_the_number_of_the_step() -> None:
+    w = np.ones(3)
+    fs.step("sgd", w, np.ones(3), None, t=0, lr=0.5)
+    assert (w == 0.5).all()
+
+
 ONE = np.ones(3)
 BAD: tuple[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str], ...] = (
     (("adamm", ONE, ONE, None), {}, ValueError, "^there is no update rule 'adamm'$"),
@@ -133,13 +139,21 @@ def test_errors_come_before_the_first_write(
     given: tuple[Any, ...], options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     rule, params, grads, state = given
-    first = np.ones(4)
-    if isinstance(params, list):  # behind an array that is right
-        pass
     with pytest.raises(error, match=message):
         fs.step(rule, params, grads, state, **options)
-    assert (first == 1).all()
     assert (ONE == 1).all()
+
+
+def test_an_error_in_the_last_array_leaves_the_first_alone() -> None:
+    w, g = [np.ones(3), np.ones(4)], [np.ones(3), np.ones(4)]
+    for options in ({"lr": [0.1, -1.0]}, {"lr": [0.1]}, {"weight_decay": (0.1, np.nan)}):
+        with pytest.raises((ValueError, KeyError)):
+            fs.step("sgd", w, g, None, **options)
+    with pytest.raises(ValueError, match="shape"):
+        fs.step("sgd", w, [g[0], g[0]], None)
+    with pytest.raises(ValueError, match="shares memory"):
+        fs.step("momentum", w, g, [[np.zeros(3)], [w[1]]])
+    assert all((array == 1).all() for array in w)
 
 
 def test_the_adapter_of_the_documentation(rng: np.random.Generator) -> None:
