@@ -208,7 +208,7 @@ sys.exit(pytest.main(sys.argv[2:]))
 @pytest.mark.parametrize(
     ("tests", "chosen", "at_least"),
     [
-        # Both types of arithmetic, instruction sets, threads, options, layouts; storage types; state and its files; errors.
+        # Types of arithmetic and storage, instruction sets, threads, options, layouts, state and its files, errors.
         ("tests/update", "Fourfold or Trusting or fourfold or trusting", 500),
         ("tests/interfaces/test_c_api_update.py", "fourfold or trusting", 20),
         ("tests/properties", "", 7),
