@@ -1,7 +1,7 @@
 #include "step.hpp"
 
 #include <algorithm>
-#include <cstring>
+#include <mutex>
 
 #include "compensated.hpp"
 #include "dispatch.hpp"
@@ -171,13 +171,15 @@ void Step::find_strides(Item& item, const View* const* views, int count) {
 }
 
 // Sorting many spans takes as long as updating small arrays. A loop steps the same arrays again and again, so the last
-// that didn't overlap are remembered.
+// that didn't overlap are remembered; a thread that doesn't get at them at once sorts.
 void Step::plan() {
     constexpr std::size_t kMost = 1 << 16;
-    thread_local std::vector<Span> disjoint;
-    if (spans_ == disjoint) return;
+    static std::mutex mutex;
+    static auto* const disjoint = new std::vector<Span>;  // never destroyed, as threads may outlive the module
+    std::unique_lock lock(mutex, std::try_to_lock);
+    if (lock && spans_ == *disjoint) return;
     sequential_ = any_overlap(spans_);
-    if (!sequential_ && spans_.size() <= kMost) disjoint.swap(spans_);
+    if (lock && !sequential_ && spans_.size() <= kMost) disjoint->swap(spans_);
 }
 
 void Step::copy_gradient(Item& item) {
