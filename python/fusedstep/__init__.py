@@ -1,6 +1,6 @@
 """Fused optimizer steps and batch normalisation for NumPy arrays; optimizers have the bits of the plain formulas."""
 
-from fusedstep import initializers, optimizers, reference, schedules
+from fusedstep import initializers, reference, schedules
 from fusedstep._native import version as __version__
 from fusedstep.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
 from fusedstep.config import (
@@ -15,12 +15,33 @@ from fusedstep.config import (
     use_isa,
 )
 from fusedstep.dropout import Dropout, dropout
-from fusedstep.optimizers import *  # noqa: F403
+from fusedstep.optimizers import (
+    SGD,
+    AdaGrad,
+    Adam,
+    AdamW,
+    Momentum,
+    Nesterov,
+    Optimizer,
+    RMSProp,
+    RMSprop,
+    rules,
+    step,
+)
 from fusedstep.state_files import load_state, save_state
 
 __all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
     "BatchNorm",
     "Dropout",
+    "Momentum",
+    "Nesterov",
+    "Optimizer",
+    "RMSProp",
+    "RMSprop",
     "__version__",
     "batch_norm",
     "batch_norm_backward",
@@ -33,12 +54,13 @@ __all__ = [
     "isas",
     "load_state",
     "reference",
+    "rules",
     "save_state",
     "schedules",
     "set_buffer_cache",
     "set_flush_subnormals",
     "set_num_threads",
     "show_config",
+    "step",
     "use_isa",
 ]
-__all__ += optimizers.__all__

@@ -157,9 +157,11 @@ def five_edits(copy: Path) -> None:
     )
     classes = copy / "python" / "fusedstep" / "optimizers" / "momentum.py"
     classes.write_text(classes.read_text() + CLASSES)
-    names = copy / "python" / "fusedstep" / "optimizers" / "__init__.py"
-    names.write_text(names.read_text().replace("SGD, Momentum", "SGD, Fourfold, Momentum, Trusting"))
-    edit(names, ('    "Momentum",', '    "Fourfold",\n    "Trusting",\n'))
+    family, package = classes.parent / "__init__.py", classes.parents[1] / "__init__.py"
+    family.write_text(family.read_text().replace("SGD, Momentum", "SGD, Fourfold, Momentum, Trusting"))
+    edit(package, ("    Momentum,", "    Fourfold,\n    Trusting,\n"))
+    for names in (family, package):
+        edit(names, ('    "Momentum",', '    "Fourfold",\n    "Trusting",\n'))
     edit(
         copy / "tests" / "cases.py",
         (
