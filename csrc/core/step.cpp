@@ -125,6 +125,7 @@ void Step::add(const Program& program, const View* operands, const View* copy) {
         views[count] = copy;
         spans_.push_back(span_of(*copy, true));
     }
+    bytes_ += item.size * item.bytes;
     if (!contiguous) find_strides(item, views, count + (copy ? 1 : 0));
     for (int i = 0; i < count; ++i) item.all_direct = item.all_direct && item.arrays[i].direct;
 

@@ -35,6 +35,9 @@ class Step {
     // Whether parameters are updated one after the other.
     bool is_sequential() const { return sequential_; }
 
+    // How much all parameters together read and write.
+    std::int64_t bytes() const { return bytes_; }
+
     void run();
 
     // One parameter of a sequential step, by its number; those of empty arrays count too.
@@ -94,6 +97,7 @@ class Step {
     std::vector<Item> items_;
     std::vector<Span> spans_;
     bool sequential_ = false;
+    std::int64_t bytes_ = 0;
 };
 
 }  // namespace fusedstep

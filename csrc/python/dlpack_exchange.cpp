@@ -5,14 +5,10 @@
 namespace fusedstep {
 namespace {
 
-// Types that have been asked, which are few; they are kept for good, so that no other type gets their address.
-struct Known {
-    PyTypeObject* type;
-    const DlpackExchange* exchange;
-    const Known* next;
-};
-
-std::atomic<const Known*> known{nullptr};
+// Types that have been asked. They are kept for good, so that no other type gets their address.
+std::atomic<const DlpackType*> known{nullptr};
+std::atomic<int> known_count{0};
+constexpr int kMostKnown = 16;  // objects of other types are read as NumPy reads them
 
 // The interface that the type's capsule holds, if we can read its version.
 const DlpackExchange* ask(PyTypeObject* type) {
@@ -27,17 +23,20 @@ const DlpackExchange* ask(PyTypeObject* type) {
 
 }  // namespace
 
-const DlpackExchange* dlpack_exchange(PyObject* object) {
+const DlpackType* dlpack_type(PyObject* object) {
     PyTypeObject* const type = Py_TYPE(object);
-    for (const Known* each = known.load(std::memory_order_acquire); each; each = each->next)
-        if (each->type == type) return each->exchange;
-    const DlpackExchange* const exchange = ask(type);
-    if (!exchange) return nullptr;  // types that have none may be many, and short-lived
+    for (const DlpackType* each = known.load(std::memory_order_acquire); each; each = each->next)
+        if (each->type == type) return each;
+    const DlpackExchange* const exchange = known_count.load() < kMostKnown ? ask(type) : nullptr;
+    if (!exchange) return nullptr;
+    known_count.fetch_add(1);
+    PyObject* const is_neg = PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "is_neg");
+    PyErr_Clear();
     Py_INCREF(type);
-    auto* const entry = new Known{type, exchange, known.load()};
+    auto* const entry = new DlpackType{type, exchange, is_neg, known.load()};
     while (!known.compare_exchange_weak(entry->next, entry)) {
     }
-    return exchange;
+    return entry;
 }
 
 }  // namespace fusedstep

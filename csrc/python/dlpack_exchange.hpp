@@ -33,7 +33,15 @@ constexpr bool is_near(std::int64_t device) {
            device == kDlpackCudaManaged;
 }
 
-// What an object's type offers, or null.
-const DlpackExchange* dlpack_exchange(PyObject* object);
+// A type that offers the interface.
+struct DlpackType {
+    PyTypeObject* type;
+    const DlpackExchange* exchange;
+    PyObject* is_neg;  // its method of that name, or null
+    const DlpackType* next;
+};
+
+// That of an object, or null.
+const DlpackType* dlpack_type(PyObject* object);
 
 }  // namespace fusedstep

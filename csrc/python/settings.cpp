@@ -6,8 +6,9 @@
 
 namespace fusedstep {
 
-const Rule& rule_of(const char* name) {
-    if (const Rule* rule = find_rule(name)) return *rule;
+const Rule& rule_of(const std::string& name) {
+    const Rule* const rule = find_rule(name.c_str());
+    if (rule && name == rule->name) return *rule;  // all of it, not what comes before a zero
     throw py::value_error(std::string("there is no update rule '") + name + "'");
 }
 
@@ -40,8 +41,12 @@ double checked_value(const Hyperparameter& hyperparameter, const py::object& val
     return py::module_::import("fusedstep._limits").attr("checked")(hyperparameter.name, value).cast<double>();
 }
 
-std::int64_t checked_count(const char* name, const py::object& value) {
-    return py::module_::import("fusedstep._limits").attr("checked_count")(name, value, 1).cast<std::int64_t>();
+std::int64_t checked_count(const std::string& shown_name, const py::object& value) {
+    const py::object count = py::module_::import("fusedstep._limits").attr("checked_count")(shown_name, value, 1);
+    int overflow = 0;
+    const long long result = PyLong_AsLongLongAndOverflow(count.ptr(), &overflow);
+    if (overflow != 0) throw py::value_error(shown_name + " is " + text(count) + ", expected a number below 2^63");
+    return result;
 }
 
 Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, double lr, const py::object& t) {
@@ -60,7 +65,7 @@ Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, d
         if (!py::isinstance<py::dict>(settings.counts))
             throw py::type_error("steps is a " + type_name(settings.counts) + ", expected a dict");
     } else if (rule.counts_steps) {
-        settings.t = t.cast<std::int64_t>();
+        settings.t = checked_count("iterations + 1", t);
     }
     return settings;
 }
@@ -69,7 +74,9 @@ Settings Settings::of_call(const Rule& rule, const py::object& t, const py::dict
     Settings settings;
     for (std::size_t i = 0; i < rule.hyperparameters.size(); ++i) settings.values[i] = rule.hyperparameters[i].fallback;
     for (const auto& [key, value] : hyperparameters) {
-        const int index = rule.index_of(key.cast<std::string>());
+        const char* const name = PyUnicode_AsUTF8(key.ptr());
+        if (!name) throw py::error_already_set();
+        const int index = rule.index_of(name);
         if (index < 0)
             throw py::type_error(std::string("'") + rule.name + "' has no hyper-parameter " + text(py::repr(key)));
         const auto given = py::reinterpret_borrow<py::object>(value);

@@ -1,6 +1,7 @@
 // What a step gets besides the arrays: the rule, its hyper-parameters, counts.
 #pragma once
 
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -10,7 +11,7 @@
 namespace fusedstep {
 
 // ValueError if there is none of that name.
-const Rule& rule_of(const char* name);
+const Rule& rule_of(const std::string& name);
 
 // A rule's names as Python's strings.
 struct Names {
@@ -22,8 +23,8 @@ const Names& names_of(const Rule& rule);
 // A hyper-parameter as a number; the error of Python's own check if it is out of range.
 double checked_value(const Hyperparameter& hyperparameter, const py::object& value);
 
-// A number of a step, from 1.
-std::int64_t checked_count(const char* name, const py::object& value);
+// A number of a step, from 1. shown_name is that of the error.
+std::int64_t checked_count(const std::string& shown_name, const py::object& value);
 
 struct Settings {
     // Its attributes but for lr and t. t: the number of the step, or None, if each parameter counts its own in `steps`.

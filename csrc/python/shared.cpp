@@ -64,11 +64,10 @@ py::array of_tensor(const Name& name, const py::object& given) {
     return given.attr("detach")().attr("numpy")();
 }
 
-// Whether a tensor's elements are to be read with the other sign, which DLPack doesn't say: the imaginary part of a
-// conjugate, which has gaps if it has more than one element.
-bool is_negated(const py::object& given) {
-    static PyObject* const name = PyUnicode_InternFromString("is_neg");
-    const auto answer = py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(given.ptr(), name));
+// Whether a tensor's elements are to be read with the other sign, as those of the imaginary part of a conjugate are:
+// DLPack doesn't say so.
+bool is_negated(PyObject* is_neg, const py::object& given) {
+    const auto answer = py::reinterpret_steal<py::object>(PyObject_CallOneArg(is_neg, given.ptr()));
     if (!answer) PyErr_Clear();
     return answer && answer.ptr() == Py_True;
 }
@@ -138,6 +137,8 @@ py::array shared_array(const Name& name, const py::object& given) {
 }
 
 void Shared::take_array(py::array array, int storage) {
+    by_dlpack = false;
+    ran_python = false;
     view = view_of(array, storage);
     writeable = array.writeable();
     owner = std::move(array);
@@ -154,20 +155,23 @@ bool Shared::take(const Name& name, const py::object& given) {
     if (is_tensor(given) && text(given.attr("dtype")) == "torch.bfloat16") {  // of a version without that interface
         const py::object bits = py::module_::import("torch").attr("int16");
         take_array(of_tensor(name, given.attr("detach")().attr("view")(bits)), kBFloat16);
+        ran_python = true;
         return true;
     }
     py::array array = shared_array(name, given);
     if (!array) return false;
     const int storage = storage_of(array);
     take_array(std::move(array), storage);
+    ran_python = true;
     return true;
 }
 
 // By the functions of its type, which take a thirtieth of the time that an array does. False for what is not plain
 // memory of the CPU, and for what has none of these functions.
 bool Shared::take_tensor(const py::object& given) {
-    const DlpackExchange* const exchange = dlpack_exchange(given.ptr());
-    if (!exchange) return false;
+    const DlpackType* const type = dlpack_type(given.ptr());
+    if (!type) return false;
+    const DlpackExchange* const exchange = type->exchange;
     DlpackTensor tensor;
     if (exchange->view(given.ptr(), &tensor) != 0) {
         PyErr_Clear();
@@ -191,9 +195,11 @@ bool Shared::take_tensor(const py::object& given) {
     view = {static_cast<char*>(tensor.data) + tensor.byte_offset, storage, tensor.dimensions, extents_,
             extents_ + kMaxDimensions};
     view.contiguous = is_contiguous(view);
-    if ((!view.contiguous || size <= 1) && is_negated(given)) return false;
+    if (type->is_neg && is_negated(type->is_neg, given)) return false;
     writeable = true;
     owner = given;
+    by_dlpack = true;
+    ran_python = false;
     return true;
 }
 

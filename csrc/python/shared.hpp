@@ -16,6 +16,8 @@ class Shared {
     py::object owner;
     View view;  // its storage is kNoStorage for elements that kernels can't read
     bool writeable;
+    bool by_dlpack = false;   // a tensor, read by its type's functions: it may be given other memory while it is kept
+    bool ran_python = false;  // to find the memory
 
     // False if the object doesn't share memory; TypeError if its memory can't be used from here.
     bool take(const Name& name, const py::object& given);

@@ -1,6 +1,8 @@
 // Updates: takes the arrays out of the containers, checks all of them before the first is written.
 #include <algorithm>
 #include <deque>
+#include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -35,6 +37,7 @@ class Update {
         for (const Pair& pair : pairs_.list)
             if (!pair.gradient.is_none()) add(pair);
         step_.plan();
+        keep_memory_of_tensors();
     }
 
     // From here on nothing can fail but memory. Counts are moved here, not in Python, where an interrupt could come
@@ -57,6 +60,13 @@ class Update {
     }
 
   private:
+    struct Tensor {
+        py::handle key;
+        int operand;
+        py::object owner;
+        const char* data;
+    };
+
     struct Number {
         py::object key, given;
         py::array array = no_array();
@@ -70,8 +80,33 @@ class Update {
     };
 
     void run_all() {
+        if (holds_gil_) return step_.run();
         const py::gil_scoped_release released;
         step_.run();
+    }
+
+    // A tensor can be given other memory while it is kept, by another thread or by what has run here since it was
+    // looked at. Another tensor of the same memory keeps that, but takes longer than updating a small one: a few small
+    // tensors are updated with the GIL held.
+    void keep_memory_of_tensors() {
+#ifdef Py_GIL_DISABLED
+        constexpr bool has_gil = false;
+#else
+        constexpr bool has_gil = true;
+#endif
+        constexpr std::int64_t kMostBytes = 1 << 20;
+        if (tensors_.empty()) return;
+        holds_gil_ = has_gil && !ran_python_ && step_.bytes() <= kMostBytes;
+        if (holds_gil_) return;
+        for (const Tensor& tensor : tensors_) {
+            owners_.push_back(tensor.owner.attr("detach")());
+            Shared same;
+            if (same.take({"tensor"}, owners_.back()) && same.view.data == tensor.data) continue;
+            const Name tensor_name = tensor.operand == kParameter  ? name("params", tensor.key)
+                                     : tensor.operand == kGradient ? name("grads", tensor.key)
+                                                                   : state_name(tensor.key, tensor.operand - kState);
+            throw py::value_error(tensor_name.text() + " was given other memory during the update");
+        }
     }
 
     // A gradient may be in the memory of a parameter that is updated before its own.
@@ -107,6 +142,8 @@ class Update {
     }
 
     void add(const Pair& pair) {
+        ran_python_ = ran_python_ || !(PyUnicode_CheckExact(pair.key.ptr()) || PyLong_CheckExact(pair.key.ptr())) ||
+                      !settings_.own_values.empty();
         const Name parameter_name = name("params", pair.key), gradient_name = name("grads", pair.key);
         Shared& parameter = shared_[kParameter];
         Shared& gradient = shared_[kGradient];
@@ -126,6 +163,8 @@ class Update {
 
         for (int i = 0; i < 2 + static_cast<int>(rule_.states.size()); ++i) {
             views_[i] = shared_[i].view;
+            if (shared_[i].by_dlpack) tensors_.push_back({pair.key, i, shared_[i].owner, shared_[i].view.data});
+            ran_python_ = ran_python_ || shared_[i].ran_python;
             if (i >= kState || !(shared_[i].owner.is(pair.parameter) || shared_[i].owner.is(pair.gradient)))
                 owners_.push_back(std::move(shared_[i].owner));
         }
@@ -262,11 +301,20 @@ class Update {
         if (!fresh) {
             const py::object had = find_in_dict(settings_.counts, pair.key);
             // State that was put there by hand has made the optimizer's steps.
-            t += PyLong_AsLongLong((had ? had : py::object(optimizer_.attr("iterations"))).ptr());
-            if (PyErr_Occurred()) throw py::error_already_set();
+            t = next_step(pair, had ? had : py::object(optimizer_.attr("iterations")));
         }
         new_counts_.emplace_back(&pair, t);
         return t;
+    }
+
+    static std::int64_t next_step(const Pair& pair, const py::object& made) {
+        int overflow = 0;
+        const long long count = PyLong_AsLongLongAndOverflow(made.ptr(), &overflow);
+        if (count == -1 && PyErr_Occurred()) throw py::error_already_set();
+        if (overflow != 0 || count < 0 || count == std::numeric_limits<long long>::max())
+            throw py::value_error(Name{"steps", pair.key}.text() + " is " + text(made) +
+                                  ", expected a number from 0 to below 2^63 - 1");
+        return count + 1;
     }
 
     const Program& program(const Pair& pair, int arithmetic, std::int64_t t) {
@@ -302,6 +350,9 @@ class Update {
     std::size_t added_ = 0;
     std::deque<Program> programs_;  // where they are, they stay
     std::vector<py::object> owners_;
+    std::vector<Tensor> tensors_;
+    bool holds_gil_ = false;
+    bool ran_python_ = false;  // since the first array was looked at
     std::vector<Number> numbers_;
     std::vector<Converted> converted_;
     std::vector<std::pair<py::object, py::dict>> new_state_;
@@ -310,7 +361,7 @@ class Update {
 
 // One step of an optimizer, whose hyper-parameters are its attributes. t: the number of the step, or None, if each
 // parameter counts its own in `steps`.
-void update(const py::object& optimizer, const char* rule_name, double lr, const py::object& params,
+void update(const py::object& optimizer, const std::string& rule_name, double lr, const py::object& params,
             const py::object& grads, const py::object& t) {
     const Rule& rule = rule_of(rule_name);
     const py::object state = optimizer.attr("state");
@@ -319,7 +370,7 @@ void update(const py::object& optimizer, const char* rule_name, double lr, const
 }
 
 // One step of a rule, with everything from the caller.
-void step(const char* rule_name, const py::object& params, const py::object& grads, const py::object& state,
+void step(const std::string& rule_name, const py::object& params, const py::object& grads, const py::object& state,
           const py::object& t, const py::dict& hyperparameters) {
     const Rule& rule = rule_of(rule_name);
     Update(rule, params, grads, state, Settings::of_call(rule, t, hyperparameters), py::none()).run();

@@ -113,8 +113,12 @@ def test_rules_that_correct_no_bias_ignore_the_number_of_the_step() -> None:
 
 
 ONE = np.ones(3)
+NONE: Any = None
 BAD: tuple[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str], ...] = (
     (("adamm", ONE, ONE, None), {}, ValueError, "^there is no update rule 'adamm'$"),
+    ((NONE, ONE, ONE, None), {}, TypeError, "incompatible function arguments"),
+    (("sgd\0x", ONE, ONE, None), {}, ValueError, "^there is no update rule 'sgd"),
+    (("adam", ONE, ONE, (ONE.copy(), ONE.copy())), {"t": 2**63}, ValueError, "^t is 9223372036854775808, expected"),
     (("sgd", ONE, ONE, None), {"beta1": 0.5}, TypeError, "^'sgd' has no hyper-parameter 'beta1'$"),
     (("sgd", ONE, ONE, None), {"lr": -1.0}, ValueError, "^lr is -1.0, expected a finite number >= 0$"),
     (("sgd", [ONE], [ONE], None), {"lr": [np.nan]}, ValueError, "^lr is nan, expected a finite number >= 0$"),

@@ -88,6 +88,18 @@ def test_an_error_counts_nothing() -> None:
     assert (optimizer.iterations, optimizer.steps) == (1, {0: 1})
 
 
+@pytest.mark.parametrize("made", [-1, 2**63 - 1, 2**63, 10**40])
+def test_counts_out_of_range_are_errors(made: int) -> None:
+    optimizer, w = fs.Adam(), np.ones(2)
+    optimizer.update(w, np.ones(2))
+    before = w.copy()
+    optimizer.steps[0] = made
+    with pytest.raises(ValueError, match=rf"^steps\[0\] is {made}, expected a number from 0 to below 2\^63 - 1$"):
+        optimizer.update(w, np.ones(2))
+    np.testing.assert_array_equal(w, before)
+    assert optimizer.iterations == 1
+
+
 OLD: dict[str, tuple[Any, Any]] = {
     "adam": (fs.Adam, reference.Adam(0.01, weight_decay=0.1)),
     "adamw": (fs.AdamW, reference.AdamW()),

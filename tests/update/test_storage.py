@@ -72,6 +72,18 @@ def test_every_pair_of_types_in_every_layout(
             np.testing.assert_array_equal(w.view(), e, err_msg=str(pair))
 
 
+@pytest.mark.parametrize("row", ALL_ROWS)
+def test_an_array_without_dimensions(row: Row, narrow: Any) -> None:
+    ours, theirs = row.optimizer(lr=0.5), row.reference(lr=0.5)
+    w = np.array(1.5, narrow)
+    expected = w.copy()
+    for _ in range(2):
+        ours.update([w], [np.array(0.75, narrow)])
+        theirs.update([expected], [np.array(0.75, narrow)])
+    assert w != 1.5
+    np.testing.assert_array_equal(w, expected, strict=True)
+
+
 def loaded(bits: Array, dtype: Any, to: Any) -> Array:
     """All bit patterns as gradients, which SGD with lr 1 subtracts from zero."""
     w: Array = np.zeros(bits.shape, to)

@@ -83,7 +83,7 @@ class Optimizer:
         read-only.
 
         If two parameters share memory, they are updated one after the other. A gradient that shares memory with its
-        parameter is copied first. The GIL is released.
+        parameter is copied first. The GIL is released, except for steps of PyTorch's tensors that move at most 1 MiB.
 
         Raises:
             KeyError: grads lacks a key.
@@ -112,7 +112,7 @@ class Optimizer:
             "iterations": self.iterations,
             self._full_name(): {k: v for k, v in self._hyperparameters().items() if not callable(v)},
             "state": {key: {k: a.copy() for k, a in arrays.items()} for key, arrays in self.state.items()},
-        } | ({"steps": {key: self._steps_of(key) for key in self.state}} if self._counts_steps else {})
+        } | ({"steps": {key: int(self._steps_of(key)) for key in self.state}} if self._counts_steps else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a snapshot made by `state_dict`, with copies of its arrays.

@@ -12,7 +12,7 @@ LANES = 8
 
 def bfloat16_to_float32(bits: Any) -> Array:
     """The float32 numbers that have these uint16 as upper halves, and zeros as lower ones."""
-    return (np.asarray(bits, np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return np.asarray(np.asarray(bits, np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
 def float32_to_bfloat16(values: Any) -> Array:
@@ -20,7 +20,7 @@ def float32_to_bfloat16(values: Any) -> Array:
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32).reshape(np.shape(values))
     rounded = bits + np.uint32(0x7FFF) + (bits >> 16 & 1)
     quiet = bits | np.uint32(0x400000)
-    return (np.where((bits & 0x7FFFFFFF) > 0x7F800000, quiet, rounded) >> 16).astype(np.uint16)
+    return np.asarray(np.where((bits & 0x7FFFFFFF) > 0x7F800000, quiet, rounded) >> 16).astype(np.uint16)
 
 
 def is_bfloat16(array: Array) -> bool:
