@@ -43,7 +43,9 @@ def _update_floors() -> Iterator[Floor]:
             for n in THREADS:
                 make = partial(pairs.limit, rule, dtype, [(size,)], [n])
                 name = f"{rule}, {size // 1_000_000} million {dtype}, {threads_text(n)}: limit / ours"
-                yield Floor(name, 0.95, 0.98, make)
+                # On one thread, roots and divisions of doubles take longer than memory where that is fast.
+                divides = dtype == "float64" and n == 1 and rule not in ("SGD", "Momentum", "Nesterov")
+                yield Floor(name, 0.75 if divides else 0.95, 0.98, make)
     # In the cache roots and divisions bind, and the limit has no arrays to look up.
     for dtype, size, floor, aim in (
         ("float32", 500_000, 0.6, 0.98),
