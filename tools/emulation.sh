@@ -16,6 +16,7 @@ declare -A expected=([nehalem]="('baseline',) baseline" [haswell]="('baseline', 
 deselected=(
   --ignore=tests/project/test_objects.py  # reads what the compiler, which is not emulated, writes
   --ignore=tests/project/test_hashes.py   # builds a program, which is not emulated
+  --ignore=tests/project/test_made_up_rules.py # builds the project, which is not emulated
   # A child that is forked where there are threads starts threads of its own. In qemu 7.2 that ends in an assertion
   # (qemu_plugin_vcpu_init_hook), also for plain Python that forks beside a sleeping thread and starts one in the child.
   --deselect=tests/process/test_threads.py::test_forked_children_finish_a_step

@@ -35,6 +35,7 @@ export PYTHONDONTWRITEBYTECODE=1
 left_out=(
     --ignore=tests/project/test_objects.py # reads the assembler of kernels that it compiles anew, without the sanitizer
     --ignore=tests/project/test_hashes.py  # runs a program of its own, compiled in the same way
+    --ignore=tests/project/test_made_up_rules.py # likewise
 )
 # What the whole run is, if no arguments say something else.
 tests=()
