@@ -64,8 +64,8 @@ py::array of_tensor(const Name& name, const py::object& given) {
     return given.attr("detach")().attr("numpy")();
 }
 
-// Whether a tensor's elements are to be read with the other sign, as those of the imaginary part of a conjugate are:
-// DLPack doesn't say so.
+// Whether a tensor stores its elements with the other sign, like the imaginary part of a conjugate. DLPack doesn't
+// tell.
 bool is_negated(PyObject* is_neg, const py::object& given) {
     const auto answer = py::reinterpret_steal<py::object>(PyObject_CallOneArg(is_neg, given.ptr()));
     if (!answer) PyErr_Clear();
