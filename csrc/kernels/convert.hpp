@@ -126,7 +126,8 @@ inline int64_t store_vectors(BFloat16, int64_t n, const float* from, char* to) {
 }
 #endif
 
-#ifdef __F16C__
+// FUSEDSTEP_NO_F16C: for emulators that don't do as processors do.
+#if defined(__F16C__) && !defined(FUSEDSTEP_NO_F16C)
 inline int64_t load_vectors(Float16, int64_t n, const char* from, float* to) {
     int64_t i = 0;
     for (; i + 8 <= n; i += 8)
