@@ -33,6 +33,8 @@
 namespace fusedstep {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr auto kSpin = std::chrono::microseconds(20);  // how long an idle worker watches for the next job
 // To wake a thread takes the waker 3 to 4 us, and the thread starts after 10. With 4 wakes each, 15 workers are at work
 // within 30 us, and the caller loses 14.
@@ -51,7 +53,7 @@ int current_cpu() {
 // all other processors were taken, a worker that spun there delayed the caller by 20 us.
 template <class Ready> bool spin(int other_cpu, Ready ready) {
     if (ready()) return true;
-    const auto end = std::chrono::steady_clock::now() + kSpin;
+    const auto end = Clock::now() + kSpin;
     do {
         if (other_cpu >= 0 && current_cpu() == other_cpu) return false;
         for (int i = 0; i < 64; ++i) {
@@ -62,7 +64,7 @@ template <class Ready> bool spin(int other_cpu, Ready ready) {
             __asm__ volatile("yield");
 #endif
         }
-    } while (std::chrono::steady_clock::now() < end);
+    } while (Clock::now() < end);
     return false;
 }
 
@@ -237,6 +239,7 @@ class Pool {
 std::atomic<Pool*> pool{nullptr};
 std::atomic<int> wanted_threads{1};
 std::atomic<std::int64_t> regions{0};
+std::atomic<Clock::time_point> watched_until{Clock::time_point()};  // when the workers of the last job go to sleep
 
 #ifndef _WIN32
 [[maybe_unused]] const int forget_in_child = pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr); });
@@ -261,7 +264,9 @@ int num_threads() {
 }
 
 std::int64_t threads_for(std::int64_t bytes) {
-    return std::clamp<std::int64_t>(bytes / kBytesPerThread, 1, num_threads());
+    if (num_threads() == 1 || bytes < 2 * kBytesPerWatchingThread) return 1;
+    const bool watched = Clock::now() < watched_until.load();
+    return std::clamp<std::int64_t>(bytes / (watched ? kBytesPerWatchingThread : kBytesPerThread), 1, num_threads());
 }
 
 std::int64_t parallel_regions() {
@@ -270,14 +275,13 @@ std::int64_t parallel_regions() {
 
 void run_parallel(std::int64_t tasks, std::int64_t bytes, void (*call)(const void*, std::int64_t), const void* body) {
     const std::int64_t threads = std::min(threads_for(bytes), tasks);
-    if (threads > 1) {
-        Pool* shared = the_pool();
-        if (shared && shared->run(static_cast<int>(threads), tasks, call, body)) {
-            regions.fetch_add(1);
-            return;
-        }
-    }
-    for (std::int64_t task = 0; task < tasks; ++task) call(body, task);
+    Pool* const shared = threads > 1 ? the_pool() : nullptr;
+    if (shared && shared->run(static_cast<int>(threads), tasks, call, body))
+        regions.fetch_add(1);
+    else
+        for (std::int64_t task = 0; task < tasks; ++task) call(body, task);
+    // Also when this one had no workers: a caller who is back at once gets them.
+    if (bytes >= 2 * kBytesPerWatchingThread && num_threads() > 1) watched_until.store(Clock::now() + kSpin);
 }
 
 }  // namespace fusedstep

@@ -5,14 +5,15 @@
 
 namespace fusedstep {
 
-// What a thread must have to move before it gains more than waking it costs: 32768 elements of Adam in float32.
-constexpr std::int64_t kBytesPerThread = 896 << 10;
+// What a thread must have to move before it gains more than waking it costs: 32768 elements of Adam in float32; and
+// before it gains anything where it still watches for the next job.
+constexpr std::int64_t kBytesPerThread = 896 << 10, kBytesPerWatchingThread = 296 << 10;
 
 // The caller counts as one. At least 1.
 void set_num_threads(int threads);
 int num_threads();
 
-// How many threads are worth waking for this many bytes, the caller included; at least 1, at most num_threads().
+// How many threads are worth having for this many bytes now, the caller included; at least 1, at most num_threads().
 std::int64_t threads_for(std::int64_t bytes);
 
 // How many parallel regions have begun in this process.
