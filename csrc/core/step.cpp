@@ -56,25 +56,19 @@ class Step::Rows {
 
     void* load(int operand, std::int64_t begin, std::int64_t n, bool changes) {
         if (operand >= kTemporary) return scratch(operand);
-        const Array& array = item_.arrays[operand];
-        if (array.direct && !(operand == kGradient && changes))
-            return array.data + begin * size_of(program_.arithmetic);
-        void* const row = scratch(operand);
-        if (array.strides)
-            gather(item_.extra->geometry.shape, *array.strides, array.data, array.storage, begin, n,
-                   program_.arithmetic, row);
-        else
-            table().load[array.storage][program_.arithmetic](n, array.data + begin * size_of(array.storage), row);
-        return row;
+        if (has(item_.direct, operand) && !(operand == kGradient && changes))
+            return item_.data[operand] + begin * size_of(program_.arithmetic);
+        load_array(item_, operand, begin, n, scratch(operand));
+        return scratch(operand);
     }
 
     void store(int to, std::int64_t begin, std::int64_t n, const void* row) {
-        const Array& array = item_.arrays[to];
-        if (array.strides)
-            scatter(item_.extra->geometry.shape, *array.strides, array.data, array.storage, begin, n,
-                    program_.arithmetic, row);
+        char* const data = item_.data[to];
+        const int storage = item_.storage[to];
+        if (const Extents* const strides = item_.strides(to))
+            scatter(item_.extra->geometry.shape, *strides, data, storage, begin, n, program_.arithmetic, row);
         else
-            table().store[array.storage][program_.arithmetic](n, row, array.data + begin * size_of(array.storage));
+            table().store[storage][program_.arithmetic](n, row, data + begin * size_of(storage));
     }
 
   private:
@@ -99,35 +93,41 @@ void Step::add(const Program& program, const View* operands, const View* copy) {
     for (int i = 0; i < count; ++i) views[i] = operands + i;
     Item& item = items_.emplace_back();
     item.size = operands->size();
-    item.bytes = 0;
     item.program = &program;
-    item.all_direct = true;
+    item.strided = 0;
     item.has_copy = copy != nullptr;
     if (item.size == 0) return;
 
     const std::size_t first = spans_.size();
     bool contiguous = true;
+    std::int64_t bytes = 0;
+    unsigned direct = 0;
     for (int i = 0; i < count; ++i) {
         const View& view = operands[i];
         const bool here = is_contiguous(view);
         contiguous = contiguous && here;
         const std::int64_t item_size = size_of(view.storage);
-        item.bytes += i == kGradient ? item_size : 2 * item_size;
-        const bool aligned = here ? reinterpret_cast<std::uintptr_t>(view.data) % item_size == 0 : is_aligned(view);
-        item.arrays[i] = {view.data, view.storage, view.storage == program.arithmetic && aligned, nullptr};
+        bytes += i == kGradient ? item_size : 2 * item_size;
+        const bool aligned =
+            here ? (reinterpret_cast<std::uintptr_t>(view.data) & (item_size - 1)) == 0 : is_aligned(view);
+        item.data[i] = view.data;
+        item.storage[i] = static_cast<std::uint16_t>(view.storage);
+        direct |= static_cast<unsigned>(view.storage == program.arithmetic && aligned) << i;
         spans_.push_back(here ? Span{view.data, view.data + item.size * item_size, i != kGradient}
                               : span_of(view, i != kGradient));
     }
     if (copy) {
-        item.bytes += size_of(copy->storage);
-        item.arrays[kCopy] = {copy->data, copy->storage, false, nullptr};
+        bytes += size_of(copy->storage);
+        item.data[kCopy] = copy->data;
+        item.storage[kCopy] = static_cast<std::uint16_t>(copy->storage);
         contiguous = contiguous && is_contiguous(*copy);
         views[count] = copy;
         spans_.push_back(span_of(*copy, true));
     }
+    item.direct = direct;
+    item.bytes = static_cast<std::int32_t>(bytes);
     bytes_ += item.size * item.bytes;
     if (!contiguous) find_strides(item, views, count + (copy ? 1 : 0));
-    for (int i = 0; i < count; ++i) item.all_direct = item.all_direct && item.arrays[i].direct;
 
     for (std::size_t i = first; i < spans_.size(); ++i) {
         for (std::size_t j = first; j < i; ++j) {
@@ -164,8 +164,8 @@ void Step::find_strides(Item& item, const View* const* views, int count) {
         Extents strides = permuted(views[i]->strides, order);
         if (is_dense(geometry.shape, strides, size_of(views[i]->storage))) continue;
         geometry.strides[operand] = std::move(strides);
-        item.arrays[operand].strides = &geometry.strides[operand];
-        item.arrays[operand].direct = false;
+        item.strided |= 1u << operand;
+        item.direct &= ~(1u << operand);
         strided.push_back(&geometry.strides[operand]);
     }
     coalesce(geometry.shape, strided);
@@ -183,24 +183,26 @@ void Step::plan() {
     if (lock && !sequential_ && spans_.size() <= kMost) disjoint->swap(spans_);
 }
 
+void Step::load_array(const Item& item, int array, std::int64_t begin, std::int64_t n, void* row) {
+    const char* const data = item.data[array];
+    const int storage = item.storage[array], arithmetic = item.program->arithmetic;
+    if (const Extents* const strides = item.strides(array))
+        gather(item.extra->geometry.shape, *strides, data, storage, begin, n, arithmetic, row);
+    else
+        table().load[storage][arithmetic](n, data + begin * size_of(storage), row);
+}
+
 void Step::copy_gradient(Item& item) {
     if (!item.extra || !item.extra->gradient_copy) return;
     const FloatMode mode;  // it may be converted
-    Array& gradient = item.arrays[kGradient];
-    const std::int64_t item_size = size_of(item.program->arithmetic);
-    for (std::int64_t begin = 0; begin < item.size; begin += kTile) {
-        const std::int64_t n = std::min(kTile, item.size - begin);
-        char* const to = item.extra->gradient_copy.get() + begin * item_size;
-        if (gradient.strides)
-            gather(item.extra->geometry.shape, *gradient.strides, gradient.data, gradient.storage, begin, n,
-                   item.program->arithmetic, to);
-        else
-            table().load[gradient.storage][item.program->arithmetic](
-                n, gradient.data + begin * size_of(gradient.storage), to);
-    }
-    gradient = {item.extra->gradient_copy.get(), item.program->arithmetic, true, nullptr};
-    item.all_direct = std::all_of(item.arrays, item.arrays + 2 + item.program->states,
-                                  [](const Array& array) { return array.direct; });
+    char* const copy = item.extra->gradient_copy.get();
+    const int arithmetic = item.program->arithmetic;
+    for (std::int64_t begin = 0; begin < item.size; begin += kTile)
+        load_array(item, kGradient, begin, std::min(kTile, item.size - begin), copy + begin * size_of(arithmetic));
+    item.data[kGradient] = copy;
+    item.storage[kGradient] = static_cast<std::uint16_t>(arithmetic);
+    item.direct |= 1u << kGradient;
+    item.strided &= ~(1u << kGradient);
 }
 
 void Step::run_part(const Item& item, int number, std::int64_t begin, std::int64_t end) {
@@ -208,8 +210,8 @@ void Step::run_part(const Item& item, int number, std::int64_t begin, std::int64
     const Program::Pass& pass = program.pass[number];
     const bool copies = item.has_copy && number == program.passes - 1;
     // One stage needs no tiles where nothing has to be loaded.
-    if (item.all_direct && pass.end - pass.first == 1 && pass.square_count == 0 && !copies &&
-        !has(pass.written, kGradient) && pass.used >> kTemporary == 0)
+    if ((pass.used & ~item.direct) == 0 && pass.end - pass.first == 1 && pass.square_count == 0 && !copies &&
+        !has(pass.written, kGradient))
         run_whole(item, program.calls[pass.first], begin, end);
     else
         run_tiles(item, pass, copies, begin, end);
@@ -219,7 +221,7 @@ void Step::run_whole(const Item& item, const Call& call, std::int64_t begin, std
     const int arithmetic = item.program->arithmetic;
     void* operands[kMaxOperands];
     for (int i = 0; i < call.operand_count; ++i)
-        operands[i] = item.arrays[call.operands[i]].data + begin * size_of(arithmetic);
+        operands[i] = item.data[call.operands[i]] + begin * size_of(arithmetic);
     call.run[arithmetic](end - begin, call.coefficients, operands);
 }
 
@@ -242,7 +244,7 @@ void Step::run_tiles(const Item& item, const Program::Pass& pass, bool copies, s
             item.extra->squares[tiles_of(item.size) * i + begin / kTile] =
                 table().sum_of_squares[program.arithmetic](n, at[pass.squares[i]]);
         for (int operand = 0; operand < kTemporary; ++operand)
-            if (operand != kGradient && has(pass.written, operand) && !item.arrays[operand].direct)
+            if (operand != kGradient && has(pass.written & ~item.direct, operand))
                 rows.store(operand, begin, n, at[operand]);
         if (copies) rows.store(kCopy, begin, n, at[kParameter]);
     }

@@ -47,13 +47,6 @@ class Step {
     static constexpr int kCopy = kTemporary;  // behind all operands that are arrays
     static constexpr int kArrays = kTemporary + 1;
 
-    struct Array {
-        char* data;
-        int storage;
-        bool direct;             // used where it is: contiguous, aligned, of the arithmetic's type
-        const Extents* strides;  // null if it is contiguous
-    };
-
     struct Geometry {
         Extents shape, strides[kArrays];
     };
@@ -66,16 +59,25 @@ class Step {
         std::unique_ptr<double[]> squares;      // of each tile
     };
 
+    // As small as can be: with many small arrays, threads wait for these more than for the arrays themselves.
     struct Item {
         Item() {}  // leaves the numbers uninitialised, as there may be many items
 
         std::int64_t size;
-        std::int64_t end;    // in tiles, in the concatenation of all that take part in a pass
-        std::int64_t bytes;  // that an element reads and writes
+        std::int64_t end;  // in tiles, in the concatenation of all that take part in a pass
         const Program* program;
-        Array arrays[kArrays];
-        bool all_direct, has_copy;
         std::unique_ptr<Extra> extra;
+        // Of arrays, a bit each: used where they are, being contiguous, aligned, and of the arithmetic's type; not
+        // contiguous. A copy is never direct.
+        unsigned direct, strided;
+        std::int32_t bytes;  // that an element reads and writes
+        bool has_copy;
+        std::uint16_t storage[kArrays];
+        char* data[kArrays];
+
+        const Extents* strides(int array) const {
+            return (strided >> array & 1) != 0 ? &extra->geometry.strides[array] : nullptr;
+        }
     };
 
     static Extra& with_extra(Item& item) {
@@ -86,6 +88,7 @@ class Step {
     class Rows;
 
     static void find_strides(Item& item, const View* const* views, int count);
+    static void load_array(const Item& item, int array, std::int64_t begin, std::int64_t n, void* row);
     static void copy_gradient(Item& item);
     static void run_part(const Item& item, int pass, std::int64_t begin, std::int64_t end);
     static void run_whole(const Item& item, const Call& call, std::int64_t begin, std::int64_t end);
