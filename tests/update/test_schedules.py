@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import math
 import pickle
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -27,7 +28,9 @@ def inverse(t: int) -> float:
 
 
 def text(value: Any) -> str:
-    return repr(value) if dataclasses.is_dataclass(value) else getattr(value, "__name__", "")
+    # Without addresses of functions, which differ between processes.
+    shown = repr(value) if dataclasses.is_dataclass(value) else getattr(value, "__name__", "")
+    return re.sub(" at 0x[0-9a-f]+", "", shown)
 
 
 WARM = Joined((LinearWarmup(0.4, 4), Cosine(0.4, 4), 0.05), (4, 8))

@@ -82,22 +82,21 @@ def test_state_dict_is_a_snapshot(row: Row, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("optimizer", "letters"),
     [
-        (fs.SGD(), set()),
-        (fs.Momentum(), {"v"}),
-        (fs.Nesterov(), {"v"}),
-        (fs.AdaGrad(), {"h"}),
-        (fs.RMSProp(), {"h"}),
-        (fs.Adam(), {"m", "v"}),
-        (fs.AdamW(), {"m", "v"}),
+        (fs.SGD(), ""),
+        (fs.Momentum(), "v"),
+        (fs.Nesterov(), "v"),
+        (fs.AdaGrad(), "h"),
+        (fs.RMSProp(), "h"),
+        (fs.Adam(), "mv"),
+        (fs.AdamW(), "mv"),
     ],
     ids=repr,
 )
-def test_letters(optimizer: fs.Optimizer, letters: set[str]) -> None:
+def test_letters(optimizer: fs.Optimizer, letters: str) -> None:
     assert optimizer.state == {}
     optimizer.update([np.ones(2), np.ones((3, 4), np.float32)], [np.ones(2), np.ones((3, 4))])
-    assert {key: set(arrays) for key, arrays in optimizer.state.items()} == (
-        {0: letters, 1: letters} if letters else {}
-    )
+    expected = {0: list(letters), 1: list(letters)} if letters else {}
+    assert {key: list(arrays) for key, arrays in optimizer.state.items()} == expected
     for array in optimizer.state.get(1, {}).values():
         assert array.shape == (3, 4)
         assert array.dtype == np.float32
