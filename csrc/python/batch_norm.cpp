@@ -125,7 +125,7 @@ class Running {
 // Calls f(T()) with the type of an array, without the GIL.
 template <class F> void with_type(const py::array& a, F f) {
     const int type = native_type(a);
-    const py::gil_scoped_release released;
+    const WithoutGil released;
     if (type == kFloat32)
         f(float());
     else

@@ -13,6 +13,19 @@ namespace fusedstep {
 
 namespace py = pybind11;
 
+// The GIL released. Where the interpreter ends before the GIL is had again, CPython before 3.14 ends the thread by an
+// exception that no destructor may let through; the thread sleeps for good instead, as CPython 3.14 has it.
+class WithoutGil {
+  public:
+    WithoutGil() : state_(PyEval_SaveThread()) {}
+    ~WithoutGil();
+    WithoutGil(const WithoutGil&) = delete;
+    WithoutGil& operator=(const WithoutGil&) = delete;
+
+  private:
+    PyThreadState* const state_;
+};
+
 // Adds the functions of one part of the library to the module.
 void bind_update(py::module_& module);
 void bind_batch_norm(py::module_& module);

@@ -16,7 +16,7 @@ py::object apply(const py::object& given, double rate, std::uint64_t seed, std::
     const int type = native_type(x);
     const std::int64_t size = x.size();
     {
-        const py::gil_scoped_release released;
+        const WithoutGil released;
         dropout(from, to, type, size, mask);
     }
     return y.finish();

@@ -7,7 +7,7 @@
 #include "float_mode.hpp"
 #include "parallel.hpp"
 
-PYBIND11_MODULE(_native, module, pybind11::mod_gil_not_used()) {
+PYBIND11_MODULE(_native_of_main, module, pybind11::mod_gil_not_used()) {
     namespace py = pybind11;
     using namespace pybind11::literals;
     using namespace fusedstep;
@@ -33,4 +33,11 @@ PYBIND11_MODULE(_native, module, pybind11::mod_gil_not_used()) {
     module.def("parallel_regions", &parallel_regions);
     module.def("set_flush_subnormals", [](bool flag) { flush_subnormals.store(flag); }, "flag"_a);
     module.def("get_flush_subnormals", [] { return flush_subnormals.load(); });
+}
+
+// In a sub-interpreter pybind11 would wait for the GIL that it holds.
+PYBIND11_PLUGIN_IMPL(_native) {
+    if (PyInterpreterState_Get() == PyInterpreterState_Main()) return PyInit__native_of_main();
+    PyErr_SetString(PyExc_ImportError, "fusedstep can't be imported in a sub-interpreter");
+    return nullptr;
 }

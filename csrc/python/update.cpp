@@ -81,7 +81,7 @@ class Update {
 
     void run_all() {
         if (holds_gil_) return step_.run();
-        const py::gil_scoped_release released;
+        const WithoutGil released;
         step_.run();
     }
 
@@ -117,7 +117,7 @@ class Update {
                 copy_numbers(next->from, next->to);
                 ++next;
             }
-            const py::gil_scoped_release released;
+            const WithoutGil released;
             step_.run_one(i);
         }
     }
