@@ -87,56 +87,89 @@ bool is_nested(const View& view) {
     return true;
 }
 
-// The addresses of all elements, sorted.
-std::vector<const char*> addresses(const View& view) {
-    std::vector<const char*> result{view.data};
-    for (int d = 0; d < view.dimensions; ++d) {
-        const std::size_t before = result.size();
-        for (Extent i = 1; i < view.shape[d]; ++i)
-            for (std::size_t j = 0; j < before; ++j) result.push_back(result[j] + i * view.strides[d]);
+// Whether sums of whole multiples of strides, each multiple from low to high, fall within limits: the distances between
+// elements of views. A search that gives up after so many steps and then says yes; between views of few axes, as all
+// but made-up ones are, a few steps are enough, because the long strides leave the short ones little to do.
+class Distances {
+  public:
+    void add(Extent stride, std::int64_t low, std::int64_t high) {
+        if (stride < 0) return add(-stride, -high, -low);
+        if (stride == 0 || (low == 0 && high == 0)) return;
+        const auto same =
+            std::find_if(axes_.begin(), axes_.end(), [=](const Axis& axis) { return axis.stride == stride; });
+        if (same == axes_.end()) {
+            axes_.push_back({stride, low, high});
+        } else {
+            same->low += low;
+            same->high += high;
+        }
     }
-    std::sort(result.begin(), result.end());
-    return result;
-}
 
-// Whether both are only ever found at distances from each other that no element reaches over, as two columns are.
-bool are_interleaved(const View& a, const View& b) {
-    Extent step = 0;
-    for (const View* view : {&a, &b})
-        for (int d = 0; d < view->dimensions; ++d)
-            if (view->shape[d] > 1) step = std::gcd(step, view->strides[d]);
-    if (step == 0) return false;
-    const Extent distance = ((b.data - a.data) % step + step) % step;
-    return distance >= size_of(a.storage) && distance + size_of(b.storage) <= step;
-}
+    // but_none: other than by none of each.
+    bool any_within(std::int64_t low, std::int64_t high, bool but_none) {
+        std::sort(axes_.begin(), axes_.end(), [](const Axis& a, const Axis& b) { return a.stride < b.stride; });
+        std::int64_t least = 0, most = 0;
+        for (Axis& axis : axes_) {
+            axis.least_before = least;
+            axis.most_before = most;
+            least += axis.low * axis.stride;
+            most += axis.high * axis.stride;
+        }
+        steps_ = 0;
+        return search(axes_.size(), low, high, but_none);
+    }
+
+  private:
+    static constexpr int kMostSteps = 1 << 16;
+
+    struct Axis {
+        Extent stride;
+        std::int64_t low, high;
+        std::int64_t least_before, most_before;  // that shorter strides can add up to
+    };
+
+    static std::int64_t floor_of(std::int64_t a, std::int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
+
+    // Whether the first `count` axes can fall within limits.
+    bool search(std::size_t count, std::int64_t low, std::int64_t high, bool but_none) {
+        if (++steps_ > kMostSteps) return true;
+        if (count == 0) return low <= 0 && 0 <= high && !but_none;
+        const Axis& axis = axes_[count - 1];
+        const std::int64_t first = std::max(axis.low, -floor_of(axis.most_before - low, axis.stride)),
+                           last = std::min(axis.high, floor_of(high - axis.least_before, axis.stride));
+        for (std::int64_t times = first; times <= last; ++times)
+            if (search(count - 1, low - times * axis.stride, high - times * axis.stride, but_none && times == 0))
+                return true;
+        return false;
+    }
+
+    std::vector<Axis> axes_;
+    int steps_ = 0;
+};
 
 }  // namespace
 
 bool share_memory(const View& a, const View& b) {
-    constexpr std::int64_t kMost = 1 << 20;  // elements
-    if (!span_of(a, true).overlaps(span_of(b, true)) || are_interleaved(a, b)) return false;
+    if (!span_of(a, true).overlaps(span_of(b, true))) return false;
     if (is_contiguous(a) && is_contiguous(b)) return true;
-    if (a.size() > kMost || b.size() > kMost) return true;
-    const std::vector<const char*> first = addresses(a), second = addresses(b);
-    for (auto i = first.begin(), j = second.begin(); i != first.end() && j != second.end();) {
-        if (*i + size_of(a.storage) <= *j)
-            ++i;
-        else if (*j + size_of(b.storage) <= *i)
-            ++j;
-        else
-            return true;
-    }
-    return false;
+    Distances distances;
+    for (int d = 0; d < a.dimensions; ++d) distances.add(a.strides[d], 0, a.shape[d] - 1);
+    for (int d = 0; d < b.dimensions; ++d) distances.add(b.strides[d], 1 - b.shape[d], 0);
+    const std::int64_t apart = a.data - b.data;
+    return distances.any_within(1 - size_of(a.storage) - apart, size_of(b.storage) - 1 - apart, false);
 }
 
 bool overlaps_itself(const View& view) {
     if (view.size() <= 1 || is_nested(view)) return false;
-    for (int d = 0; d < view.dimensions; ++d)
-        if (view.strides[d] == 0 && view.shape[d] > 1) return true;
-    const std::vector<const char*> places = addresses(view);
-    const std::int64_t item_size = size_of(view.storage);
-    return std::adjacent_find(places.begin(), places.end(),
-                              [=](const char* a, const char* b) { return b - a < item_size; }) != places.end();
+    Distances distances;
+    for (int d = 0; d < view.dimensions; ++d) {
+        if (view.shape[d] == 1) continue;
+        if (view.strides[d] == 0) return true;
+        for (int e = 0; e < d; ++e)
+            if (view.shape[e] > 1 && std::abs(view.strides[e]) == std::abs(view.strides[d])) return true;
+        distances.add(view.strides[d], 1 - view.shape[d], view.shape[d] - 1);
+    }
+    return distances.any_within(1 - size_of(view.storage), size_of(view.storage) - 1, true);
 }
 
 }  // namespace fusedstep

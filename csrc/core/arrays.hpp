@@ -66,11 +66,11 @@ inline Span span_of(const View& view, bool written) {
 // Whether a span that is written overlaps another.
 bool any_overlap(std::vector<Span> spans);
 
-// Whether an element of one shares memory with an element of the other. Of arrays with many elements in many axes, all
-// of which would have to be compared, true where that isn't known.
+// Whether an element of one shares memory with an element of the other. To know takes as long as one likes in the worst
+// case; after some thousand steps, true.
 bool share_memory(const View& a, const View& b);
 
-// Whether two elements of one array share memory.
+// The same for two elements of one array.
 bool overlaps_itself(const View& view);
 
 // The axes from the slowest to the fastest in memory.

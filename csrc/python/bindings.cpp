@@ -105,8 +105,15 @@ void require_same_type(const Name& name, const py::array& a, const Name& other_n
                               text(other.dtype()));
 }
 
+py::array array_of_layer(const Name& name, const py::object& given) {
+    if (!py::isinstance<py::array>(given) && needs_gradient(given))
+        throw std::runtime_error(name.text() +
+                                 " requires a gradient, which autograd would lose here; expected it detached");
+    return shared_array(name, given);
+}
+
 py::array as_native(const Name& name, const py::object& given) {
-    py::array array = shared_array(name, given);
+    py::array array = array_of_layer(name, given);
     if (!array) refuse_unshared(name, given, "an array");
     require_native(name, array);
     return array;

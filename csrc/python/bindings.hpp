@@ -85,10 +85,16 @@ inline py::array no_array() {
 // if its memory can't be used from here: a GPU's, or of a type that NumPy lacks.
 py::array shared_array(const Name& name, const py::object& given);
 
+// Whether it is a tensor of PyTorch through which gradients are to flow.
+bool needs_gradient(const py::object& given);
+
+// The same for what layers and functions get: RuntimeError for a tensor that needs a gradient, as by Tensor.numpy().
+py::array array_of_layer(const Name& name, const py::object& given);
+
 // TypeError for an object that is neither an array nor shares its memory.
 [[noreturn]] void refuse_unshared(const Name& name, const py::object& given, const char* expected);
 
-// The same as shared_array; an error if it is something else or of another type than float32 and float64.
+// The same as array_of_layer; an error if it is something else or of another type than float32 and float64.
 py::array as_native(const Name& name, const py::object& given);
 
 // Whether an array has the type of x, and its elements where x, of the same shape, has them.

@@ -23,8 +23,33 @@ py::object find_in_dict(const py::object& dict, const py::object& key) {
     return value;
 }
 
+Restored::Restored(std::initializer_list<py::object> dicts) {
+    for (const py::object& dict : dicts) {
+        if (!dict) continue;
+        auto copy = py::reinterpret_steal<py::object>(PyDict_Copy(dict.ptr()));
+        if (!copy) throw py::error_already_set();
+        before_.emplace_back(dict, std::move(copy));
+    }
+}
+
+Restored::~Restored() {
+    for (const auto& [dict, before] : before_) {
+        PyDict_Clear(dict.ptr());
+        if (PyDict_Update(dict.ptr(), before.ptr()) != 0) PyErr_Clear();  // the error on its way matters more
+    }
+}
+
+// As container[key] has it, where the type of a dict may look things up in its own way.
+static py::object look_up(const py::object& dict, const py::object& key) {
+    if (PyDict_CheckExact(dict.ptr())) return find_in_dict(dict, key);
+    auto value = py::reinterpret_steal<py::object>(PyObject_GetItem(dict.ptr(), key.ptr()));
+    if (!value && !PyErr_ExceptionMatches(PyExc_KeyError)) throw py::error_already_set();
+    PyErr_Clear();
+    return value;
+}
+
 py::object element_of(const char* name, const py::object& container, const Pair& pair) {
-    if (py::isinstance<py::dict>(container)) return find_in_dict(container, pair.key);
+    if (py::isinstance<py::dict>(container)) return look_up(container, pair.key);
     if (!is_list(container))
         throw py::type_error(std::string(name) + " is a " + type_name(container) + ", expected a dict, list or tuple");
     return pair.index < py::len(container) ? py::object(container[py::int_(pair.index)]) : py::object();
@@ -54,14 +79,12 @@ void Pairs::collect_from_dict(const py::object& params, const py::object& grads)
         for (const auto& [key, value] : py::reinterpret_borrow<py::dict>(params))
             list.push_back(
                 {py::reinterpret_borrow<py::object>(key), list.size(), py::reinterpret_borrow<py::object>(value), {}});
-    } else {  // an OrderedDict has an order of its own
-        for (const py::handle item : params.attr("items")()) {
-            const auto pair = py::reinterpret_borrow<py::sequence>(item);
-            list.push_back({pair[0], list.size(), pair[1], {}});
-        }
+    } else {  // it may have an order and values of its own
+        for (const py::handle key : py::list(params))
+            list.push_back({py::reinterpret_borrow<py::object>(key), list.size(), params[key], {}});
     }
     for (Pair& pair : list) {
-        pair.gradient = find_in_dict(grads, pair.key);
+        pair.gradient = look_up(grads, pair.key);
         if (!pair.gradient) throw py::key_error("grads lacks " + text(py::repr(pair.key)) + ", which params has");
     }
 }

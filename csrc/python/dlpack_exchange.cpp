@@ -21,6 +21,16 @@ const DlpackExchange* ask(PyTypeObject* type) {
     return found && found->view ? found : nullptr;
 }
 
+// Whether it derives from PyTorch's tensors.
+bool derives_from_torch(PyTypeObject* type) {
+    PyObject* const torch = PyDict_GetItemString(PyImport_GetModuleDict(), "torch");
+    PyObject* const tensor = torch ? PyObject_GetAttrString(torch, "Tensor") : nullptr;
+    const bool derives = tensor && PyObject_IsSubclass(reinterpret_cast<PyObject*>(type), tensor) == 1;
+    Py_XDECREF(tensor);
+    PyErr_Clear();
+    return derives;
+}
+
 }  // namespace
 
 const DlpackType* dlpack_type(PyObject* object) {
@@ -33,7 +43,7 @@ const DlpackType* dlpack_type(PyObject* object) {
     PyObject* const is_neg = PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "is_neg");
     PyErr_Clear();
     Py_INCREF(type);
-    auto* const entry = new DlpackType{type, exchange, is_neg, known.load()};
+    auto* const entry = new DlpackType{type, exchange, is_neg, derives_from_torch(type), known.load()};
     while (!known.compare_exchange_weak(entry->next, entry)) {
     }
     return entry;

@@ -38,6 +38,7 @@ struct DlpackType {
     PyTypeObject* type;
     const DlpackExchange* exchange;
     PyObject* is_neg;  // its method of that name, or null
+    bool is_torch;     // PyTorch's
     const DlpackType* next;
 };
 

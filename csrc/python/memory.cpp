@@ -21,14 +21,21 @@ constexpr std::size_t kGranule = 16 * kPage;  // what is kept fits arrays whose 
 // for a large one can cost more than what is computed. Nothing of Python is called while the lock is held.
 class BufferCache {
   public:
+    // Null if there is none of that size.
     py::array take(std::size_t bytes) {
-        {
-            const std::lock_guard lock(mutex_);
-            for (std::size_t i = memory_.size(); i-- > 0;) {
-                if (size_of(memory_[i]) == bytes) return remove(i);
-            }
-        }
-        return numpy().attr("empty")(bytes, "u1");
+        const std::lock_guard lock(mutex_);
+        for (std::size_t i = memory_.size(); i-- > 0;)
+            if (size_of(memory_[i]) == bytes) return remove(i);
+        return no_array();
+    }
+
+    // Returns whether there was anything.
+    bool clear() {
+        std::vector<py::array> freed;
+        const std::lock_guard lock(mutex_);
+        freed.swap(memory_);
+        bytes_ = 0;
+        return !freed.empty();
     }
 
     void keep(py::array memory) {
@@ -76,6 +83,17 @@ BufferCache& buffer_cache() {
     return *cache;
 }
 
+// From numpy.empty or numpy.zeros. Where memory is short, what is kept for later results is given up first.
+py::array allocate(const char* how, const py::object& shape, const char* type) {
+    const py::object make = numpy().attr(how);
+    try {
+        return make(shape, type);
+    } catch (py::error_already_set& error) {
+        if (!error.matches(PyExc_MemoryError) || !buffer_cache().clear()) throw;
+    }
+    return make(shape, type);
+}
+
 // Where in `memory` an array begins: at a cache line, and a large one `apart` bytes from another array's place in
 // its page. Where all arrays of a loop have the same offset in their pages, which is what malloc gives large ones,
 // processors take loads from one for loads of what was just stored to another. `memory` has room for `unit` bytes more.
@@ -98,11 +116,11 @@ py::array zeros_beside(const View& parameter, int state) {
         std::vector<std::size_t> place(order.size());
         for (std::size_t d = 0; d < order.size(); ++d) place[static_cast<std::size_t>(order[d])] = d;
         const Extents in_order = permuted(parameter.shape, order);
-        return numpy().attr("zeros")(py::tuple(py::cast(in_order)), type).attr("transpose")(py::tuple(py::cast(place)));
+        return allocate("zeros", py::tuple(py::cast(in_order)), type).attr("transpose")(py::tuple(py::cast(place)));
     }
     const auto bytes = static_cast<std::size_t>(parameter.size() * size_of(arithmetic_of(parameter.storage)));
     const std::size_t unit = bytes >= kLarge ? kPage : kLine;
-    const py::array memory = numpy().attr("zeros")(bytes + unit, "u1");
+    const py::array memory = allocate("zeros", py::int_(bytes + unit), "u1");
     char* const start =
         place(memory, unit, parameter.data, static_cast<std::size_t>(state + 1) * (kPage / 3 / kLine * kLine));
     return py::array(py::dtype(type), std::move(shape), start, memory);
@@ -111,7 +129,9 @@ py::array zeros_beside(const View& parameter, int state) {
 py::array result_like(const py::array& x) {
     const auto bytes = static_cast<std::size_t>(x.nbytes());
     if (bytes < kWorthKeeping) return numpy().attr("empty_like")(x, py::arg("subok") = false);
-    py::array memory = buffer_cache().take((bytes + kPage + kGranule - 1) / kGranule * kGranule);
+    const std::size_t whole = (bytes + kPage + kGranule - 1) / kGranule * kGranule;
+    py::array memory = buffer_cache().take(whole);
+    if (!memory) memory = allocate("empty", py::int_(whole), "u1");
     char* const start = place(memory, kPage, address(x), kPage / 2);
     void (*const die)(void*) = [](void* dead) {
         buffer_cache().keep(py::reinterpret_steal<py::array>(static_cast<PyObject*>(dead)));

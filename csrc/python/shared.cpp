@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "dlpack_exchange.hpp"
+#include "float_mode.hpp"
 
 namespace fusedstep {
 namespace {
@@ -48,12 +49,24 @@ bool is_tensor(const py::object& given) {
     return tensor && PyType_Check(tensor.ptr()) && py::isinstance(given, tensor);
 }
 
-// Whether it says where its memory is. NumPy would copy the number that an object without that can be.
-bool has_interface(const py::object& given) {
-    const py::object interface = attribute(given, "__array_interface__");
-    if (!interface || !py::isinstance<py::dict>(interface)) return static_cast<bool>(interface);
+// What says where the memory of an object is, or null. NumPy would copy the number that an object without that can be.
+py::object interface_of(const py::object& given) {
+    py::object interface = attribute(given, "__array_interface__");
+    if (!interface || !py::isinstance<py::dict>(interface)) return interface;
     const auto parts = py::reinterpret_borrow<py::dict>(interface);
-    return parts.contains("data") && !parts["data"].is_none();
+    const bool has_memory = parts.contains("data") && !parts["data"].is_none();
+    return has_memory ? interface : py::object();
+}
+
+// The array keeps the interface too, which may be all that keeps the memory. A NumPy scalar's is of a copy, which it
+// keeps under __ref.
+py::array of_interface(const py::object& given, const py::object& interface) {
+    const py::object simple_namespace = py::module_::import("types").attr("SimpleNamespace");
+    const py::object holder = simple_namespace(py::arg("__array_interface__") = interface, py::arg("owner") = given);
+    py::array array = numpy().attr("array")(holder, py::arg("copy") = false);
+    if (py::isinstance<py::dict>(interface) && interface.contains("__ref"))
+        array.attr("setflags")(py::arg("write") = false);
+    return array;
 }
 
 // Not by DLPack, which refuses tensors that require a gradient, and is read-only for older versions of either side.
@@ -111,14 +124,26 @@ py::array of_dlpack(const Name& name, const py::object& given) {
 
 }  // namespace
 
+// What is behind the mask would be counted, or updated.
+static void require_no_mask(const Name& name, const py::array& array) {
+    if (Py_TYPE(array.ptr()) == py::detail::npy_api::get().PyArray_Type_) return;
+    const py::object masked = py::module_::import("numpy.ma").attr("MaskedArray");
+    if (py::isinstance(array, masked))
+        throw py::type_error(name.text() + " is a masked array, whose mask would be ignored; expected a plain array");
+}
+
 py::array shared_array(const Name& name, const py::object& given) {
-    if (py::isinstance<py::array>(given)) return given;
+    if (py::isinstance<py::array>(given)) {
+        require_no_mask(name, py::reinterpret_borrow<py::array>(given));
+        return given;
+    }
     const bool number = py::isinstance<py::float_>(given) || py::isinstance<py::int_>(given) ||
                         py::isinstance(given, numpy().attr("generic"));  // which has a buffer, but of a copy
     if (number) return no_array();
     try {
         if (is_tensor(given)) return of_tensor(name, given);
-        const bool interface = has_interface(given), dlpack = static_cast<bool>(attribute(given, "__dlpack__"));
+        const py::object interface = interface_of(given);
+        const bool dlpack = static_cast<bool>(attribute(given, "__dlpack__"));
         if (PyObject_CheckBuffer(given.ptr())) {
             try {
                 return of_buffer(given);
@@ -126,7 +151,7 @@ py::array shared_array(const Name& name, const py::object& given) {
                 if (!interface && !dlpack) throw;  // a JAX array of a GPU has no buffer to give
             }
         }
-        if (interface) return numpy().attr("array")(given, py::arg("copy") = false);
+        if (interface) return of_interface(given, interface);
         if (dlpack) return of_dlpack(name, given);
     } catch (py::error_already_set& error) {
         refuse(error, name, given);
@@ -136,9 +161,14 @@ py::array shared_array(const Name& name, const py::object& given) {
     return no_array();
 }
 
+bool needs_gradient(const py::object& given) {
+    return is_tensor(given) && py::cast<bool>(given.attr("requires_grad"));
+}
+
 void Shared::take_array(py::array array, int storage) {
     by_dlpack = false;
     ran_python = false;
+    tensor = py::object();
     view = view_of(array, storage);
     writeable = array.writeable();
     owner = std::move(array);
@@ -147,23 +177,30 @@ void Shared::take_array(py::array array, int storage) {
 bool Shared::take(const Name& name, const py::object& given) {
     if (py::isinstance<py::array>(given)) {
         auto array = py::reinterpret_borrow<py::array>(given);
+        require_no_mask(name, array);
         const int storage = storage_of(array);
         take_array(std::move(array), storage);
         return true;
     }
     if (take_tensor(given)) return true;
-    if (is_tensor(given) && text(given.attr("dtype")) == "torch.bfloat16") {  // of a version without that interface
+    const bool torch = is_tensor(given);
+    if (torch && text(given.attr("dtype")) == "torch.bfloat16") {  // of a version without that interface
         const py::object bits = py::module_::import("torch").attr("int16");
         take_array(of_tensor(name, given.attr("detach")().attr("view")(bits)), kBFloat16);
-        ran_python = true;
-        return true;
+    } else {
+        py::array array = shared_array(name, given);
+        if (!array) return false;
+        const int storage = storage_of(array);
+        take_array(std::move(array), storage);
     }
-    py::array array = shared_array(name, given);
-    if (!array) return false;
-    const int storage = storage_of(array);
-    take_array(std::move(array), storage);
+    if (torch) tensor = given;
     ran_python = true;
     return true;
+}
+
+bool Shared::is_copy() const {
+    const py::object interface = py::getattr(py::getattr(owner, "base", py::none()), "__array_interface__", py::none());
+    return py::isinstance<py::dict>(interface) && interface.contains("__ref");
 }
 
 // By the functions of its type, which take a thirtieth of the time that an array does. False for what is not plain
@@ -198,6 +235,7 @@ bool Shared::take_tensor(const py::object& given) {
     if (type->is_neg && is_negated(type->is_neg, given)) return false;
     writeable = true;
     owner = given;
+    this->tensor = type->is_torch ? given : py::object();
     by_dlpack = true;
     ran_python = false;
     return true;
@@ -226,10 +264,33 @@ void refuse_unshared(const Name& name, const py::object& given, const char* expe
     throw py::type_error(name.text() + " is a " + type_name(given) + why + ", expected " + expected);
 }
 
+py::array array_of_number(const Name& name, const py::object& value) {
+    if (!py::isinstance<py::float_>(value) && !py::isinstance<py::int_>(value) &&
+        !py::isinstance(value, numpy().attr("generic")))
+        refuse_unshared(name, value, "an array of floats");
+    return numpy().attr("array")(value);
+}
+
+void copy_numbers(const py::object& from, const py::array& to) {
+    const py::object quiet = numpy().attr("errstate")(py::arg("all") = "ignore");
+    quiet.attr("__enter__")();
+    try {
+        const FloatMode mode;
+        numpy().attr("copyto")(to, from, "same_kind");
+    } catch (...) {
+        quiet.attr("__exit__")(py::none(), py::none(), py::none());
+        throw;
+    }
+    quiet.attr("__exit__")(py::none(), py::none(), py::none());
+}
+
 void bind_shared(py::module_& module) {
     module.def(
         "as_native", [](const char* name, const py::object& given) { return as_native({name}, given); },
         py::arg("name"), py::arg("given"));
+    module.def(
+        "share_memory", [](const py::array& a, const py::array& b) { return share_memory(view_of(a), view_of(b)); },
+        py::arg("a"), py::arg("b"));
 }
 
 }  // namespace fusedstep

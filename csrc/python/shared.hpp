@@ -18,11 +18,15 @@ class Shared {
     bool writeable;
     bool by_dlpack = false;   // a tensor, read by its type's functions: it may be given other memory while it is kept
     bool ran_python = false;  // to find the memory
+    py::object tensor;        // of PyTorch, which counts its changes; else null
 
     // False if the object doesn't share memory; TypeError if its memory can't be used from here.
     bool take(const Name& name, const py::object& given);
 
     void take_array(py::array array, int storage);
+
+    // Whether what was given described memory that it made for that, as objects do that show a NumPy scalar's.
+    bool is_copy() const;
 
     // For error messages.
     std::string dtype() const;
@@ -34,5 +38,11 @@ class Shared {
 
     Extent extents_[2 * kMaxDimensions];  // of a tensor, whose strides are not in bytes
 };
+
+// A new array without dimensions; TypeError for what is no number.
+py::array array_of_number(const Name& name, const py::object& value);
+
+// By NumPy, which would warn where a number is too large for the narrower type.
+void copy_numbers(const py::object& from, const py::array& to);
 
 }  // namespace fusedstep

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <deque>
 #include <limits>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -40,23 +41,28 @@ class Update {
         keep_memory_of_tensors();
     }
 
-    // From here on nothing can fail but memory. Counts are moved here, not in Python, where an interrupt could come
-    // between the step and the count.
+    // Counts are moved here, not in Python, where an interrupt could come between the step and the count. What can fail
+    // comes before the first array is written, and is undone if something after it fails.
     void run() {
         py::object iterations;
         if (!optimizer_.is_none()) iterations = py::object(optimizer_.attr("iterations")) + py::int_(1);
-        for (const auto& [key, arrays] : new_state_) state_[key] = arrays;
+        require_replaceable();
+        std::optional<Restored> restored;
+        if (!new_state_.empty() || (ran_python_ && !new_counts_.empty()))
+            restored.emplace(std::initializer_list<py::object>{state_, settings_.counts});
+        for (const auto& [key, arrays] : new_state_) set(state_, key, arrays);
+        for (const auto& [pair, t] : new_counts_) set(settings_.counts, pair->key, py::int_(t));
+        if (restored) restored->keep();
         if (step_.is_sequential() && !converted_.empty())
             run_in_turn();
         else
             run_all();
-        if (optimizer_.is_none()) return rebind();
-        for (const auto& [pair, t] : new_counts_)
-            if (PyDict_SetItem(settings_.counts.ptr(), pair->key.ptr(), py::int_(t).ptr()) != 0)
-                throw py::error_already_set();
-        static PyObject* const name = PyUnicode_InternFromString("iterations");
-        if (PyObject_GenericSetAttr(optimizer_.ptr(), name, iterations.ptr()) != 0) throw py::error_already_set();
+        if (!optimizer_.is_none()) {
+            static PyObject* const name = PyUnicode_InternFromString("iterations");
+            if (PyObject_GenericSetAttr(optimizer_.ptr(), name, iterations.ptr()) != 0) throw py::error_already_set();
+        }
         rebind();
+        count_changes();
     }
 
   private:
@@ -80,7 +86,7 @@ class Update {
     };
 
     void run_all() {
-        if (holds_gil_) return step_.run();
+        if (holds_gil_ || !numbers_.empty()) return step_.run();  // nobody may take the numbers away meanwhile
         const WithoutGil released;
         step_.run();
     }
@@ -122,6 +128,31 @@ class Update {
         }
     }
 
+    static void set(const py::object& dict, const py::object& key, const py::object& value) {
+        if (PyDict_SetItem(dict.ptr(), key.ptr(), value.ptr()) != 0) throw py::error_already_set();
+    }
+
+    // Numbers are replaced where they were, which must still be there. A container of a type of its own says whether it
+    // takes a number by taking the old one.
+    void require_replaceable() {
+        for (const Number& number : numbers_) {
+            if (PyList_CheckExact(params_.ptr())) {
+                const std::size_t index = number.key.cast<std::size_t>();
+                if (index >= py::len(params_) || !py::object(params_[number.key]).is(number.given))
+                    throw py::value_error("params was changed during the update");
+            } else if (!PyDict_CheckExact(params_.ptr()) || !is_plain_key(number.key)) {
+                params_[number.key] = number.given;
+            }
+        }
+    }
+
+    // So that autograd knows that what it has kept is no longer what it was.
+    void count_changes() {
+        if (py::len(changed_tensors_) == 0) return;
+        const py::object graph = py::module_::import("torch.autograd.graph");
+        if (py::hasattr(graph, "increment_version")) graph.attr("increment_version")(changed_tensors_);
+    }
+
     void rebind() {
         for (const Number& number : numbers_) {
             const py::object value = number.array[py::tuple()];
@@ -142,8 +173,7 @@ class Update {
     }
 
     void add(const Pair& pair) {
-        ran_python_ = ran_python_ || !(PyUnicode_CheckExact(pair.key.ptr()) || PyLong_CheckExact(pair.key.ptr())) ||
-                      !settings_.own_values.empty();
+        ran_python_ = ran_python_ || !is_plain_key(pair.key) || !settings_.own_values.empty();
         const Name parameter_name = name("params", pair.key), gradient_name = name("grads", pair.key);
         Shared& parameter = shared_[kParameter];
         Shared& gradient = shared_[kGradient];
@@ -165,6 +195,7 @@ class Update {
             views_[i] = shared_[i].view;
             if (shared_[i].by_dlpack) tensors_.push_back({pair.key, i, shared_[i].owner, shared_[i].view.data});
             ran_python_ = ran_python_ || shared_[i].ran_python;
+            if (shared_[i].tensor && i != kGradient) changed_tensors_.append(shared_[i].tensor);
             if (i >= kState || !(shared_[i].owner.is(pair.parameter) || shared_[i].owner.is(pair.gradient)))
                 owners_.push_back(std::move(shared_[i].owner));
         }
@@ -189,14 +220,6 @@ class Update {
         shared_[kParameter].take_array(std::move(array), storage);
     }
 
-    // A new array without dimensions.
-    static py::array array_of_number(const Name& name, const py::object& value) {
-        if (!py::isinstance<py::float_>(value) && !py::isinstance<py::int_>(value) &&
-            !py::isinstance(value, numpy().attr("generic")))
-            refuse_unshared(name, value, "an array of floats");
-        return numpy().attr("array")(value);
-    }
-
     static void check_parameter(const Name& name, const Shared& parameter) {
         if (parameter.view.storage == kNoStorage)
             throw py::type_error(name.text() + " has dtype " + parameter.dtype() + ", expected " + kFloats);
@@ -204,6 +227,8 @@ class Update {
     }
 
     static void require_written(const Name& name, const Shared& array) {
+        if (!array.writeable && array.is_copy())
+            throw py::type_error(name.text() + " has an __array_interface__ of a copy, expected one of its memory");
         if (!array.writeable) throw py::value_error(name.text() + " is read-only");
         if (!is_contiguous(array.view) && overlaps_itself(array.view))
             throw py::value_error(name.text() + " has elements that share memory: shape " + array.shape() +
@@ -220,20 +245,6 @@ class Update {
         copy_numbers(from, to);
         converted_.push_back({added_, from, to});
         gradient.take_array(std::move(to), arithmetic_of(parameter.storage));
-    }
-
-    // By NumPy, which would warn where a number is too large for the narrower type.
-    static void copy_numbers(const py::object& from, const py::array& to) {
-        const py::object quiet = numpy().attr("errstate")(py::arg("all") = "ignore");
-        quiet.attr("__enter__")();
-        try {
-            const FloatMode mode;
-            numpy().attr("copyto")(to, from, "same_kind");
-        } catch (...) {
-            quiet.attr("__exit__")(py::none(), py::none(), py::none());
-            throw;
-        }
-        quiet.attr("__exit__")(py::none(), py::none(), py::none());
     }
 
     // Whether the state is new.
@@ -351,6 +362,7 @@ class Update {
     std::deque<Program> programs_;  // where they are, they stay
     std::vector<py::object> owners_;
     std::vector<Tensor> tensors_;
+    py::list changed_tensors_;
     bool holds_gil_ = false;
     bool ran_python_ = false;  // since the first array was looked at
     std::vector<Number> numbers_;

@@ -55,8 +55,9 @@ def batch_norm(
         channel_axis: The axis of the channels; may be negative.
         out: The array for y, of the shape and type of x. May be x.
 
-    As in `Optimizer.update`, x and out may be other objects that share memory of the CPU, such as PyTorch tensors,
-    whose autograd doesn't see the call. y is the object given as out, else a NumPy array.
+    As in `Optimizer.update`, x and out may be other objects that share memory of the CPU, such as PyTorch tensors, but
+    not one that requires a gradient, as autograd doesn't see the call. y is the object given as out, else a
+    NumPy array.
 
     Returns:
         y, of the type of x; and mean and inv_std = 1 / sqrt(var + eps) of each channel, which the backward pass
@@ -271,7 +272,9 @@ class BatchNorm(Generic[F]):
             return batch_norm_inference(
                 x, self.gamma, self.beta, self.running_mean, self.running_var, self.eps, self.channel_axis, out
             )
-        if out is not None and np.shares_memory(_native.as_native("x", x), _native.as_native("out", out)):
+        # Asked for their memory once: not every object can be asked again.
+        x, target = _native.as_native("x", x), None if out is None else _native.as_native("out", out)
+        if target is not None and target.shape == x.shape and _native.share_memory(x, target):
             raise ValueError("out shares memory with x, which the backward pass needs")
         y, mean, inv_std = _native.batch_norm(
             x,
@@ -279,14 +282,14 @@ class BatchNorm(Generic[F]):
             self.beta,
             checked("eps", self.eps),
             self.channel_axis,
-            out,
+            target,
             self.running_mean,
             self.running_var,
             checked("decay", self.decay),
             self.unbiased_running_var,
         )
         self._saved = x, mean, inv_std
-        return y
+        return y if out is None else out
 
     @overload
     def backward(self, dout: NDArray[G], out: NDArray[G] | None = None) -> NDArray[G]: ...

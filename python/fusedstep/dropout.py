@@ -51,8 +51,9 @@ def dropout(x: SharesMemory, rate: float = 0.5, *, seed: int, call: int = 0, out
         call: From 0 to 2^64 - 1. Masks of different calls are independent.
         out: The array for y, of the shape and type of x. May be x.
 
-    As in `Optimizer.update`, x and out may be other objects that share memory of the CPU, such as PyTorch tensors,
-    whose autograd doesn't see the call. y is the object given as out, else a NumPy array.
+    As in `Optimizer.update`, x and out may be other objects that share memory of the CPU, such as PyTorch tensors, but
+    not one that requires a gradient, as autograd doesn't see the call. y is the object given as out, else a
+    NumPy array.
 
     Returns:
         y, of the type of x. Dropped elements are multiplied by 0, so a NaN stays one. Subnormal numbers are flushed to

@@ -1,6 +1,8 @@
 """The memory of results that died: taken by new ones, up to a limit."""
 
 import gc
+import subprocess
+import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -123,3 +125,31 @@ def test_sizes_that_are_none() -> None:
         fs.set_buffer_cache(-1)
     with pytest.raises(TypeError, match="expected an integer"):
         fs.set_buffer_cache(1.5)  # type: ignore[arg-type]
+
+
+SHORT = """
+import resource
+import numpy as np
+import fusedstep as fs
+
+MIB = 1 << 20
+x, large = np.ones((24 * MIB // 8, 8)), np.ones({size} * MIB // 8)
+kept = [fs.dropout(x, 0.5, seed=1) for _ in range(2)]
+del kept  # 384 MiB that are kept for other results
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 64 * MIB,) * 2)
+{call}
+"""
+CALLS = {
+    "state": "fs.Momentum().update(large, np.broadcast_to(0.5, large.shape))",
+    "strided state": "fs.Momentum().update(large[::2], np.broadcast_to(0.5, large[::2].shape))",
+    "a result of another size": "fs.dropout(large, 0.5, seed=1)",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process as Linux does")
+@pytest.mark.parametrize("name", CALLS)
+def test_where_memory_is_short_what_is_kept_is_given_up(name: str) -> None:
+    code = SHORT.format(size=256 if name == "strided state" else 128, call=CALLS[name])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -1,7 +1,9 @@
 """Objects that share memory, but not as one would expect: errors inside their protocols, and half of a protocol."""
 
 import array
+import gc
 import sys
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -104,3 +106,73 @@ def test_a_gradient_that_is_copied_is_flushed_too() -> None:
         w = memory[:2] if gradient is within else np.zeros(2)
         fs.SGD(1e3).update(w, gradient)
         assert w[0] == 0
+
+
+class OfScalar:
+    """Shows the memory of a NumPy scalar, which makes a copy each time and keeps it in the interface alone."""
+
+    def __init__(self, value: Any) -> None:
+        self.value: Any = value
+        self.memory: Any = None
+
+    @property
+    def __array_interface__(self) -> Any:
+        interface = self.value.__array_interface__
+        self.memory = weakref.ref(interface["__ref"])
+        return interface
+
+
+class Watches:
+    """Looks whether another's memory is still there when its own is asked for."""
+
+    def __init__(self, other: OfScalar) -> None:
+        self.other, self.array, self.seen = other, np.ones(3), False
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        gc.collect()
+        self.seen = self.other.memory is not None and self.other.memory() is not None
+        return self.array.__array_interface__
+
+
+def test_the_interface_is_kept_with_what_it_keeps() -> None:
+    scalar = OfScalar(np.float64(0.5))
+    watches = Watches(scalar)
+    w = np.ones(())
+    fs.SGD(1.0).update({"a": w, "b": watches}, {"a": scalar, "b": np.ones(3)})
+    assert watches.seen
+    assert w == 0.5
+
+
+def test_a_parameter_whose_interface_is_of_a_copy_is_refused() -> None:
+    w = np.ones(3)
+    with pytest.raises(TypeError, match=r"params\['a'\] has an __array_interface__ of a copy"):
+        fs.SGD().update({"b": w, "a": OfScalar(np.float64(2))}, {"a": np.ones(()), "b": w})
+    assert (w == 1).all()
+
+
+class AskedOnce:
+    """Can be asked for its interface once."""
+
+    def __init__(self, array: Any) -> None:
+        self.array, self.asked = array, 0
+
+    @property
+    def __array_interface__(self) -> Any:
+        self.asked += 1
+        assert self.asked == 1, "asked again"
+        return self.array.__array_interface__
+
+
+def test_the_interface_is_asked_for_once() -> None:
+    w, g = AskedOnce(np.ones(3)), AskedOnce(np.ones(3))
+    fs.SGD(0.5).update([w], [g])
+    np.testing.assert_array_equal(w.array, np.full(3, 0.5))
+    x, out, dout = np.arange(8.0).reshape(4, 2), np.empty((4, 2)), np.ones((4, 2))
+    layer = fs.BatchNorm(2, dtype=np.float64)
+    layer.forward(AskedOnce(x), out=AskedOnce(out))
+    layer.backward(AskedOnce(dout), out=AskedOnce(np.empty((4, 2))))
+    layer.forward(AskedOnce(x), training=False)
+    fs.batch_norm(AskedOnce(x), AskedOnce(np.ones(2)), AskedOnce(np.zeros(2)))
+    fs.dropout(AskedOnce(x), 0.5, seed=1, out=AskedOnce(out))
+    fs.Dropout(0.5).forward(AskedOnce(x))

@@ -3,6 +3,7 @@
 import gc
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -74,3 +75,59 @@ def test_many_subclasses_don_t_live_for_ever() -> None:
         del cls, tensor
     gc.collect()
     assert sum(ref() is not None for ref in gone) <= 16
+
+
+def needs_gradient(*shape: int) -> Any:
+    return torch.ones(shape, dtype=torch.float64, requires_grad=True)
+
+
+X, C = np.ones((4, 2)), np.ones(2)
+LAYER_CALLS: dict[str, Callable[[], Any]] = {
+    "x": lambda: fs.batch_norm(needs_gradient(4, 2), C, C),
+    "gamma": lambda: fs.batch_norm(X, needs_gradient(2), C),
+    "beta": lambda: fs.batch_norm(X, C, torch.nn.Parameter(torch.ones(2))),
+    "out": lambda: fs.batch_norm(X, C, C, out=needs_gradient(4, 2)),
+    "var": lambda: fs.batch_norm_inference(X, C, C, C, needs_gradient(2)),
+    "dout": lambda: fs.batch_norm_backward(needs_gradient(4, 2), X, C, C, C),
+    "x of dropout": lambda: fs.dropout(needs_gradient(4, 2), 0.5, seed=1),
+    "x of a layer": lambda: fs.BatchNorm(2).forward(needs_gradient(4, 2)),
+    "x of a layer, inference": lambda: fs.BatchNorm(2).forward(needs_gradient(4, 2), training=False),
+    "x that isn't a leaf": lambda: fs.dropout(needs_gradient(4, 2) * 2, 0.5, seed=1),
+}
+
+
+@pytest.mark.parametrize("name", LAYER_CALLS)
+def test_layers_refuse_tensors_that_would_lose_their_gradient(name: str) -> None:
+    with pytest.raises(RuntimeError, match=f"^{name.split()[0].strip(',')} requires a gradient"):
+        LAYER_CALLS[name]()
+
+
+@pytest.mark.parametrize("size", [3, 300_000])  # with the GIL and without
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_autograd_sees_an_update(size: int, dtype: Any) -> None:
+    p = torch.nn.Parameter(torch.ones(size, dtype=dtype))
+    g = torch.ones(size, dtype=dtype)
+    loss = (p * p).sum()
+    before, gradient_before = p._version, g._version
+    fs.SGD(0.5).update({"p": p, "q": np.ones(2)}, {"p": g, "q": np.ones(2)})
+    assert p._version > before
+    assert g._version == gradient_before
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+    (p * p).sum().backward()
+    assert (p.grad == 1).all()
+
+
+def test_autograd_sees_changed_state_and_views_of_parameters() -> None:
+    base, state = torch.ones(6), torch.zeros(3)
+    versions = base._version, state._version
+    fs.step("momentum", [base[:3]], [torch.ones(3)], [(state,)], t=1, lr=0.5)
+    assert base._version > versions[0]
+    assert state._version > versions[1]
+
+
+def test_tensors_without_a_version_are_stepped() -> None:
+    with torch.inference_mode():
+        p = torch.ones(3)
+    fs.SGD(0.5).update([p], [torch.ones(3)])
+    assert (p == 0.5).all()

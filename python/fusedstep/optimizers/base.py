@@ -77,10 +77,10 @@ class Optimizer:
         An array may be any object that shares memory of the CPU: a NumPy array, a PyTorch tensor, or one with the
         buffer protocol (memoryview, array.array, ctypes), __array_interface__ or DLPack. Its memory is updated in
         place; `state` has NumPy arrays. Objects that could only be copied (a list, an object with nothing but
-        __array__) are refused, as parameter and as gradient. A tensor may require a gradient; autograd doesn't see the
-        update, so it belongs after the backward pass. A tensor of an older PyTorch can't be resized afterwards, as
-        after Tensor.numpy(). A parameter by DLPack needs NumPy 2.2.5 and an exporter that takes copy=False, else it is
-        read-only.
+        __array__) are refused, as are masked arrays. A tensor may require a gradient; its version counter is raised, so
+        that a backward pass that needs what it was before is an error. A tensor of an older PyTorch can't be resized
+        afterwards, as after Tensor.numpy(). A parameter by DLPack needs NumPy 2.2.5 and an exporter that takes
+        copy=False, else it is read-only.
 
         If two parameters share memory, they are updated one after the other. A gradient that shares memory with its
         parameter is copied first. The GIL is released, except for steps of PyTorch's tensors that move at most 1 MiB.
