@@ -23,11 +23,23 @@ py::object find_in_dict(const py::object& dict, const py::object& key) {
     return value;
 }
 
-py::object element_of(const char* name, const py::object& container, const Pair& pair) {
-    if (py::isinstance<py::dict>(container)) return find_in_dict(container, pair.key);
+static void require_length(const char* name, std::size_t length, std::size_t expected) {
+    if (length != expected)
+        throw py::value_error(std::string(name) + " has length " + std::to_string(length) + ", params has " +
+                              std::to_string(expected));
+}
+
+py::object element_of(const char* name, const py::object& container, const Pair& pair, std::size_t count) {
+    if (py::isinstance<py::dict>(container)) {
+        const py::object value = find_in_dict(container, pair.key);
+        if (!value)
+            throw py::key_error(std::string(name) + " lacks " + text(py::repr(pair.key)) + ", which params has");
+        return value;
+    }
     if (!is_list(container))
         throw py::type_error(std::string(name) + " is a " + type_name(container) + ", expected a dict, list or tuple");
-    return pair.index < py::len(container) ? py::object(container[py::int_(pair.index)]) : py::object();
+    require_length(name, py::len(container), count);
+    return container[py::int_(pair.index)];
 }
 
 Pairs::Pairs(const py::object& params, const py::object& grads, Shared& single) {
@@ -69,9 +81,7 @@ void Pairs::collect_from_dict(const py::object& params, const py::object& grads)
 void Pairs::collect_from_list(const py::object& params, const py::object& grads) {
     if (!is_list(grads)) throw py::type_error("params is a " + type_name(params) + ", grads is a " + type_name(grads));
     const py::tuple values(params), gradients(grads);  // asking an element for its memory may resize a list
-    if (gradients.size() < values.size())
-        throw py::key_error("grads has length " + std::to_string(gradients.size()) + ", params has " +
-                            std::to_string(values.size()));
+    require_length("grads", gradients.size(), values.size());
     list.reserve(values.size());
     for (std::size_t i = 0; i < values.size(); ++i) list.push_back({py::int_(i), i, values[i], gradients[i]});
 }

@@ -31,7 +31,8 @@ bool is_list(py::handle object);  // or a tuple
 // The value of a key, or null.
 py::object find_in_dict(const py::object& dict, const py::object& key);
 
-// What a dict has for the key of a parameter, or a list or tuple at its place; null if it has nothing there.
-py::object element_of(const char* name, const py::object& container, const Pair& pair);
+// A parameter's element: of a dict by its key, of a list or tuple, whose length must be the number of parameters, by
+// its index. KeyError or ValueError if there is none.
+py::object element_of(const char* name, const py::object& container, const Pair& pair, std::size_t count);
 
 }  // namespace fusedstep

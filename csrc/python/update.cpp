@@ -32,6 +32,7 @@ class Update {
           settings_(std::move(settings)),
           pairs_(params_, grads_, shared_[kParameter]) {
         single_ = pairs_.is_single;
+        check_length();
         step_.reserve(pairs_.list.size());
         owners_.reserve(pairs_.list.size() * rule_.states.size());
         for (const Pair& pair : pairs_.list)
@@ -46,6 +47,7 @@ class Update {
         py::object iterations;
         if (!optimizer_.is_none()) iterations = py::object(optimizer_.attr("iterations")) + py::int_(1);
         for (const auto& [key, arrays] : new_state_) state_[key] = arrays;
+        if (new_length_) optimizer_.attr("_length") = py::int_(pairs_.list.size());
         if (step_.is_sequential() && !converted_.empty())
             run_in_turn();
         else
@@ -128,6 +130,16 @@ class Update {
             params_[number.key] =
                 PyFloat_CheckExact(number.given.ptr()) ? py::object(py::float_(value.cast<double>())) : value;
         }
+    }
+
+    // The keys of a list are positions: in a list of another length they may be those of other parameters.
+    void check_length() {
+        if (optimizer_.is_none() || !is_list(params_) || rule_.states.empty()) return;
+        static PyObject* const name = PyUnicode_InternFromString("_length");
+        const py::int_ length(pairs_.list.size());
+        if (py::object(optimizer_.attr(py::handle(name))).equal(length)) return;
+        optimizer_.attr("_check_length")(length);
+        new_length_ = true;
     }
 
     Name name(const char* container, py::handle key) const { return {container, single_ ? py::handle() : key}; }
@@ -269,9 +281,7 @@ class Update {
     // The state of a parameter; null if it is to be made.
     py::object state_of(const Pair& pair) const {
         if (!optimizer_.is_none()) return find_in_dict(state_, pair.key);
-        const py::object found = single_ ? state_ : element_of("state", state_, pair);
-        if (!found) throw py::key_error("state lacks " + text(py::repr(pair.key)) + ", which params has");
-        return found;
+        return single_ ? state_ : element_of("state", state_, pair, pairs_.list.size());
     }
 
     void check_state(const Name& own_name, Shared& own, const py::object& value, const Name& parameter_name,
@@ -293,9 +303,8 @@ class Update {
         if (!rule_.counts_steps) return 1;
         if (settings_.t != 0) return settings_.t;
         if (optimizer_.is_none()) {
-            const py::object t = element_of("t", settings_.counts, pair);
-            if (!t) throw py::key_error("t lacks " + text(py::repr(pair.key)) + ", which params has");
-            return checked_count("t", t);
+            const py::object t = element_of("t", settings_.counts, pair, pairs_.list.size());
+            return checked_count(Name{"t", pair.key}.text(), t);
         }
         std::int64_t t = 1;
         if (!fresh) {
@@ -319,13 +328,9 @@ class Update {
 
     const Program& program(const Pair& pair, int arithmetic, std::int64_t t) {
         for (const auto& [index, source] : settings_.own_values) {
-            const py::object value =
-                element_of(rule_.hyperparameters[static_cast<std::size_t>(index)].name, source, pair);
             const Hyperparameter& hyperparameter = rule_.hyperparameters[static_cast<std::size_t>(index)];
-            if (!value)
-                throw py::key_error(std::string(hyperparameter.name) + " lacks " + text(py::repr(pair.key)) +
-                                    ", which params has");
-            settings_.values[index] = checked_value(hyperparameter, value);
+            const py::object value = element_of(hyperparameter.name, source, pair, pairs_.list.size());
+            settings_.values[index] = checked_value(hyperparameter, value, pair.key);
         }
         const bool same = !programs_.empty() && programs_.back().arithmetic == arithmetic && programs_.back().t == t &&
                           (settings_.own_values.empty() ||
@@ -342,7 +347,7 @@ class Update {
     const Names& names_;
     const py::object params_, grads_, state_, optimizer_;
     Settings settings_;
-    bool single_ = false;
+    bool single_ = false, new_length_ = false;
     Shared shared_[2 + kMaxStates];  // of the parameter at hand
     View views_[2 + kMaxStates];
     const Pairs pairs_;  // after shared_, of which it may fill the first
