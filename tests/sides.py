@@ -56,7 +56,7 @@ def our_step(side: Side, absent: set[Any]) -> None:
         side.optimizer.update(params, grads[0])
         return
     if case.kind in ("list", "tuple"):
-        side.optimizer.update(params, container(case.kind, (), [*grads.values(), "one more"]))
+        side.optimizer.update(params, container(case.kind, (), list(grads.values())))
     else:
         side.optimizer.update(params, {"one more": None, **grads})
     for key, before in side.params.items():

@@ -48,11 +48,23 @@ static py::object look_up(const py::object& dict, const py::object& key) {
     return value;
 }
 
-py::object element_of(const char* name, const py::object& container, const Pair& pair) {
-    if (py::isinstance<py::dict>(container)) return look_up(container, pair.key);
+static void require_length(const char* name, std::size_t length, std::size_t expected) {
+    if (length != expected)
+        throw py::value_error(std::string(name) + " has length " + std::to_string(length) + ", params has " +
+                              std::to_string(expected));
+}
+
+py::object element_of(const char* name, const py::object& container, const Pair& pair, std::size_t count) {
+    if (py::isinstance<py::dict>(container)) {
+        const py::object value = look_up(container, pair.key);
+        if (!value)
+            throw py::key_error(std::string(name) + " lacks " + text(py::repr(pair.key)) + ", which params has");
+        return value;
+    }
     if (!is_list(container))
         throw py::type_error(std::string(name) + " is a " + type_name(container) + ", expected a dict, list or tuple");
-    return pair.index < py::len(container) ? py::object(container[py::int_(pair.index)]) : py::object();
+    require_length(name, py::len(container), count);
+    return container[py::int_(pair.index)];
 }
 
 Pairs::Pairs(const py::object& params, const py::object& grads, Shared& single) {
@@ -92,11 +104,35 @@ void Pairs::collect_from_dict(const py::object& params, const py::object& grads)
 void Pairs::collect_from_list(const py::object& params, const py::object& grads) {
     if (!is_list(grads)) throw py::type_error("params is a " + type_name(params) + ", grads is a " + type_name(grads));
     const py::tuple values(params), gradients(grads);  // asking an element for its memory may resize a list
-    if (gradients.size() < values.size())
-        throw py::key_error("grads has length " + std::to_string(gradients.size()) + ", params has " +
-                            std::to_string(values.size()));
+    require_length("grads", gradients.size(), values.size());
     list.reserve(values.size());
     for (std::size_t i = 0; i < values.size(); ++i) list.push_back({py::int_(i), i, values[i], gradients[i]});
+}
+
+void Numbers::add(const Name& name, const py::object& key, const py::object& given, const py::array& array) {
+    if (py::isinstance<py::tuple>(params_))
+        throw py::type_error(name.text() + " is a " + type_name(given) + ", which can't be replaced in a tuple");
+    list_.push_back({key, given, array});
+}
+
+void Numbers::require_replaceable() const {
+    for (const Number& number : list_) {
+        if (PyList_CheckExact(params_.ptr())) {
+            const std::size_t index = number.key.cast<std::size_t>();
+            if (index >= py::len(params_) || !py::object(params_[number.key]).is(number.given))
+                throw py::value_error("params was changed during the update");
+        } else if (!PyDict_CheckExact(params_.ptr()) || !is_plain_key(number.key)) {
+            params_[number.key] = number.given;
+        }
+    }
+}
+
+void Numbers::replace() const {
+    for (const Number& number : list_) {
+        const py::object value = number.array[py::tuple()];
+        params_[number.key] =
+            PyFloat_CheckExact(number.given.ptr()) ? py::object(py::float_(value.cast<double>())) : value;
+    }
 }
 
 }  // namespace fusedstep

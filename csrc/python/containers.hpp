@@ -35,7 +35,8 @@ inline bool is_plain_key(py::handle key) {
     return PyUnicode_CheckExact(key.ptr()) || PyLong_CheckExact(key.ptr());
 }
 
-// Gives dicts (or nulls) back what they had, unless it is told to keep what they have. By copies, which ask no key for its hash.
+// Gives dicts (or nulls) back what they had, unless it is told to keep what they have. By copies, which ask no key for
+// its hash.
 class Restored {
   public:
     explicit Restored(std::initializer_list<py::object> dicts);
@@ -52,7 +53,34 @@ class Restored {
 // The value of a key, or null.
 py::object find_in_dict(const py::object& dict, const py::object& key);
 
-// What a dict has for the key of a parameter, or a list or tuple at its place; null if it has nothing there.
-py::object element_of(const char* name, const py::object& container, const Pair& pair);
+// A parameter's element: of a dict by its key, of a list or tuple, whose length must be the number of parameters, by
+// its index. KeyError or ValueError if there is none.
+py::object element_of(const char* name, const py::object& container, const Pair& pair, std::size_t count);
+
+// Parameters that are numbers: new ones take their places after the step.
+class Numbers {
+  public:
+    explicit Numbers(const py::object& params) : params_(params) {}
+
+    bool empty() const { return list_.empty(); }
+
+    // array: without dimensions, which is stepped. TypeError in a tuple.
+    void add(const Name& name, const py::object& key, const py::object& given, const py::array& array);
+
+    // An error if they are no longer where they were. A container of a type of its own says whether it takes a number
+    // by taking the old one.
+    void require_replaceable() const;
+
+    void replace() const;
+
+  private:
+    struct Number {
+        py::object key, given;
+        py::array array;
+    };
+
+    const py::object params_;
+    std::vector<Number> list_;
+};
 
 }  // namespace fusedstep

@@ -30,15 +30,13 @@ const Names& names_of(const Rule& rule) {
     return (*all)[static_cast<std::size_t>(&rule - rules().data())];
 }
 
-double checked_value(const Hyperparameter& hyperparameter, const py::object& value) {
-    if (hyperparameter.limit == Limit::kFlag) {
-        const int truth = PyObject_IsTrue(value.ptr());
-        if (truth < 0) throw py::error_already_set();
-        return truth;
-    }
-    if (PyFloat_CheckExact(value.ptr()) && is_within(hyperparameter.limit, PyFloat_AS_DOUBLE(value.ptr())))
+double checked_value(const Hyperparameter& hyperparameter, const py::object& value, py::handle key) {
+    const bool flag = hyperparameter.limit == Limit::kFlag;
+    if (flag && PyBool_Check(value.ptr())) return value.is(py::bool_(true));
+    if (!flag && PyFloat_CheckExact(value.ptr()) && is_within(hyperparameter.limit, PyFloat_AS_DOUBLE(value.ptr())))
         return PyFloat_AS_DOUBLE(value.ptr());
-    return py::module_::import("fusedstep._limits").attr("checked")(hyperparameter.name, value).cast<double>();
+    const py::object check = py::module_::import("fusedstep._limits").attr(flag ? "checked_flag" : "checked");
+    return check(hyperparameter.name, value, Name{hyperparameter.name, key}.text()).cast<double>();
 }
 
 std::int64_t checked_count(const std::string& shown_name, const py::object& value) {

@@ -20,8 +20,9 @@ struct Names {
 
 const Names& names_of(const Rule& rule);
 
-// A hyper-parameter as a number; the error of Python's own check if it is out of range.
-double checked_value(const Hyperparameter& hyperparameter, const py::object& value);
+// A hyper-parameter as a number; the error of Python's own check if it is out of range. key: the parameter's, if each
+// has its own.
+double checked_value(const Hyperparameter& hyperparameter, const py::object& value, py::handle key = {});
 
 // A number of a step, from 1. shown_name is that of the error.
 std::int64_t checked_count(const std::string& shown_name, const py::object& value);

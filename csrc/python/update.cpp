@@ -33,6 +33,7 @@ class Update {
           settings_(std::move(settings)),
           pairs_(params_, grads_, shared_[kParameter]) {
         single_ = pairs_.is_single;
+        check_length();
         step_.reserve(pairs_.list.size());
         owners_.reserve(pairs_.list.size() * rule_.states.size());
         for (const Pair& pair : pairs_.list)
@@ -46,12 +47,13 @@ class Update {
     void run() {
         py::object iterations;
         if (!optimizer_.is_none()) iterations = py::object(optimizer_.attr("iterations")) + py::int_(1);
-        require_replaceable();
+        numbers_.require_replaceable();
         std::optional<Restored> restored;
         if (!new_state_.empty() || (ran_python_ && !new_counts_.empty()))
             restored.emplace(std::initializer_list<py::object>{state_, settings_.counts});
         for (const auto& [key, arrays] : new_state_) set(state_, key, arrays);
         for (const auto& [pair, t] : new_counts_) set(settings_.counts, pair->key, py::int_(t));
+        if (new_length_) optimizer_.attr("_length") = py::int_(pairs_.list.size());
         if (restored) restored->keep();
         if (step_.is_sequential() && !converted_.empty())
             run_in_turn();
@@ -61,7 +63,7 @@ class Update {
             static PyObject* const name = PyUnicode_InternFromString("iterations");
             if (PyObject_GenericSetAttr(optimizer_.ptr(), name, iterations.ptr()) != 0) throw py::error_already_set();
         }
-        rebind();
+        numbers_.replace();
         count_changes();
     }
 
@@ -71,11 +73,6 @@ class Update {
         int operand;
         py::object owner;
         const char* data;
-    };
-
-    struct Number {
-        py::object key, given;
-        py::array array = no_array();
     };
 
     // A gradient of a type that only NumPy can read, in a buffer of the type that is computed in.
@@ -132,20 +129,6 @@ class Update {
         if (PyDict_SetItem(dict.ptr(), key.ptr(), value.ptr()) != 0) throw py::error_already_set();
     }
 
-    // Numbers are replaced where they were, which must still be there. A container of a type of its own says whether it
-    // takes a number by taking the old one.
-    void require_replaceable() {
-        for (const Number& number : numbers_) {
-            if (PyList_CheckExact(params_.ptr())) {
-                const std::size_t index = number.key.cast<std::size_t>();
-                if (index >= py::len(params_) || !py::object(params_[number.key]).is(number.given))
-                    throw py::value_error("params was changed during the update");
-            } else if (!PyDict_CheckExact(params_.ptr()) || !is_plain_key(number.key)) {
-                params_[number.key] = number.given;
-            }
-        }
-    }
-
     // So that autograd knows that what it has kept is no longer what it was.
     void count_changes() {
         if (py::len(changed_tensors_) == 0) return;
@@ -153,12 +136,14 @@ class Update {
         if (py::hasattr(graph, "increment_version")) graph.attr("increment_version")(changed_tensors_);
     }
 
-    void rebind() {
-        for (const Number& number : numbers_) {
-            const py::object value = number.array[py::tuple()];
-            params_[number.key] =
-                PyFloat_CheckExact(number.given.ptr()) ? py::object(py::float_(value.cast<double>())) : value;
-        }
+    // The keys of a list are positions: in a list of another length they may be those of other parameters.
+    void check_length() {
+        if (optimizer_.is_none() || !is_list(params_) || rule_.states.empty()) return;
+        static PyObject* const name = PyUnicode_InternFromString("_length");
+        const py::int_ length(pairs_.list.size());
+        if (py::object(optimizer_.attr(py::handle(name))).equal(length)) return;
+        optimizer_.attr("_check_length")(length);
+        new_length_ = true;
     }
 
     Name name(const char* container, py::handle key) const { return {container, single_ ? py::handle() : key}; }
@@ -212,10 +197,7 @@ class Update {
 
     void take_number(const Name& parameter_name, const Pair& pair) {
         py::array array = array_of_number(parameter_name, pair.parameter);
-        if (py::isinstance<py::tuple>(params_))
-            throw py::type_error(parameter_name.text() + " is a " + type_name(pair.parameter) +
-                                 ", which can't be replaced in a tuple");
-        numbers_.push_back({pair.key, pair.parameter, array});
+        numbers_.add(parameter_name, pair.key, pair.parameter, array);
         const int storage = storage_of(array);
         shared_[kParameter].take_array(std::move(array), storage);
     }
@@ -280,9 +262,7 @@ class Update {
     // The state of a parameter; null if it is to be made.
     py::object state_of(const Pair& pair) const {
         if (!optimizer_.is_none()) return find_in_dict(state_, pair.key);
-        const py::object found = single_ ? state_ : element_of("state", state_, pair);
-        if (!found) throw py::key_error("state lacks " + text(py::repr(pair.key)) + ", which params has");
-        return found;
+        return single_ ? state_ : element_of("state", state_, pair, pairs_.list.size());
     }
 
     void check_state(const Name& own_name, Shared& own, const py::object& value, const Name& parameter_name,
@@ -304,9 +284,8 @@ class Update {
         if (!rule_.counts_steps) return 1;
         if (settings_.t != 0) return settings_.t;
         if (optimizer_.is_none()) {
-            const py::object t = element_of("t", settings_.counts, pair);
-            if (!t) throw py::key_error("t lacks " + text(py::repr(pair.key)) + ", which params has");
-            return checked_count("t", t);
+            const py::object t = element_of("t", settings_.counts, pair, pairs_.list.size());
+            return checked_count(Name{"t", pair.key}.text(), t);
         }
         std::int64_t t = 1;
         if (!fresh) {
@@ -330,13 +309,9 @@ class Update {
 
     const Program& program(const Pair& pair, int arithmetic, std::int64_t t) {
         for (const auto& [index, source] : settings_.own_values) {
-            const py::object value =
-                element_of(rule_.hyperparameters[static_cast<std::size_t>(index)].name, source, pair);
             const Hyperparameter& hyperparameter = rule_.hyperparameters[static_cast<std::size_t>(index)];
-            if (!value)
-                throw py::key_error(std::string(hyperparameter.name) + " lacks " + text(py::repr(pair.key)) +
-                                    ", which params has");
-            settings_.values[index] = checked_value(hyperparameter, value);
+            const py::object value = element_of(hyperparameter.name, source, pair, pairs_.list.size());
+            settings_.values[index] = checked_value(hyperparameter, value, pair.key);
         }
         const bool same = !programs_.empty() && programs_.back().arithmetic == arithmetic && programs_.back().t == t &&
                           (settings_.own_values.empty() ||
@@ -353,7 +328,7 @@ class Update {
     const Names& names_;
     const py::object params_, grads_, state_, optimizer_;
     Settings settings_;
-    bool single_ = false;
+    bool single_ = false, new_length_ = false;
     Shared shared_[2 + kMaxStates];  // of the parameter at hand
     View views_[2 + kMaxStates];
     const Pairs pairs_;  // after shared_, of which it may fill the first
@@ -365,7 +340,7 @@ class Update {
     py::list changed_tensors_;
     bool holds_gil_ = false;
     bool ran_python_ = false;  // since the first array was looked at
-    std::vector<Number> numbers_;
+    Numbers numbers_{params_};
     std::vector<Converted> converted_;
     std::vector<std::pair<py::object, py::dict>> new_state_;
     std::vector<std::pair<const Pair*, std::int64_t>> new_counts_;

@@ -4,35 +4,44 @@ import math
 import operator
 from typing import Any
 
+import numpy as np
+
 from fusedstep import _native
 
 # The upper limit of each kind, and whether it is allowed. The lower limit is 0, which is allowed.
 _KINDS = {"not negative": (math.inf, False), "up to one": (1.0, True), "below one": (1.0, False)}
-
-# The limits of the rules' hyper-parameters, by name; flags have none.
-RULE_LIMITS = {
-    name: _KINDS[kind]
-    for _, hyperparameters, _ in _native.rules.values()
-    for name, (_, kind) in hyperparameters.items()
-    if kind in _KINDS
-}
-LIMITS = RULE_LIMITS | {
+_HYPERPARAMETERS = {rule: own for rule, (_, own, _) in _native.rules.items()}
+LIMITS = {
+    name: _KINDS[kind] for own in _HYPERPARAMETERS.values() for name, (_, kind) in own.items() if kind != "flag"
+} | {
     "decay": (1.0, True),
     "rate": (1.0, False),
     "gain": (math.inf, False),
     "end": (math.inf, False),
     "dropout_ratio": (1.0, True),
 }
+_MOST_CHARACTERS = 1000
+
+
+def shown(value: Any) -> str:
+    """The value for an error message, whatever its own text is like."""
+    try:
+        text = repr(value)
+    except Exception:  # of an integer of too many digits, or of a class with a fault
+        text = object.__repr__(value)
+    return text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS] + "..."
 
 
 def _finite(name: str, value: Any) -> float:
     """The value as a float, NaN if it is not finite."""
     try:
+        if isinstance(value, bool | np.bool_) or getattr(value, "ndim", 0) != 0:
+            raise TypeError("not a single number")
         return float(value) if math.isfinite(value) else math.nan
-    except OverflowError:
+    except (OverflowError, ValueError):  # too large, or a signaling NaN of decimal
         return math.nan
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}, expected a number") from None
+    except Exception as error:
+        raise TypeError(f"{name} is {shown(value)}, expected a number") from error
 
 
 def checked(name: str, value: Any, shown_name: str | None = None) -> float:
@@ -43,23 +52,47 @@ def checked(name: str, value: Any, shown_name: str | None = None) -> float:
     if 0 <= number < largest or (allowed and number == largest):
         return number
     limits = "a finite number >= 0" if largest == math.inf else f"a number from 0 to {'' if allowed else 'below '}1"
-    raise ValueError(f"{shown_name} is {value!r}, expected {limits}")
+    raise ValueError(f"{shown_name} is {shown(value)}, expected {limits}")
+
+
+def checked_flag(name: str, value: Any, shown_name: str | None = None) -> bool:
+    """The value of a flag as a bool; TypeError if it is neither one nor 0 or 1."""
+    if isinstance(value, bool | np.bool_) or (isinstance(value, int | float | np.number) and value in (0, 1)):
+        return bool(value)
+    raise TypeError(f"{shown_name or name} is {shown(value)}, expected True or False")
+
+
+def checked_if_own(rule: str | None, name: str, value: Any) -> Any:
+    """The checked value of an attribute if the rule has a hyper-parameter of this name; others may be anything."""
+    _, kind = _HYPERPARAMETERS.get(rule or "", {}).get(name, (None, None))
+    if kind is None or name == "scale":  # which optimizers don't have
+        return value
+    return checked_flag(name, value) if kind == "flag" else checked(name, value)
 
 
 def checked_positive(name: str, value: Any) -> float:
     """A number above 0 as a float; ValueError if it is not, or not finite, TypeError if it is no number."""
     number = _finite(name, value)
     if not number > 0:
-        raise ValueError(f"{name} is {value!r}, expected a finite number > 0")
+        raise ValueError(f"{name} is {shown(value)}, expected a finite number > 0")
     return number
 
 
-def checked_count(name: str, value: Any, smallest: int = 0) -> int:
-    """A number of updates as an int; TypeError if it is no integer, ValueError if it is below the smallest."""
+def checked_integer(name: str, value: Any, expected: str = "an integer") -> int:
+    """The value as an int; TypeError if it is no integer."""
     try:
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}, expected an integer") from None
+        if isinstance(value, bool | np.bool_):
+            raise TypeError("not a number")
+        return operator.index(value)
+    except Exception as error:
+        raise TypeError(f"{name} is {shown(value)}, expected {expected}") from error
+
+
+def checked_count(name: str, value: Any, smallest: int = 0) -> int:
+    """A number of updates as an int; TypeError if it is no integer, ValueError if it is out of range."""
+    count = checked_integer(name, value)
     if count < smallest:
-        raise ValueError(f"{name} is {count}, expected {smallest} or more")
+        raise ValueError(f"{name} is {shown(count)}, expected {smallest} or more")
+    if count >= 2**63 - 1:
+        raise ValueError(f"{name} is {shown(count)}, expected a number from {smallest} to below 2^63 - 1")
     return count

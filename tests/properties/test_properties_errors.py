@@ -114,14 +114,14 @@ def schedule_of(value: Any) -> Defect:
 
 # (error, what the message says, what spoils it), @ being the key. Those of the state need an optimizer that has one,
 # and a parameter with at least two elements.
-DEFECTS: dict[str, tuple[type[Exception], str, Defect]] = {
+DEFECTS: dict[str, tuple[type[Exception] | tuple[type[Exception], ...], str, Defect]] = {
     "gradient: a dimension more": (ValueError, "grads@ has shape", in_grads(another_shape)),
     "gradient: an element more": (ValueError, "grads@ has shape", in_grads(with_an_element_more)),
     "gradient: integers": (TypeError, "grads@ has dtype int64", in_grads(lambda a: np.ones(a.shape, np.int64))),
     "gradient: complex": (TypeError, "grads@ has dtype complex64", in_grads(lambda a: np.ones(a.shape, np.complex64))),
     "gradient: bool": (TypeError, "grads@ has dtype bool", in_grads(lambda a: np.ones(a.shape, np.bool_))),
     "gradient: a list": (TypeError, "grads@ is a list", in_grads(lambda a: [1.0])),
-    "gradient: none for a key": (KeyError, ".grads (lacks|has length)", drop_gradient),
+    "gradient: none for a key": ((KeyError, ValueError), ".?grads (lacks|has length)", drop_gradient),
     "gradients: another container": (TypeError, ".*grads is a", other_container),
     "parameter: read-only": (ValueError, "params@ is read-only", in_params(read_only)),
     "parameter: long": (

@@ -101,22 +101,23 @@ class Training(RuleBasedStateMachine):
     @rule(data=st.data(), kind=st.sampled_from(("dict", "list", "tuple")), skipped=st.sampled_from((None, *KEYS)))
     def update(self, data: st.DataObject, kind: str, skipped: int | None) -> None:
         keys = list(self.params)
-        if kind != "dict":  # the index is the key
-            keys = [key for key in KEYS if all(other in self.params for other in KEYS[: key + 1])]
         grads = {key: self.view(data, self.params[key].shape) for key in keys if key != skipped}
-        ours: list[Any] = [self.memory.array(grads[key]) if key in grads else None for key in keys]
-        params = container(kind, keys, [self.memory.array(self.params[key]) for key in keys])
+        given = keys if kind == "dict" else KEYS  # the index is the key, and the length stays
+        keys = [key for key in given if key in self.params]
+        ours: list[Any] = [self.memory.array(grads[key]) if key in grads else None for key in given]
+        params = [self.memory.array(self.params[key]) if key in self.params else np.empty(0) for key in given]
+        params = container(kind, given, params)
         process = draw_process(data.draw)
         if not all(self.fits(key) for key in grads):
             process.apply(may_flush=False)
             with pytest.raises(ValueError, match=r"^state|shares memory"):
-                self.ours.update(params, container(kind, keys, ours))
+                self.ours.update(params, container(kind, given, ours))
             return
         theirs = {key: self.expected.array(grads[key]) if key in grads else None for key in keys}
         with underflows() as seen:
             self.theirs.update({key: self.expected.array(self.params[key]) for key in keys}, CopiedInTurn(theirs))
         process.apply(may_flush=not (self.special or seen))
-        self.ours.update(params, container(kind, keys, ours))
+        self.ours.update(params, container(kind, given, ours))
 
     @rule(how=st.sampled_from(sorted(COPIES)))
     def go_on_with_a_copy(self, how: str) -> None:
@@ -134,6 +135,10 @@ class Training(RuleBasedStateMachine):
     def change_an_option(self, data: st.DataObject) -> None:
         (name,) = draw_each(data.draw, tuple(self.recipe.options))
         (value,) = draw_each(data.draw, values_of(name, self.special))
+        if name == "lr_in_velocity" and self.theirs.state and value != self.ours.lr_in_velocity:
+            with pytest.raises(ValueError, match=r"^lr_in_velocity is"):
+                self.ours.lr_in_velocity = value
+            return
         setattr(self.ours, name, value)
         self.recipe = Recipe(self.recipe.row, self.recipe.options | {name: value})
         theirs = self.recipe.theirs()

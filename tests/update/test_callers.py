@@ -1,6 +1,8 @@
 """What callers really pass: each row of the table, for every rule, against the reference."""
 
+import copy
 import ctypes
+import pickle
 import sys
 from collections import OrderedDict
 from typing import Any
@@ -183,11 +185,62 @@ def test_extra_gradients_are_ignored_and_none_skips(row: Row, rng: np.random.Gen
     optimizer.update(params, {"c": "not an array", "b": None, "a": normal(rng, 5)})
     np.testing.assert_array_equal(params["b"], before)
     assert "b" not in optimizer.state
-    optimizer.update([params["b"]], [None, normal(rng, 9)])
+    optimizer.update([params["b"]], [None])
     np.testing.assert_array_equal(params["b"], before)
     optimizer.update(params["b"], None)
     np.testing.assert_array_equal(params["b"], before)
     assert optimizer.iterations == 3
+
+
+REFILLED: dict[str, Any] = {
+    "as it was": lambda optimizer: optimizer,
+    "pickled": lambda optimizer: pickle.loads(pickle.dumps(optimizer)),
+    "copied": copy.deepcopy,
+}
+
+
+@pytest.mark.parametrize("how", REFILLED)
+@pytest.mark.parametrize("length", [1, 2, 4])
+def test_a_list_of_another_length_would_have_other_parameters_state(row: Row, how: str, length: int) -> None:
+    optimizer = row.optimizer()
+    optimizer.update([np.ones(2) for _ in range(3)], [np.ones(2), None, None])
+    optimizer = REFILLED[how](optimizer)
+    params, before = [np.ones(2) for _ in range(length)], optimizer.state_dict()
+    if not optimizer.state:  # a rule without state takes any
+        optimizer.update(params, params)
+        return
+    with pytest.raises(ValueError, match=rf"^params has length {length}, but the state is that of 3: give None for a"):
+        optimizer.update(params, params)
+    np.testing.assert_equal(params, [np.ones(2) for _ in range(length)])
+    np.testing.assert_equal(optimizer.state_dict(), before)
+    optimizer.update(tuple(np.ones(2) for _ in range(3)), [None, np.ones(2), None])
+    optimizer.update({"a": np.ones(2), "b": np.ones(2)}, {"a": np.ones(2), "b": np.ones(2)})
+    optimizer.update(np.ones(2), np.ones(2))
+    for forget in (lambda: optimizer.state.clear(), lambda: setattr(optimizer, "state", {})):
+        forget()
+        optimizer.update(params, [np.ones(2)] * length)
+        params.append(np.ones(2))
+        length += 1
+
+
+def test_a_loaded_state_says_the_least_length(row: Row) -> None:
+    optimizer, loaded = row.optimizer(), row.optimizer()
+    optimizer.update([np.ones(2) for _ in range(3)], [None, np.ones(2), None])
+    loaded.update([np.ones(2)], [np.ones(2)])
+    loaded.load_state_dict(optimizer.state_dict())
+    if not loaded.state:
+        return
+    with pytest.raises(ValueError, match=r"^params has length 1, but the state is that of 2 or more: "):
+        loaded.update([np.ones(2)], [np.ones(2)])
+    loaded.update([np.ones(2) for _ in range(3)], [np.ones(2)] * 3)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_lists_differ_in_length(row: Row, count: int) -> None:
+    params = [np.ones(2), np.ones(2)]
+    with pytest.raises(ValueError, match=f"^grads has length {count}, params has 2$"):
+        row.optimizer().update(params, [np.ones(2)] * count)
+    np.testing.assert_equal(params, [np.ones(2), np.ones(2)])
 
 
 def test_empty_and_zero_dimensional_arrays(row: Row, dtype: Any) -> None:

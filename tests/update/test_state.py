@@ -1,7 +1,9 @@
 """State: what it is called, and how it is saved, copied and restored."""
 
+import collections
 import copy
 import pickle
+import types
 from typing import Any
 
 import numpy as np
@@ -100,6 +102,33 @@ def test_letters(optimizer: fs.Optimizer, letters: str) -> None:
     for array in optimizer.state.get(1, {}).values():
         assert array.shape == (3, 4)
         assert array.dtype == np.float32
+
+
+@pytest.mark.parametrize("cls", [fs.Momentum, book.Momentum])
+@pytest.mark.parametrize("first", [True, False])
+def test_the_form_of_a_velocity_can_not_change(cls: type[fs.Momentum], first: bool) -> None:
+    optimizer = cls(0.1)
+    optimizer.lr_in_velocity = first
+    optimizer.lr_in_velocity = not first  # there is no velocity yet
+    optimizer.lr_in_velocity = first
+    optimizer.update(np.ones(2), np.ones(2))
+    optimizer.lr_in_velocity = first
+    message = f"^lr_in_velocity is {not first}, but the velocity in state was made with {first}: clear state first$"
+    with pytest.raises(ValueError, match=message):
+        optimizer.lr_in_velocity = not first
+    assert optimizer.lr_in_velocity is first
+    other = cls(0.1)
+    other.load_state_dict(optimizer.state_dict())
+    assert other.lr_in_velocity is first
+    optimizer.state.clear()
+    optimizer.lr_in_velocity = not first
+
+
+@pytest.mark.parametrize("state", [collections.UserDict(), types.MappingProxyType({}), [], (), None], ids=repr)
+def test_state_is_a_dict(state: Any) -> None:
+    for optimizer in (fs.Adam(), book.Adam(), fs.SGD()):
+        with pytest.raises(TypeError, match=f"^state is a {type(state).__name__}, expected a dict$"):
+            optimizer.state = state
 
 
 def test_damaged_snapshots_change_nothing() -> None:

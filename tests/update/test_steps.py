@@ -84,7 +84,7 @@ def test_an_error_counts_nothing() -> None:
     optimizer = fs.Adam()
     optimizer.update([np.ones(2)], [np.ones(2)])
     with pytest.raises(ValueError, match="shape"):
-        optimizer.update([np.ones(2), np.ones(3)], [np.ones(2), np.ones(2)])
+        optimizer.update([np.ones(3)], [np.ones(2)])
     assert (optimizer.iterations, optimizer.steps) == (1, {0: 1})
 
 

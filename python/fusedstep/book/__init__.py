@@ -14,12 +14,15 @@ Parameters may be dicts, as in the first volume, or lists, as in the second.
 runs a script of the book unchanged, with these classes in place of the book's.
 """
 
+import copy
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusedstep import _native, optimizers
-from fusedstep._limits import checked
+from fusedstep._limits import checked, checked_count, checked_flag, shown
 from fusedstep._types import Grads, Params
 
 __all__ = ["SGD", "AdaGrad", "Adam", "BatchNormalization", "Dropout", "Momentum", "Nesterov", "RMSprop", "np"]
@@ -28,31 +31,110 @@ _EPS = 1e-7
 
 
 class _Letter(dict[Any, Any]):
-    """The state arrays of one letter by the parameter's key; an array that is set here is set in the state."""
+    """The arrays of one letter in an optimizer's state, by the parameter's key: a view that behaves as a plain dict."""
 
-    def __init__(self, state: dict[Any, dict[str, Any]], letter: str) -> None:
-        super().__init__({key: arrays[letter] for key, arrays in state.items()})
-        self._state, self._letter = state, letter
+    def __init__(self, optimizer: "_Dialect", letter: str) -> None:
+        self._optimizer, self._letter = optimizer, letter
+
+    def __getitem__(self, key: Any) -> Any:
+        arrays = self._optimizer.state.get(key, {})
+        if self._letter not in arrays:
+            raise KeyError(key)
+        return arrays[self._letter]
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._state[key][self._letter] = np.array(value)
-        super().__setitem__(key, self._state[key][self._letter])
+        array = _copied(value)
+        if array.ndim == 0 and key in self:  # a number for an array, which would be broadcast
+            array = np.full_like(self[key], array)
+        self._optimizer.state.setdefault(key, {})[self._letter] = array
+
+    def __delitem__(self, key: Any) -> None:
+        self[key]
+        state = self._optimizer.state
+        del state[key][self._letter]
+        if not state[key]:
+            del state[key]
+        self._optimizer._letters_are_none = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return (key for key, arrays in self._optimizer.state.items() if self._letter in arrays)
+
+    def __reversed__(self) -> Any:
+        return reversed(list(self))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return repr(self.copy())
+
+    def __reduce__(self) -> Any:
+        return dict, (self.copy(),)
+
+    def copy(self) -> dict[Any, Any]:
+        return {key: self[key] for key in self}
+
+    def popitem(self) -> tuple[Any, Any]:
+        for key in reversed(self):
+            return key, self.pop(key)
+        raise KeyError("popitem(): dictionary is empty")
+
+    def __or__(self, other: Any) -> Any:
+        return self.copy() | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self.copy()
+
+    def __ior__(self, other: Any) -> Self:
+        self.update(other)
+        return self
+
+    __ne__ = object.__ne__
+
+
+# The others follow from these; dict's own would look into the view instead of the state.
+for _name in ("__contains__", "__eq__", "get", "keys", "values", "items", "pop", "clear", "update", "setdefault"):
+    setattr(_Letter, _name, getattr(MutableMapping, _name))
+
+
+def _copied(value: Any) -> NDArray[Any]:
+    array = np.array(value)
+    return array.astype(np.float64) if array.dtype.kind in "iub" else array
 
 
 def _state(letter: str) -> Any:
-    def arrays(self: optimizers.Optimizer) -> _Letter | None:
-        return _Letter(self.state, letter) if self.state else None
+    def arrays(self: "_Dialect") -> _Letter | None:
+        return None if not self.state and self._letters_are_none else _Letter(self, letter)
 
-    def reset(self: optimizers.Optimizer, value: Any) -> None:
-        if value:
-            raise AttributeError(f"{letter} can only be set to None or an empty dict, which forget the state")
-        self.state.clear()
+    def replace(self: "_Dialect", value: Any) -> None:
+        if value is None:
+            self.state.clear()
+        elif isinstance(value, Mapping | list):
+            pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+            copies = {key: _copied(array) for key, array in pairs}
+            view = _Letter(self, letter)
+            view.clear()
+            view.update(copies)
+        else:
+            raise TypeError(f"{letter} is {shown(value)}, expected a dict or list of arrays, or None")
+        self._letters_are_none = value is None
 
-    return property(arrays, reset, doc=f"The arrays {letter} by the parameter's key; None before the first update.")
+    doc = f"The arrays {letter} by the parameter's key; None before the first update. None forgets the state."
+    return property(arrays, replace, doc=doc)
+
+
+def _floats(container: Any) -> dict[Any, float]:
+    """The integers of a dict or list as floats, by key or index."""
+    if not isinstance(container, dict | list):
+        return {}
+    pairs = container.items() if isinstance(container, dict) else enumerate(container)
+    return {key: float(value) for key, value in pairs if type(value) is int and abs(value) < 1 << 1023}
 
 
 class _Dialect(optimizers.Optimizer):
     """Takes integers as parameters, and subclasses without a call of __init__, as the book's optimizers do."""
+
+    _letters_are_none = True  # v, h and m, as long as the state is empty
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
         self = super().__new__(cls)
@@ -66,15 +148,17 @@ class _Dialect(optimizers.Optimizer):
         try:
             super().update(params, grads)
         except TypeError:
-            if not isinstance(params, dict | list):
+            whole, whole_gradients = _floats(params), _floats(grads)
+            if not whole and not whole_gradients:
                 raise
-            pairs = list(params.items() if isinstance(params, dict) else enumerate(params))
-            whole = {key: float(value) for key, value in pairs if isinstance(value, int)}
-            if not whole:
-                raise
-            for key, value in whole.items():
-                params[key] = value
-            super().update(params, grads)
+            trial, trial_grads = copy.copy(params), copy.copy(grads)
+            for container, floats in ((trial, whole), (trial_grads, whole_gradients)):
+                for key, value in floats.items():
+                    container[key] = value  # type: ignore[index]
+            super().update(trial, trial_grads)
+            for key in trial if isinstance(trial, dict) else range(len(trial)):  # type: ignore[arg-type]
+                if trial[key] is not params[key] and trial[key] is not whole.get(key):  # type: ignore[index]
+                    params[key] = trial[key]  # type: ignore[index]
 
 
 class SGD(_Dialect, optimizers.SGD):
@@ -115,10 +199,11 @@ class Nesterov(_Dialect, optimizers.Nesterov):
     """
 
     v: Any = _state("v")
+    legacy: bool = False
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9, legacy: bool = False) -> None:
         super().__init__(lr, momentum)
-        self.legacy = legacy
+        self.legacy = checked_flag("legacy", legacy)
 
     @property
     def _rule(self) -> str:  # type: ignore[override]
@@ -164,6 +249,10 @@ class Adam(_Dialect, optimizers.Adam):
     def iter(self) -> int:
         """The number of updates made."""
         return self.iterations
+
+    @iter.setter
+    def iter(self, value: int) -> None:
+        self.iterations = checked_count("iter", value)
 
     def _step_of_all(self) -> int:
         return self.iterations + 1

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedstep import _native
-from fusedstep._limits import RULE_LIMITS, checked, checked_count
+from fusedstep._limits import checked, checked_count, checked_if_own
 from fusedstep._types import Grads, Params
 
 LearningRate: TypeAlias = float | Callable[[int], float]
@@ -40,6 +40,7 @@ class Optimizer:
     lr: LearningRate
     weight_decay: float
     decoupled: ClassVar[bool] = False
+    _length: int | None = None  # of the list whose indices are the keys of the state; None after loading
 
     def __init__(self, lr: LearningRate, *, weight_decay: float = 0.0) -> None:
         self.lr = lr
@@ -54,8 +55,12 @@ class Optimizer:
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "iterations":
             value = checked_count("iterations", value)
-        elif name in RULE_LIMITS and not (name == "lr" and callable(value)):
-            value = checked(name, value)
+        elif name == "state":
+            if not isinstance(value, dict):
+                raise TypeError(f"state is a {type(value).__name__}, expected a dict")
+            self._length = None
+        elif not (name == "lr" and callable(value)):
+            value = checked_if_own(getattr(self, "_rule", None), name, value)
         object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
@@ -70,9 +75,10 @@ class Optimizer:
                 bfloat16 (ml_dtypes' arrays, PyTorch's tensors). The narrow types are computed in float32, have float32
                 state, and are rounded to nearest, ties to even. A float in a dict or list is replaced by its new value.
                 An array that is not contiguous works too, more slowly.
-            grads: The gradients, with the same keys and shapes; keys that params lacks are ignored, and a parameter
-                whose gradient is None is left alone. They may be strided, read-only or of another floating-point type,
-                from which they are converted to the one that is computed in; they are never written.
+            grads: The gradients, with the same keys and shapes; keys that params lacks are ignored, but lists have the
+                same length, in all updates. A parameter whose gradient is None is left alone. They may be strided,
+                read-only or of another floating-point type, from which they are converted to the one that is computed
+                in; they are never written.
 
         An array may be any object that shares memory of the CPU: a NumPy array, a PyTorch tensor, or one with the
         buffer protocol (memoryview, array.array, ctypes), __array_interface__ or DLPack. Its memory is updated in
@@ -87,8 +93,9 @@ class Optimizer:
 
         Raises:
             KeyError: grads lacks a key.
-            ValueError: A shape differs between a gradient and its parameter or between a parameter and its state, or a
-                parameter is read-only, or the schedule returned a number out of range.
+            ValueError: Lists differ in length from each other, or from those of earlier updates, whose state belongs to
+                positions; clear `state` to start again. A shape differs between a gradient and its parameter or between
+                a parameter and its state, or a parameter is read-only, or the schedule returned a number out of range.
             TypeError: An array is not of a floating-point type, or an object doesn't share memory of the CPU.
 
         All arguments are checked before anything is written, so after an error nothing has changed.
@@ -97,6 +104,15 @@ class Optimizer:
         if callable(lr):
             lr = checked("lr", lr(self.iterations), f"lr({self.iterations})")
         _native.update(self, self._rule, lr, params, grads, self._step_of_all())
+
+    def _check_length(self, length: int) -> None:
+        """Checks that the state is that of a list of this length, or of at least this length if it was loaded."""
+        least = 1 + max((key for key in self.state if isinstance(key, int)), default=-1)
+        if self.state and (length != self._length if self._length is not None else length < least):
+            raise ValueError(
+                f"params has length {length}, but the state is that of {self._length or f'{least} or more'}: give None "
+                "for a missing gradient, or a dict with names"
+            )
 
     def _step_of_all(self) -> int | None:
         """The number of the step for all parameters, or None if each counts its own."""
@@ -132,7 +148,7 @@ class Optimizer:
         own = self._hyperparameters()
         if set(given) | {"lr"} != set(own):
             raise ValueError(f"{name} has {_listed(given)}, expected {_listed(own)}")
-        values = own | {k: checked(k, v) if k in RULE_LIMITS else v for k, v in given.items()}
+        values = own | {k: checked_if_own(self._rule, k, v) for k, v in given.items()}
         if callable(self.lr):
             values["lr"] = self.lr
         iterations = checked_count("iterations", state_dict["iterations"])
@@ -142,7 +158,7 @@ class Optimizer:
             key: checked_count(f"steps[{key!r}]", given_steps.get(key, iterations))
             for key in (state if self._counts_steps else ())
         }
-        self.__dict__.update(values, iterations=iterations, state=state, steps=steps)
+        self.__dict__.update(values, iterations=iterations, state=state, steps=steps, _length=None)
 
     @property
     def _state_names(self) -> tuple[str, ...]:

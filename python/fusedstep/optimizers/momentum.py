@@ -1,5 +1,8 @@
 """Gradient descent, with and without momentum."""
 
+from typing import Any
+
+from fusedstep._limits import checked_flag
 from fusedstep.optimizers.base import LearningRate, Optimizer
 
 
@@ -37,9 +40,12 @@ class Momentum(Optimizer):
     Arguments:
         lr: The learning rate, or a schedule.
         momentum: a, from 0 to 1.
-        lr_in_velocity: True for the first form, False for the second.
+        lr_in_velocity: True for the first form, False for the second. Can't be changed while there is a velocity,
+            whose sign and scale would be wrong: ValueError.
         weight_decay: L2 weight decay.
     """
+
+    lr_in_velocity: bool = True
 
     def __init__(
         self, lr: LearningRate = 0.01, momentum: float = 0.9, lr_in_velocity: bool = True, *, weight_decay: float = 0.0
@@ -47,6 +53,15 @@ class Momentum(Optimizer):
         super().__init__(lr, weight_decay=weight_decay)
         self.momentum = momentum
         self.lr_in_velocity = lr_in_velocity
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "lr_in_velocity":
+            value = checked_flag(name, value)
+            if value != self.lr_in_velocity and self.__dict__.get("state"):
+                raise ValueError(
+                    f"lr_in_velocity is {value}, but the velocity in state was made with {not value}: clear state first"
+                )
+        super().__setattr__(name, value)
 
     @property
     def _rule(self) -> str:  # type: ignore[override]

@@ -27,9 +27,9 @@ def step(rule: str, params: Params, grads: Grads, state: Any, *, t: Any = 1, **h
             container like `params` with one for each. Those that are not given have their defaults.
 
     Raises:
-        KeyError: A container lacks a parameter's key, or a list is shorter than `params`.
-        ValueError: There is no such rule, a shape or type differs, an array that is written is read-only, or a number
-            is out of range.
+        KeyError: A dict lacks a parameter's key.
+        ValueError: There is no such rule, a list is not as long as `params`, a shape or type differs, an array that is
+            written is read-only, or a number is out of range.
         TypeError: The rule has no such hyper-parameter, or something is no array.
 
     All arguments are checked before anything is written, so after an error nothing has changed.
