@@ -37,6 +37,7 @@ class Update {
         for (const Pair& pair : pairs_.list)
             if (!pair.gradient.is_none()) add(pair);
         step_.plan();
+        if (!optimizer_.is_none()) refuse_keys_of_json(state_, new_state_, pairs_.list.size());
         keep_memory_of_tensors();
     }
 
