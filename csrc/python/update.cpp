@@ -8,6 +8,7 @@
 
 #include "containers.hpp"
 #include "float_mode.hpp"
+#include "optimizer_lock.hpp"
 #include "settings.hpp"
 #include "shared.hpp"
 #include "step.hpp"
@@ -36,14 +37,15 @@ class Update {
         owners_.reserve(pairs_.list.size() * rule_.states.size());
         for (const Pair& pair : pairs_.list)
             if (!pair.gradient.is_none()) add(pair);
-        step_.plan();
         if (!optimizer_.is_none()) refuse_keys_of_json(state_, new_state_, pairs_.list.size());
+        step_.plan();
         keep_memory_of_tensors();
     }
 
     // From here on nothing can fail but memory. Counts are moved here, not in Python, where an interrupt could come
     // between the step and the count.
     void run() {
+        const OptimizerLock lock(optimizer_);
         py::object iterations;
         if (!optimizer_.is_none()) iterations = py::object(optimizer_.attr("iterations")) + py::int_(1);
         for (const auto& [key, arrays] : new_state_) state_[key] = arrays;
@@ -383,6 +385,13 @@ void bind_update(py::module_& module) {
     using namespace pybind11::literals;
     module.def("update", &update, "optimizer"_a, "rule"_a, "lr"_a, "params"_a, "grads"_a, "t"_a);
     module.def("step", &step, "rule"_a, "params"_a, "grads"_a, "state"_a, "t"_a, "hyperparameters"_a);
+    module.def(
+        "exclusively",
+        [](const py::object& optimizer, const py::object& function) {
+            const OptimizerLock lock(optimizer);
+            return function();
+        },
+        "optimizer"_a, "function"_a);
     module.attr("rules") = rule_table();
 }
 

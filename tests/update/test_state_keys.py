@@ -24,7 +24,7 @@ def with_keys(keys: list[Any]) -> fs.Adam:
         (["-3"], [-3], r"state has no key -3, but has '-3'"),
         ([0, 1], ["0", "W"], None),
         (["W"], [0, "b"], None),
-        ([0], ["٠"], None),
+        ([0], ["\u0660"], None),
         ([0], ["00", "1" * 5000, "zero"], None),
     ],
 )
