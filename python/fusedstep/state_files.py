@@ -229,7 +229,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _load(name: str, file: BinaryIO, optimizer: Optimizer) -> None:
     try:
-        state_dict = _read(file)
+        state_dict = _read(file, optimizer)
     except _UnfitError as error:
         raise ValueError(f"{name}: {error}") from None
     except MemoryError:  # of a size that the file has
@@ -244,7 +244,7 @@ def _load(name: str, file: BinaryIO, optimizer: Optimizer) -> None:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _read(file: BinaryIO) -> dict[str, Any]:
+def _read(file: BinaryIO, optimizer: Optimizer) -> dict[str, Any]:
     members = _Members(file)
     if _ABOUT not in members.infos:
         raise _UnfitError("is not a file of save_state")
@@ -267,8 +267,10 @@ def _read(file: BinaryIO) -> dict[str, Any]:
                 raise ValueError(f"{entry!r} belongs to no key")
             state[keys[int(match[1])]][match[2]] = members.read(entry)
     state_dict = {"iterations": about["iterations"], about["optimizer"]: about["hyperparameters"], "state": state}
-    if given > 1 and (steps := about["steps"]) is not None:
-        state_dict["steps"] = dict(zip(keys, _checked_list("steps", steps), strict=True))
+    if given > 1 and about["steps"] is not None:
+        state_dict["steps"] = dict(zip(keys, _checked_list("steps", about["steps"]), strict=True))
+    elif given > 1 and about["optimizer"] == optimizer._full_name() and optimizer._counts_steps:
+        raise ValueError("it has no steps")
     return state_dict
 
 

@@ -23,10 +23,7 @@ as_root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="ne
 
 @pytest.fixture
 def optimizer() -> fs.Adam:
-    return stepped(fs.Adam())
-
-
-def stepped(optimizer: Any) -> Any:
+    optimizer = fs.Adam()
     optimizer.update({"W": np.ones(10)}, {"W": np.ones(10)})
     return optimizer
 
@@ -223,10 +220,10 @@ def test_open_files(optimizer: fs.Adam, tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.write(b"before")
         fs.save_state(file, optimizer)
-    with path.open("rb") as file:
-        file.seek(6)
-        assert_loads(file, optimizer)
-        assert not file.read()
+    with path.open("rb") as saved:
+        saved.seek(6)
+        assert_loads(saved, optimizer)
+        assert not saved.read()
     memory = io.BytesIO()
     fs.save_state(memory, optimizer)
     memory.seek(0)
