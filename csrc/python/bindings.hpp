@@ -68,6 +68,9 @@ py::module_ numpy();
 // Zeros with the shape of a parameter and its order in memory, for its state of that number.
 py::array zeros_beside(const View& parameter, int state);
 
+// A copy for the state of that number, beside a parameter that begins at a page, as nearly all large arrays do.
+py::array copy_apart(const py::array& array, int state);
+
 // An uninitialised array with its elements where x has them, which has no gaps.
 py::array result_like(const py::array& x);
 

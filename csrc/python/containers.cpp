@@ -135,4 +135,31 @@ void Numbers::replace() const {
     }
 }
 
+// 0 for "0", "0" for 0; null for other keys.
+static py::object twin_of(const py::object& key) {
+    if (PyLong_CheckExact(key.ptr())) return py::str(key);
+    if (!PyUnicode_CheckExact(key.ptr())) return {};
+    auto number = py::reinterpret_steal<py::object>(PyLong_FromUnicodeObject(key.ptr(), 10));
+    if (!number) PyErr_Clear();
+    return number && py::str(number).equal(key) ? number : py::object();  // not 7 for "07"
+}
+
+void refuse_keys_of_json(const py::object& state, const std::vector<std::pair<py::object, py::dict>>& made,
+                         std::size_t count) {
+    if (made.empty() || py::len(state) == 0) return;
+    std::vector<std::pair<py::object, py::object>> twins;
+    bool from_texts = false;
+    for (const auto& [key, arrays] : made) {
+        py::object twin = twin_of(key);
+        if (!twin || !find_in_dict(state, twin)) continue;
+        from_texts = from_texts || PyUnicode_Check(twin.ptr());
+        twins.emplace_back(key, std::move(twin));
+    }
+    // A list after a dict with such keys is no mistake unless all of it would start again.
+    if (twins.empty() || (!from_texts && twins.size() < count)) return;
+    throw py::value_error("state has no key " + text(py::repr(twins[0].first)) + ", but has " +
+                          text(py::repr(twins[0].second)) + ", as after JSON, which has only texts as keys (" +
+                          std::to_string(twins.size()) + " of " + std::to_string(count) + " parameters)");
+}
+
 }  // namespace fusedstep

@@ -83,4 +83,9 @@ class Numbers {
     std::vector<Number> list_;
 };
 
+// ValueError if parameters would get new state because saved keys came back as other ones, like 0 as "0" from JSON.
+// made: the new state by key, one of `count` parameters each.
+void refuse_keys_of_json(const py::object& state, const std::vector<std::pair<py::object, py::dict>>& made,
+                         std::size_t count);
+
 }  // namespace fusedstep

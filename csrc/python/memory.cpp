@@ -102,6 +102,11 @@ char* place(const py::array& memory, std::size_t unit, const char* other, std::s
     return address(memory) + (wanted - reinterpret_cast<std::uintptr_t>(address(memory))) % unit;
 }
 
+// From the parameter's place in its page to that of a state.
+std::size_t apart(int state) {
+    return static_cast<std::size_t>(state + 1) * (kPage / 3 / kLine * kLine);
+}
+
 std::vector<py::ssize_t> shape_of(const py::array& a) {
     return {a.shape(), a.shape() + a.ndim()};
 }
@@ -121,9 +126,17 @@ py::array zeros_beside(const View& parameter, int state) {
     const auto bytes = static_cast<std::size_t>(parameter.size() * size_of(arithmetic_of(parameter.storage)));
     const std::size_t unit = bytes >= kLarge ? kPage : kLine;
     const py::array memory = allocate("zeros", py::int_(bytes + unit), "u1");
-    char* const start =
-        place(memory, unit, parameter.data, static_cast<std::size_t>(state + 1) * (kPage / 3 / kLine * kLine));
-    return py::array(py::dtype(type), std::move(shape), start, memory);
+    return py::array(py::dtype(type), std::move(shape), place(memory, unit, parameter.data, apart(state)), memory);
+}
+
+py::array copy_apart(const py::array& array, int state) {
+    if (!is_c_contiguous(array)) return numpy().attr("array")(array);
+    const auto bytes = static_cast<std::size_t>(array.nbytes());
+    const std::size_t unit = bytes >= kLarge ? kPage : kLine;
+    const py::array memory = allocate("empty", py::int_(bytes + unit), "u1");
+    py::array copy(array.dtype(), shape_of(array), place(memory, unit, nullptr, apart(state)), memory);
+    numpy().attr("copyto")(copy, array);
+    return copy;
 }
 
 py::array result_like(const py::array& x) {
@@ -143,6 +156,7 @@ py::array result_like(const py::array& x) {
 
 void bind_memory(py::module_& module) {
     module.def("set_buffer_cache", [](std::size_t bytes) { buffer_cache().set_limit(bytes); }, py::arg("bytes"));
+    module.def("copy_apart", &copy_apart, py::arg("array"), py::arg("state"));
     module.def("get_buffer_cache", [] { return buffer_cache().limit(); });
 }
 

@@ -9,6 +9,7 @@
 
 #include "containers.hpp"
 #include "float_mode.hpp"
+#include "optimizer_lock.hpp"
 #include "settings.hpp"
 #include "shared.hpp"
 #include "step.hpp"
@@ -38,6 +39,7 @@ class Update {
         owners_.reserve(pairs_.list.size() * rule_.states.size());
         for (const Pair& pair : pairs_.list)
             if (!pair.gradient.is_none()) add(pair);
+        if (!optimizer_.is_none()) refuse_keys_of_json(state_, new_state_, pairs_.list.size());
         step_.plan();
         keep_memory_of_tensors();
     }
@@ -45,6 +47,7 @@ class Update {
     // Counts are moved here, not in Python, where an interrupt could come between the step and the count. What can fail
     // comes before the first array is written, and is undone if something after it fails.
     void run() {
+        const OptimizerLock lock(optimizer_);
         py::object iterations;
         if (!optimizer_.is_none()) iterations = py::object(optimizer_.attr("iterations")) + py::int_(1);
         numbers_.require_replaceable();
@@ -369,6 +372,13 @@ void bind_update(py::module_& module) {
     using namespace pybind11::literals;
     module.def("update", &update, "optimizer"_a, "rule"_a, "lr"_a, "params"_a, "grads"_a, "t"_a);
     module.def("step", &step, "rule"_a, "params"_a, "grads"_a, "state"_a, "t"_a, "hyperparameters"_a);
+    module.def(
+        "exclusively",
+        [](const py::object& optimizer, const py::object& function) {
+            const OptimizerLock lock(optimizer);
+            return function();
+        },
+        "optimizer"_a, "function"_a);
     module.attr("rules") = rule_table();
 }
 

@@ -1,7 +1,10 @@
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+_T = TypeVar("_T")
 
 version: str
 compiler: str
@@ -12,6 +15,8 @@ rules: dict[str, tuple[tuple[str, ...], dict[str, tuple[float, str]], bool]]
 
 def update(optimizer: Any, rule: str, lr: float, params: Any, grads: Any, t: int | None) -> None: ...
 def step(rule: str, params: Any, grads: Any, state: Any, t: Any, hyperparameters: dict[str, Any]) -> None: ...
+def exclusively(optimizer: Any, function: Callable[[], _T]) -> _T: ...
+def copy_apart(array: NDArray[Any], state: int) -> NDArray[Any]: ...
 def batch_norm(
     x: Any,
     gamma: Any,

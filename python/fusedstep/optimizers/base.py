@@ -1,7 +1,7 @@
 """The base class of the optimizers: hyper-parameters, state, counts. The arithmetic is in the extension module."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -16,6 +16,12 @@ LearningRate: TypeAlias = float | Callable[[int], float]
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(map(str, names)))
+
+
+def _checked_dict(name: str, value: Any) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is a {type(value).__name__}, expected a dict")
+    return value
 
 
 class Optimizer:
@@ -49,8 +55,15 @@ class Optimizer:
         self.state: dict[Any, dict[str, NDArray[Any]]] = {}
         self.steps: dict[Any, int] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | _native.exclusively(self, self._copies)
+
     def __setstate__(self, attributes: dict[str, Any]) -> None:
-        self.__dict__.update({"steps": {}} | attributes)  # pickles of 0.1.0 have no steps
+        state = {
+            key: {letter: _native.copy_apart(array, i) for i, (letter, array) in enumerate(arrays.items())}
+            for key, arrays in attributes["state"].items()
+        }
+        self.__dict__.update({"steps": {}} | attributes, state=state)  # pickles of 0.1.0 have no steps
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "iterations":
@@ -122,13 +135,20 @@ class Optimizer:
         """A snapshot as a plain dict of arrays (copies) and numbers.
 
         It has the hyper-parameters under the full name of the class, without a learning-rate schedule, and `steps` for
-        rules that use them.
+        rules that use them. It is of one moment: while another thread makes a step, this waits.
         """
+        copies = _native.exclusively(self, self._copies)
+        iterations, state, steps = copies["iterations"], copies["state"], copies["steps"]
         return {
-            "iterations": self.iterations,
+            "iterations": iterations,
             self._full_name(): {k: v for k, v in self._hyperparameters().items() if not callable(v)},
-            "state": {key: {k: a.copy() for k, a in arrays.items()} for key, arrays in self.state.items()},
-        } | ({"steps": {key: int(self._steps_of(key)) for key in self.state}} if self._counts_steps else {})
+            "state": state,
+        } | ({"steps": {key: int(steps.get(key, iterations)) for key in state}} if self._counts_steps else {})
+
+    def _copies(self) -> dict[str, Any]:
+        """What steps change."""
+        state = {key: {k: a.copy("K") for k, a in arrays.items()} for key, arrays in self.state.items()}
+        return {"iterations": self.iterations, "state": state, "steps": dict(self.steps)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a snapshot made by `state_dict`, with copies of its arrays.
@@ -139,12 +159,13 @@ class Optimizer:
         A snapshot of 0.1.0 has no `steps`: each parameter then counts as having had all iterations.
 
         Raises:
-            ValueError: The snapshot is of another class, or is damaged. Nothing has changed.
+            ValueError: The snapshot is of another class, or is damaged.
+            TypeError: Something in it is of another type. After any error nothing has changed.
         """
         name = self._full_name()
-        if missing := {"iterations", name, "state"} - set(state_dict):
+        if missing := {"iterations", name, "state"} - set(_checked_dict("the state dict", state_dict)):
             raise ValueError(f"the state dict has {_listed(state_dict)}, but lacks {_listed(missing)}")
-        given = state_dict[name]
+        given = _checked_dict(name, state_dict[name])
         own = self._hyperparameters()
         if set(given) | {"lr"} != set(own):
             raise ValueError(f"{name} has {_listed(given)}, expected {_listed(own)}")
@@ -152,13 +173,15 @@ class Optimizer:
         if callable(self.lr):
             values["lr"] = self.lr
         iterations = checked_count("iterations", state_dict["iterations"])
-        state = {key: self._copied_state(key, arrays) for key, arrays in state_dict["state"].items()}
-        given_steps = state_dict.get("steps", {})
+        given_state = _checked_dict("state", state_dict["state"])
+        state = {key: self._copied_state(key, arrays) for key, arrays in given_state.items()}
+        given_steps = _checked_dict("steps", state_dict.get("steps", {}))
         steps = {
             key: checked_count(f"steps[{key!r}]", given_steps.get(key, iterations))
             for key in (state if self._counts_steps else ())
         }
-        self.__dict__.update(values, iterations=iterations, state=state, steps=steps, _length=None)
+        loaded = values | {"iterations": iterations, "state": state, "steps": steps, "_length": None}
+        _native.exclusively(self, lambda: self.__dict__.update(loaded))
 
     @property
     def _state_names(self) -> tuple[str, ...]:
@@ -168,17 +191,28 @@ class Optimizer:
     def _counts_steps(self) -> bool:
         return _native.rules[self._rule][2] and self._step_of_all() is None
 
-    def _steps_of(self, key: Any) -> int:
-        return self.steps.get(key, self.iterations)
-
     def _copied_state(self, key: Any, arrays: dict[str, Any]) -> dict[str, NDArray[Any]]:
-        if set(arrays) != set(self._state_names):
-            expected = _listed(self._state_names) or "nothing"
-            raise ValueError(f"state[{key!r}] has {_listed(arrays) or 'nothing'}, expected {expected}")
-        copies = {letter: np.array(array) for letter, array in arrays.items()}
-        for letter, array in copies.items():
+        names = self._state_names
+        if set(_checked_dict(f"state[{key!r}]", arrays)) != set(names):
+            raise ValueError(
+                f"state[{key!r}] has {_listed(arrays) or 'nothing'}, expected {_listed(names) or 'nothing'}"
+            )
+        copies: dict[str, NDArray[Any]] = {}
+        for i, letter in enumerate(names):
+            shown_name = f"state[{key!r}][{letter!r}]"
+            try:
+                array = np.asarray(arrays[letter])
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{shown_name} is no array: {error}") from error
             if array.dtype not in (np.float32, np.float64):
-                raise ValueError(f"state[{key!r}][{letter!r}] has dtype {array.dtype}, expected float32 or float64")
+                raise ValueError(f"{shown_name} has dtype {array.dtype}, expected float32 or float64")
+            for other, first in list(copies.items())[:1]:
+                if (array.shape, array.dtype) != (first.shape, first.dtype):
+                    raise ValueError(
+                        f"{shown_name} has shape {array.shape} and dtype {array.dtype}, "
+                        f"state[{key!r}][{other!r}] has {first.shape} and {first.dtype}"
+                    )
+            copies[letter] = _native.copy_apart(array, i)
         return copies
 
     def _full_name(self) -> str:
