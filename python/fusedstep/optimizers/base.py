@@ -121,7 +121,8 @@ class Optimizer:
         Raises:
             KeyError: grads lacks a key.
             ValueError: A shape differs between a gradient and its parameter or between a parameter and its state, or a
-                parameter is read-only, or the schedule returned a number out of range.
+                parameter is read-only, or the schedule returned a number out of range, or the state has "0" for a key 0
+                (or the reverse for all keys), as after JSON.
             TypeError: An array is not of a floating-point type, or an object doesn't share memory of the CPU.
 
         All arguments are checked before anything is written, so after an error nothing has changed.
