@@ -51,7 +51,7 @@ def save_state(path: StateFile, optimizer: Optimizer) -> None:
             a class of your own is nothing that JSON has.
         OSError: The file can't be written. An old one hasn't changed.
     """
-    file = _opened(path)
+    file = _opened(path, "write")
     entries = _entries(optimizer)
     if file is not None:
         _write(_Stream(file), entries)
@@ -73,7 +73,7 @@ def load_state(path: StateFile, optimizer: Optimizer) -> None:
             has changed.
         OSError: The file can't be read.
     """
-    given = _opened(path)
+    given = _opened(path, "read")
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer is a {type(optimizer).__name__}, expected one of fusedstep")
     if given is not None:
@@ -85,11 +85,11 @@ def load_state(path: StateFile, optimizer: Optimizer) -> None:
             _load(name, file if file.seekable() else io.BytesIO(file.read()), optimizer)
 
 
-def _opened(path: Any) -> Any:
+def _opened(path: Any, method: str) -> Any:
     """The file if it is open, None if it is a name."""
     if isinstance(path, str | bytes | os.PathLike):
         return None
-    if isinstance(path, io.TextIOBase) or not (hasattr(path, "write") or hasattr(path, "read")):
+    if isinstance(path, io.TextIOBase) or not hasattr(path, method):
         raise TypeError(f"path is a {type(path).__name__}, expected a path or a binary file")
     return path
 

@@ -176,6 +176,33 @@ def test_damaged_snapshots_change_nothing() -> None:
         (damaged(iterations=-5), ValueError, "iterations is -5, expected 0 or more"),
         (damaged(steps={0: -1}), ValueError, r"steps\[0\] is -1, expected 0 or more"),
         (damaged(steps={0: 1.5}), TypeError, r"steps\[0\] is 1.5, expected an integer"),
+        (damaged(iterations=True), TypeError, "iterations is True, expected an integer"),
+        (damaged(iterations=2**63 - 1), ValueError, "iterations is 9223372036854775807, expected a number from 0 to b"),
+        (damaged(steps={0: 10**400}), ValueError, r"steps\[0\] is 1000"),
+        (damaged(steps=[1]), TypeError, "steps is a list, expected a dict"),
+        (damaged(state=[good["state"][0]]), TypeError, "state is a list, expected a dict"),
+        (damaged(state={0: [np.ones(3)] * 2}), TypeError, r"state\[0\] is a list, expected a dict"),
+        (damaged(state={0: {"m": [1.0, [2.0]], "v": 1.0}}), ValueError, r"state\[0\]\['m'\] is no array"),
+        (
+            damaged(state={0: {"m": np.ones(3), "v": np.ones((3, 1))}}),
+            ValueError,
+            r"state\[0\]\['v'\] has shape \(3, 1\) and dtype float64, state\[0\]\['m'\] has \(3,\) and float64",
+        ),
+        (
+            damaged(state={0: {"m": np.ones(3), "v": np.ones(3, np.float32)}}),
+            ValueError,
+            r"state\[0\]\['v'\] has shape \(3,\) and dtype float32",
+        ),
+        (damaged(**{name: None}), TypeError, f"{name} is a NoneType, expected a dict"),
+        (
+            damaged(**{name: {**good[name], "eps_inside_root": "no"}}),
+            TypeError,
+            "eps_inside_root is 'no', expected True",
+        ),
+        (damaged(**{name: {**good[name], "eps": "1"}}), TypeError, "eps is '1', expected a number"),
+        (damaged(**{name: {**good[name], "eps": True}}), TypeError, "eps is True, expected a number"),
+        (None, TypeError, "the state dict is a NoneType, expected a dict"),  # type: ignore[list-item]
+        ([], TypeError, "the state dict is a list, expected a dict"),  # type: ignore[list-item]
     ]
     for state_dict, error, message in bad:
         with pytest.raises(error, match=message):

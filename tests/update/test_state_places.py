@@ -112,7 +112,6 @@ def test_a_file_without_a_name_is_written(optimizer: fs.Adam) -> None:
         assert_loads(path, optimizer)
     finally:
         os.close(descriptor)
-    assert not list(Path("/").glob("memfd*"))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +122,7 @@ def test_every_name_that_a_file_may_have(name: str, optimizer: fs.Adam, tmp_path
     try:
         path.touch()
     except OSError:
-        pytest.skip("no valid name here")
+        pytest.skip("the file system doesn't take this name")
     for _ in range(2):
         fs.save_state(path, optimizer)
         assert_loads(path, optimizer)

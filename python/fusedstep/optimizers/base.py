@@ -108,7 +108,8 @@ class Optimizer:
             KeyError: grads lacks a key.
             ValueError: Lists differ in length from each other, or from those of earlier updates, whose state belongs to
                 positions; clear `state` to start again. A shape differs between a gradient and its parameter or between
-                a parameter and its state, or a parameter is read-only, or the schedule returned a number out of range.
+                a parameter and its state, or a parameter is read-only, or the schedule returned a number out of range,
+                or the state has "0" for a key 0 (or the reverse for all keys), as after JSON.
             TypeError: An array is not of a floating-point type, or an object doesn't share memory of the CPU.
 
         All arguments are checked before anything is written, so after an error nothing has changed.
