@@ -6,10 +6,12 @@
 
 namespace fusedstep {
 
-const Rule& rule_of(const std::string& name) {
-    const Rule* const rule = find_rule(name.c_str());
-    if (rule && name == rule->name) return *rule;  // all of it, not what comes before a zero
-    throw py::value_error(std::string("there is no update rule '") + name + "'");
+const Rule& rule_of(const py::object& name) {
+    if (!py::isinstance<py::str>(name))
+        throw py::type_error("the update rule is " + text(py::repr(name)) + ", expected its name");
+    for (const Rule& rule : rules())
+        if (PyUnicode_CompareWithASCIIString(name.ptr(), rule.name) == 0) return rule;
+    throw py::value_error("there is no update rule " + text(py::repr(name)));
 }
 
 static py::object interned(const char* name) {

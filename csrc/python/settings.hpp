@@ -10,8 +10,8 @@
 
 namespace fusedstep {
 
-// ValueError if there is none of that name.
-const Rule& rule_of(const std::string& name);
+// ValueError if there is none of that name, TypeError if it is no text.
+const Rule& rule_of(const py::object& name);
 
 // A rule's names as Python's strings.
 struct Names {

@@ -351,7 +351,7 @@ class Update {
 
 // One step of an optimizer, whose hyper-parameters are its attributes. t: the number of the step, or None, if each
 // parameter counts its own in `steps`.
-void update(const py::object& optimizer, const std::string& rule_name, double lr, const py::object& params,
+void update(const py::object& optimizer, const py::object& rule_name, double lr, const py::object& params,
             const py::object& grads, const py::object& t) {
     const Rule& rule = rule_of(rule_name);
     const py::object state = optimizer.attr("state");
@@ -360,7 +360,7 @@ void update(const py::object& optimizer, const std::string& rule_name, double lr
 }
 
 // One step of a rule, with everything from the caller.
-void step(const std::string& rule_name, const py::object& params, const py::object& grads, const py::object& state,
+void step(const py::object& rule_name, const py::object& params, const py::object& grads, const py::object& state,
           const py::object& t, const py::dict& hyperparameters) {
     const Rule& rule = rule_of(rule_name);
     Update(rule, params, grads, state, Settings::of_call(rule, t, hyperparameters), py::none()).run();
