@@ -1,9 +1,10 @@
 """The numbers of inputs and outputs of weights, by their shape."""
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+from fusedstep._limits import checked_integer, shown
 
 
 class Fans(NamedTuple):
@@ -46,14 +47,16 @@ def fans(shape: Sequence[int], in_axis: int | None = None, out_axis: int | None 
 
 
 def _checked_shape(shape: Any) -> tuple[int, ...]:
+    expected = "a sequence of integers"
     try:
-        lengths = tuple(map(operator.index, shape))
-    except TypeError:
-        raise TypeError(f"shape is {shape!r}, expected a sequence of integers") from None
+        given = tuple(shape)
+    except Exception as error:
+        raise TypeError(f"shape is {shown(shape)}, expected {expected}") from error
+    lengths = tuple(checked_integer("shape", length, expected, shape) for length in given)
     if len(lengths) < 2:
         raise ValueError(f"shape is {lengths}, expected two axes or more")
     if min(lengths) < 0:
-        raise ValueError(f"shape is {lengths}, expected lengths >= 0")
+        raise ValueError(f"shape is {shown(lengths)}, expected lengths >= 0")
     return lengths
 
 
@@ -61,7 +64,7 @@ def _checked_axes(shape: tuple[int, ...], in_axis: Any, out_axis: Any) -> tuple[
     if in_axis is None and out_axis is None:
         return (0, 1) if len(shape) == 2 else (1, 0)
     if in_axis is None or out_axis is None:
-        raise ValueError(f"in_axis is {in_axis} and out_axis is {out_axis}, expected both or neither")
+        raise ValueError(f"in_axis is {shown(in_axis)} and out_axis is {shown(out_axis)}, expected both or neither")
     inputs, outputs = _checked_axis("in_axis", in_axis, shape), _checked_axis("out_axis", out_axis, shape)
     if inputs == outputs:
         raise ValueError(
@@ -71,11 +74,8 @@ def _checked_axes(shape: tuple[int, ...], in_axis: Any, out_axis: Any) -> tuple[
 
 
 def _checked_axis(name: str, value: Any, shape: tuple[int, ...]) -> int:
-    try:
-        axis = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}, expected an integer") from None
+    axis = checked_integer(name, value)
     count = len(shape)
     if not -count <= axis < count:
-        raise ValueError(f"{name} is {axis}, expected {-count} to {count - 1} for shape {shape}")
+        raise ValueError(f"{name} is {shown(axis)}, expected {-count} to {count - 1} for shape {shape}")
     return axis % count

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fusedstep._fans import Fans, fans
-from fusedstep._limits import checked
+from fusedstep._limits import checked, checked_dtype, shown
 from fusedstep._types import DType, F
 
 __all__ = [
@@ -363,37 +363,35 @@ def he_uniform(
 
 def _normal(shape: Sequence[int], variance: float, gain: float, dtype: DTypeLike, rng: RNG) -> Array:
     deviation = checked("gain", gain) * math.sqrt(variance)
-    dtype, generator = _checked_dtype(dtype), _checked_rng(rng)
+    dtype, generator = checked_dtype(dtype), _checked_rng(rng)
+    _check_size(shape)
     return (deviation * generator.standard_normal(shape)).astype(dtype, copy=False)
 
 
 def _uniform(shape: Sequence[int], variance: float, gain: float, dtype: DTypeLike, rng: RNG) -> Array:
     limit = checked("gain", gain) * math.sqrt(3 * variance)
-    dtype, generator = _checked_dtype(dtype), _checked_rng(rng)
+    dtype, generator = checked_dtype(dtype), _checked_rng(rng)
+    _check_size(shape)
     return (limit * generator.uniform(-1.0, 1.0, shape)).astype(dtype, copy=False)
 
 
+def _check_size(shape: Sequence[int]) -> None:
+    if math.prod(map(int, shape)) >= 2**60:
+        raise ValueError(f"shape is {shown(shape)}, expected fewer elements")
+
+
 def _checked_fan(mode: Any, found: Fans) -> int:
-    if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f"mode is {mode!r}, expected 'fan_in' or 'fan_out'")
+    if not isinstance(mode, str) or mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"mode is {shown(mode)}, expected 'fan_in' or 'fan_out'")
     return found.fan_in if mode == "fan_in" else found.fan_out
-
-
-def _checked_dtype(value: Any) -> np.dtype[Any]:
-    try:
-        dtype: np.dtype[Any] | None = None if value is None else np.dtype(value)  # NumPy reads None as float64
-    except TypeError:
-        dtype = None
-    if dtype is None or dtype not in (np.float32, np.float64):
-        raise TypeError(f"dtype is {value!r}, expected float32 or float64")
-    return dtype
 
 
 def _checked_rng(value: Any) -> "np.random.Generator":
     expected = "expected a numpy.random.Generator, a seed >= 0 or None"
     try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError("not a seed")
         return np.random.default_rng(value)
-    except ValueError:
-        raise ValueError(f"rng is {value!r}, {expected}") from None
-    except TypeError:
-        raise TypeError(f"rng is {value!r}, {expected}") from None
+    except Exception as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"rng is {shown(value)}, {expected}") from error
