@@ -9,10 +9,17 @@
 
 namespace fusedstep {
 
+constexpr double kLargestPlainRate = 1 - 1.0 / 65536;
+
 DropoutMask dropout_mask(double rate, std::uint64_t seed, std::uint64_t call) {
     const FloatMode mode;
     const double threshold = std::min(std::nearbyint(std::ldexp(rate, 32)), 4294967295.0);
-    return {seed, call, static_cast<std::uint32_t>(threshold), 1 / (1 - rate)};
+    // Near 1 the rounding of the rate would be a large part of what is kept.
+    if (rate > kLargestPlainRate) rate = std::ldexp(threshold, -32);
+    volatile double scale = rate;  // else the compiler may do the arithmetic outside of the mode
+    scale = 1 - scale;
+    scale = 1 / scale;
+    return {seed, call, static_cast<std::uint32_t>(threshold), scale};
 }
 
 void dropout(const void* x, void* y, int type, std::int64_t size, const DropoutMask& mask) {

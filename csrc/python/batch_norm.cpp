@@ -60,7 +60,7 @@ class PerChannel {
     PerChannel(const char* name, const py::object& given, const Layout& layout)
         : values_(new double[static_cast<std::size_t>(layout.channels)]) {
         py::array array = array_of_layer({name}, given);
-        if (!array) array = numpy().attr("asarray")(given);
+        if (!array) array = array_of_numbers({name}, given);
         if (array.ndim() != 1 || array.shape(0) != layout.channels)
             throw py::value_error(std::string(name) + " has shape " + text(array.attr("shape")) + ", x has " +
                                   std::to_string(layout.channels) + " channels");

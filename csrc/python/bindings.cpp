@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstring>
 #include <thread>
 
 namespace fusedstep {
@@ -119,6 +120,22 @@ py::array as_native(const Name& name, const py::object& given) {
     return array;
 }
 
+py::array array_of_numbers(const Name& name, const py::object& given) {
+    const auto refuse = [&] {
+        const py::object shown = py::module_::import("fusedstep._limits").attr("shown")(given);
+        throw py::type_error(name.text() + " is " + text(shown) + ", expected one number for each channel");
+    };
+    py::array array = no_array();
+    try {
+        array = numpy().attr("asarray")(given);
+    } catch (py::error_already_set& error) {
+        if (!error.matches(PyExc_Exception)) throw;
+        refuse();
+    }
+    if (array.ndim() == 0 && std::strchr("fiu", array.dtype().kind()) == nullptr) refuse();
+    return array;
+}
+
 bool same_order(const py::array& x, const py::array& other) {
     if (native_type(other) != native_type(x)) return false;
     if (is_c_contiguous(x) && is_c_contiguous(other)) return true;
@@ -137,16 +154,24 @@ static bool overlaps_another(const py::array& written, std::initializer_list<con
     });
 }
 
+py::array array_of_out(const py::object& given, const py::array& x) {
+    py::array out = as_native({"out"}, given);
+    require_same_shape({"out"}, out, {"x"}, x);
+    require_same_type({"out"}, out, {"x"}, x);
+    require_writeable({"out"}, out);
+    if (!is_c_contiguous(out) && overlaps_itself(view_of(out)))
+        throw py::value_error("out has elements that share memory: shape " + text(out.attr("shape")) + ", strides " +
+                              text(out.attr("strides")));
+    return out;
+}
+
 Output::Output(const py::array& x, const py::object& given, std::initializer_list<const py::array*> read)
     : given_(given) {
     if (given.is_none()) {
         array_ = result_like(x);
         return;
     }
-    target_ = array_ = as_native({"out"}, given);
-    require_same_shape({"out"}, array_, {"x"}, x);
-    require_same_type({"out"}, array_, {"x"}, x);
-    require_writeable({"out"}, array_);
+    target_ = array_ = array_of_out(given, x);
     if (!same_order(x, array_) || overlaps_another(array_, read)) array_ = result_like(x);
 }
 

@@ -100,8 +100,16 @@ py::array array_of_layer(const Name& name, const py::object& given);
 // The same as array_of_layer; an error if it is something else or of another type than float32 and float64.
 py::array as_native(const Name& name, const py::object& given);
 
+// The array that NumPy makes of a sequence of numbers; TypeError if it makes none, or one without dimensions of
+// something else.
+py::array array_of_numbers(const Name& name, const py::object& given);
+
 // Whether an array has the type of x, and its elements where x, of the same shape, has them.
 bool same_order(const py::array& x, const py::array& other);
+
+// The array of `out` for a result of the shape and type of x; an error if it can't be written, or has elements that
+// share memory.
+py::array array_of_out(const py::object& given, const py::array& x);
 
 // Where a result is made: in the array the caller gave if it has its elements in the order of x, which has no gaps, and
 // overlaps nothing that is read; else in a new one, which is then copied there.

@@ -302,12 +302,11 @@ class Update {
 
     static std::int64_t next_step(const Pair& pair, const py::object& made) {
         int overflow = 0;
-        const long long count = PyLong_AsLongLongAndOverflow(made.ptr(), &overflow);
-        if (count == -1 && PyErr_Occurred()) throw py::error_already_set();
-        if (overflow != 0 || count < 0 || count == std::numeric_limits<long long>::max())
-            throw py::value_error(Name{"steps", pair.key}.text() + " is " + text(made) +
-                                  ", expected a number from 0 to below 2^63 - 1");
-        return count + 1;
+        const long long count =
+            PyLong_CheckExact(made.ptr()) ? PyLong_AsLongLongAndOverflow(made.ptr(), &overflow) : -1;
+        if (count >= 0 && count != std::numeric_limits<long long>::max()) return count + 1;
+        const py::object check = py::module_::import("fusedstep._limits").attr("checked_count");
+        return check(Name{"steps", pair.key}.text(), made, 0).cast<std::int64_t>() + 1;
     }
 
     const Program& program(const Pair& pair, int arithmetic, std::int64_t t) {

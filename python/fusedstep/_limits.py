@@ -78,14 +78,41 @@ def checked_positive(name: str, value: Any) -> float:
     return number
 
 
-def checked_integer(name: str, value: Any, expected: str = "an integer") -> int:
-    """The value as an int; TypeError if it is no integer."""
+def checked_integer(name: str, value: Any, expected: str = "an integer", whole: Any = None) -> int:
+    """The value as an int; TypeError if it is no integer. whole: what the error shows in place of the value."""
     try:
         if isinstance(value, bool | np.bool_):
             raise TypeError("not a number")
         return operator.index(value)
     except Exception as error:
-        raise TypeError(f"{name} is {shown(value)}, expected {expected}") from error
+        raise TypeError(f"{name} is {shown(value if whole is None else whole)}, expected {expected}") from error
+
+
+def checked_uint64(name: str, value: Any) -> int:
+    """A number of 64 bits as an int; TypeError if it is no integer, ValueError if it is out of range."""
+    number = checked_integer(name, value)
+    if not 0 <= number < 1 << 64:
+        raise ValueError(f"{name} is {shown(number)}, expected an integer from 0 to 2**64 - 1")
+    return number
+
+
+def checked_axis(value: Any) -> int:
+    """The axis of the channels as an int of 64 bits; TypeError if it is no integer, ValueError if it is too large."""
+    axis = checked_integer("channel_axis", value)
+    if not -(2**63) <= axis < 2**63:
+        raise ValueError(f"channel_axis is {shown(value)}, expected an axis of x")
+    return axis
+
+
+def checked_dtype(value: Any) -> np.dtype[Any]:
+    """float32 or float64 by any of its names; TypeError if it is another type or none."""
+    try:
+        dtype: np.dtype[Any] | None = None if value is None else np.dtype(value)  # NumPy reads None as float64
+    except Exception:
+        dtype = None
+    if dtype is None or dtype not in (np.float32, np.float64):
+        raise TypeError(f"dtype is {shown(value)}, expected float32 or float64")
+    return dtype
 
 
 def checked_count(name: str, value: Any, smallest: int = 0) -> int:
@@ -94,5 +121,5 @@ def checked_count(name: str, value: Any, smallest: int = 0) -> int:
     if count < smallest:
         raise ValueError(f"{name} is {shown(count)}, expected {smallest} or more")
     if count >= 2**63 - 1:
-        raise ValueError(f"{name} is {shown(count)}, expected a number from {smallest} to below 2^63 - 1")
+        raise ValueError(f"{name} is {shown(count)}, expected a number below 2^63 - 1")
     return count

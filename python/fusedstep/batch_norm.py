@@ -1,13 +1,12 @@
 """Batch normalisation: the layer and its functions. The arithmetic is in the extension module."""
 
-import operator
 from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fusedstep import _native
-from fusedstep._limits import checked
+from fusedstep._limits import checked, checked_axis, checked_count, checked_dtype, checked_flag
 from fusedstep._types import DType, F, SharesMemory
 
 # F is the type of a layer's parameters, G the type of the data if it may be another.
@@ -68,7 +67,8 @@ def batch_norm(
         ValueError: A shape or the type of out doesn't fit that of x, or x has no elements.
         TypeError: x or out is not a float32 or float64 array, or doesn't share memory of the CPU.
     """
-    return _native.batch_norm(x, gamma, beta, checked("eps", eps), channel_axis, out, None, None, 0.0, False)
+    axis = checked_axis(channel_axis)
+    return _native.batch_norm(x, gamma, beta, checked("eps", eps), axis, out, None, None, 0.0, False)
 
 
 @overload
@@ -109,7 +109,7 @@ def batch_norm_inference(
 
     Arguments, result and errors are those of `batch_norm`; x may be empty.
     """
-    return _native.batch_norm_inference(x, gamma, beta, mean, var, checked("eps", eps), channel_axis, out)
+    return _native.batch_norm_inference(x, gamma, beta, mean, var, checked("eps", eps), checked_axis(channel_axis), out)
 
 
 @overload
@@ -167,7 +167,7 @@ def batch_norm_backward(
         ValueError: A shape or the type of out doesn't fit that of x, or x has no elements.
         TypeError: x, dout or out is not a float32 or float64 array, or doesn't share memory of the CPU.
     """
-    return _native.batch_norm_backward(dout, x, gamma, mean, inv_std, channel_axis, out)
+    return _native.batch_norm_backward(dout, x, gamma, mean, inv_std, checked_axis(channel_axis), out)
 
 
 class BatchNorm(Generic[F]):
@@ -240,19 +240,18 @@ class BatchNorm(Generic[F]):
         *,
         unbiased_running_var: bool = False,
     ) -> None:
-        if np.dtype(dtype) not in (np.float32, np.float64):
-            raise TypeError(f"dtype is {np.dtype(dtype)}, expected float32 or float64")
-        self.num_features: int = operator.index(num_features)
+        dtype = checked_dtype(dtype)
+        self.num_features: int = checked_count("num_features", num_features)
         self.eps: float = checked("eps", eps)
         self.decay: float = checked("decay", decay)
-        self.channel_axis = channel_axis
-        self.unbiased_running_var = unbiased_running_var
-        self.gamma: NDArray[F] = np.ones(num_features, dtype)
-        self.beta: NDArray[F] = np.zeros(num_features, dtype)
+        self.channel_axis = checked_axis(channel_axis)
+        self.unbiased_running_var = checked_flag("unbiased_running_var", unbiased_running_var)
+        self.gamma: NDArray[F] = np.ones(self.num_features, dtype)
+        self.beta: NDArray[F] = np.zeros(self.num_features, dtype)
         self.dgamma: NDArray[Any] | None = None
         self.dbeta: NDArray[Any] | None = None
-        self.running_mean: NDArray[F] = np.zeros(num_features, dtype)
-        self.running_var: NDArray[F] = np.ones(num_features, dtype)
+        self.running_mean: NDArray[F] = np.zeros(self.num_features, dtype)
+        self.running_var: NDArray[F] = np.ones(self.num_features, dtype)
         self._saved: tuple[SharesMemory, Float64Array, Float64Array] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -281,12 +280,12 @@ class BatchNorm(Generic[F]):
             self.gamma,
             self.beta,
             checked("eps", self.eps),
-            self.channel_axis,
+            checked_axis(self.channel_axis),
             target,
             self.running_mean,
             self.running_var,
             checked("decay", self.decay),
-            self.unbiased_running_var,
+            checked_flag("unbiased_running_var", self.unbiased_running_var),
         )
         self._saved = x, mean, inv_std
         return y if out is None else out

@@ -1,15 +1,16 @@
 """Threads, instruction sets, subnormal numbers: the settings of the process, and a summary of them."""
 
-import operator
 import os
 import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from fusedstep import _native
+from fusedstep._limits import checked_flag, checked_integer, shown
 
 _MAX_THREADS = 1024
 
@@ -24,12 +25,9 @@ def set_num_threads(n: int) -> None:
     Raises:
         ValueError: n is not from 1 to 1024.
     """
-    try:
-        count = operator.index(n)
-    except TypeError:
-        raise TypeError(f"the number of threads is {n!r}, expected an integer") from None
+    count = checked_integer("the number of threads", n)
     if not 1 <= count <= _MAX_THREADS:
-        raise ValueError(f"the number of threads is {n!r}, expected 1 to {_MAX_THREADS}")
+        raise ValueError(f"the number of threads is {shown(n)}, expected 1 to {_MAX_THREADS}")
     _native.set_num_threads(count)
 
 
@@ -54,8 +52,9 @@ def use_isa(name: str) -> None:
     Raises:
         ValueError: This processor has no kernels of that name.
     """
-    if name not in isas() or not _native.use_isa(name):
-        raise ValueError(f"the instruction set is {name!r}, expected one of {', '.join(isas())}")
+    given: Any = name
+    if not isinstance(given, str) or given not in isas() or not _native.use_isa(given):
+        raise ValueError(f"the instruction set is {shown(name)}, expected one of {', '.join(isas())}")
 
 
 def set_flush_subnormals(flag: bool) -> None:
@@ -66,7 +65,7 @@ def set_flush_subnormals(flag: bool) -> None:
     from those of `fusedstep.reference`; with False they have the same bits. The caller's own floating-point mode is
     never changed.
     """
-    _native.set_flush_subnormals(flag)
+    _native.set_flush_subnormals(checked_flag("flag", flag))
 
 
 def set_buffer_cache(size: int) -> None:
@@ -79,12 +78,9 @@ def set_buffer_cache(size: int) -> None:
     Raises:
         ValueError: size is negative.
     """
-    try:
-        count = operator.index(size)
-    except TypeError:
-        raise TypeError(f"the size of the buffer cache is {size!r}, expected an integer") from None
+    count = checked_integer("the size of the buffer cache", size)
     if not 0 <= count <= sys.maxsize:
-        raise ValueError(f"the size of the buffer cache is {size!r}, expected 0 or more bytes")
+        raise ValueError(f"the size of the buffer cache is {shown(size)}, expected 0 or more bytes")
     _native.set_buffer_cache(count)
 
 

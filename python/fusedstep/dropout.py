@@ -1,6 +1,5 @@
 """Dropout: the layer and its function. The arithmetic is in the extension module."""
 
-import operator
 import os
 import secrets
 import threading
@@ -9,18 +8,8 @@ from typing import Any, overload
 from numpy.typing import NDArray
 
 from fusedstep import _native
-from fusedstep._limits import checked
+from fusedstep._limits import checked, checked_uint64
 from fusedstep._types import F, SharesMemory
-
-
-def _checked_uint64(name: str, value: Any) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}, expected an integer") from None
-    if not 0 <= number < 1 << 64:
-        raise ValueError(f"{name} is {value!r}, expected an integer from 0 to 2**64 - 1")
-    return number
 
 
 @overload
@@ -46,7 +35,9 @@ def dropout(x: SharesMemory, rate: float = 0.5, *, seed: int, call: int = 0, out
 
     Arguments:
         x: float32 or float64, of any shape. An array that isn't contiguous in row-major order is copied.
-        rate: The part to drop, from 0 to below 1.
+        rate: The part to drop, from 0 to below 1. An element is dropped with this probability rounded to a multiple of
+            2^-32. Above 1 - 2^-16 the factor follows the rounded rate, 1 - 2^-32 at most, so y has the mean x for every
+            rate, to 2^-17 of it.
         seed: From 0 to 2^64 - 1. Masks of different seeds are independent.
         call: From 0 to 2^64 - 1. Masks of different calls are independent.
         out: The array for y, of the shape and type of x. May be x.
@@ -64,19 +55,21 @@ def dropout(x: SharesMemory, rate: float = 0.5, *, seed: int, call: int = 0, out
         TypeError: x or out is not a float32 or float64 array, or doesn't share memory of the CPU; or rate, seed or call
             is not a number.
     """
-    return _native.dropout(x, checked("rate", rate), _checked_uint64("seed", seed), _checked_uint64("call", call), out)
+    return _native.dropout(x, checked("rate", rate), checked_uint64("seed", seed), checked_uint64("call", call), out)
 
 
 _counting = threading.Lock()
+_forks = 0  # between the first process and this one
 
 
-def _forget_who_was_counting() -> None:
-    global _counting
-    _counting = threading.Lock()
+def _begin_in_child() -> None:
+    global _counting, _forks
+    _counting = threading.Lock()  # of which the parent's thread may hold the old one
+    _forks += 1
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_who_was_counting)
+    os.register_at_fork(after_in_child=_begin_in_child)
 
 
 class Dropout:
@@ -84,8 +77,8 @@ class Dropout:
 
     Arguments:
         rate: The part to drop, from 0 to below 1.
-        seed: From 0 to 2^64 - 1; None for one that the system chooses. Layers with the same seed drop the same
-            elements, so give each its own.
+        seed: From 0 to 2^64 - 1; None for one that the system chooses, anew in each process that is forked. Layers
+            with the same seed drop the same elements, so give each its own, and each worker's.
 
     Attributes:
         rate: May be changed between calls.
@@ -96,9 +89,24 @@ class Dropout:
 
     def __init__(self, rate: float = 0.5, seed: int | None = None) -> None:
         self.rate: float = checked("rate", rate)
-        self.seed: int = secrets.randbits(64) if seed is None else _checked_uint64("seed", seed)
+        self._drawn: tuple[int, int] | None = None  # the seed that the system has chosen, and _forks at that time
+        self.seed: int = 0
+        if seed is None:
+            self._draw_seed()
+        else:
+            self.seed = checked_uint64("seed", seed)
         self.calls: int = 0
         self._saved: tuple[tuple[int, ...], float, int, int] | None = None
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        self.__dict__.update({"_drawn": None} | attributes)
+        if self._drawn:
+            self._drawn = self._drawn[0], _forks  # a pickle goes on with its seed
+
+    def _draw_seed(self) -> int:
+        self.seed = secrets.randbits(64)
+        self._drawn = self.seed, _forks
+        return self.seed
 
     def __repr__(self) -> str:
         return f"Dropout(rate={self.rate!r}, seed={self.seed!r})"
@@ -116,19 +124,21 @@ class Dropout:
         if not training:
             if out is None:
                 return x
-            return dropout(x, 0.0, seed=0, out=out)
+            return _native.copy(x, out)
         x = _native.as_native("x", x)
         with _counting:  # a call of another thread gets another number
-            call = self.calls
+            seed, call = checked_uint64("seed", self.seed), checked_uint64("calls", self.calls)
+            if self._drawn and self._drawn[0] == seed and self._drawn[1] != _forks:
+                seed = self._draw_seed()
             self.calls = call + 1
         try:
-            y = dropout(x, self.rate, seed=self.seed, call=call, out=out)
+            y = dropout(x, self.rate, seed=seed, call=call, out=out)
         except BaseException:
             with _counting:
                 if self.calls == call + 1:
                     self.calls = call
             raise
-        self._saved = x.shape, self.rate, self.seed, call
+        self._saved = x.shape, self.rate, seed, call
         return y
 
     @overload

@@ -7,22 +7,24 @@
     xavier_*   variance = 2 / (fan_in + fan_out)       the same, a compromise with the gradients' variance
     he_*       variance = 2 / fan_in or 2 / fan_out    for ReLU, which halves the mean square
 
-The fans are the numbers of inputs of an output and of outputs of an input; `fans` says from which axes they follow.
-The normal distributions are not truncated. Those of Keras and JAX are, at two standard deviations.
+The fans are the numbers of inputs of an output and of outputs of an input; `fans` says from which axes they follow,
+also in convolutions of several groups. The normal distributions are not truncated. Those of Keras and JAX are, at two
+standard deviations: `truncated_normal`. `orthogonal` keeps the norm of each activation, not only the mean.
 
 Numbers are drawn in float64 and rounded to the type asked for, so float32 and float64 start from the same weights up to
 rounding. Biases need no initializer: `numpy.zeros`.
 """
 
-import math
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fusedstep._fans import Fans, fans
-from fusedstep._limits import checked
+from fusedstep._draws import RNG, Array, Axis, normal, uniform
+from fusedstep._fans import Fans, Groups, fans
+from fusedstep._he import he_normal, he_uniform
+from fusedstep._orthogonal import orthogonal, truncated_normal
 from fusedstep._types import DType, F
 
 __all__ = [
@@ -32,22 +34,22 @@ __all__ = [
     "he_uniform",
     "lecun_normal",
     "lecun_uniform",
+    "orthogonal",
+    "truncated_normal",
     "xavier_normal",
     "xavier_uniform",
 ]
 
-Array = NDArray[Any]
-Axis: TypeAlias = int | None
-Mode: TypeAlias = Literal["fan_in", "fan_out"]
-# Quoted, as below, so that importing this does not import numpy.random, which NumPy imports at first use.
-RNG: TypeAlias = (
-    "np.random.Generator | np.random.BitGenerator | np.random.SeedSequence | Sequence[int] | NDArray[Any] | int | None"
-)
-
 
 @overload
 def lecun_normal(
-    shape: Sequence[int], *, gain: float = 1.0, rng: RNG = None, in_axis: Axis = None, out_axis: Axis = None
+    shape: Sequence[int],
+    *,
+    gain: float = 1.0,
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+    groups: Groups = 1,
 ) -> NDArray[np.float32]: ...
 @overload
 def lecun_normal(
@@ -58,6 +60,7 @@ def lecun_normal(
     rng: RNG = None,
     in_axis: Axis = None,
     out_axis: Axis = None,
+    groups: Groups = 1,
 ) -> NDArray[F]: ...
 @overload
 def lecun_normal(
@@ -68,6 +71,7 @@ def lecun_normal(
     rng: RNG = None,
     in_axis: Axis = None,
     out_axis: Axis = None,
+    groups: Groups = 1,
 ) -> Array: ...
 def lecun_normal(
     shape: Sequence[int],
@@ -77,6 +81,7 @@ def lecun_normal(
     rng: RNG = None,
     in_axis: Axis = None,
     out_axis: Axis = None,
+    groups: Groups = 1,
 ) -> Array:
     """LeCun's normal initialisation (LeCun, Bottou, Orr & Müller 1998, Efficient BackProp, section 4.6).
 
@@ -94,6 +99,7 @@ def lecun_normal(
             takes; or None, for other weights every time.
         in_axis: The axis of the inputs in another layout, see `fans`; given with out_axis or not at all.
         out_axis: The axis of the outputs in another layout.
+        groups: The groups of a convolution, or "depthwise", see `fans`.
 
     Returns:
         A new array of the shape and type.
@@ -102,13 +108,19 @@ def lecun_normal(
         ValueError: The shape has no such axes or a fan of 0, or gain or a seed is out of range.
         TypeError: An argument is not of the type that is named here.
     """
-    fan_in, _ = fans(shape, in_axis, out_axis)
-    return _normal(shape, 1 / fan_in, gain, dtype, rng)
+    fan_in, _ = fans(shape, in_axis, out_axis, groups)
+    return normal(shape, 1 / fan_in, gain, dtype, rng)
 
 
 @overload
 def lecun_uniform(
-    shape: Sequence[int], *, gain: float = 1.0, rng: RNG = None, in_axis: Axis = None, out_axis: Axis = None
+    shape: Sequence[int],
+    *,
+    gain: float = 1.0,
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+    groups: Groups = 1,
 ) -> NDArray[np.float32]: ...
 @overload
 def lecun_uniform(
@@ -119,6 +131,7 @@ def lecun_uniform(
     rng: RNG = None,
     in_axis: Axis = None,
     out_axis: Axis = None,
+    groups: Groups = 1,
 ) -> NDArray[F]: ...
 @overload
 def lecun_uniform(
@@ -129,6 +142,7 @@ def lecun_uniform(
     rng: RNG = None,
     in_axis: Axis = None,
     out_axis: Axis = None,
+    groups: Groups = 1,
 ) -> Array: ...
 def lecun_uniform(
     shape: Sequence[int],
@@ -138,6 +152,7 @@ def lecun_uniform(
     rng: RNG = None,
     in_axis: Axis = None,
     out_axis: Axis = None,
+    groups: Groups = 1,
 ) -> Array:
     """LeCun's uniform initialisation (LeCun, Bottou, Orr & Müller 1998, Efficient BackProp, section 4.6).
 
@@ -149,13 +164,19 @@ def lecun_uniform(
 
     Arguments, result and errors are those of `lecun_normal`.
     """
-    fan_in, _ = fans(shape, in_axis, out_axis)
-    return _uniform(shape, 1 / fan_in, gain, dtype, rng)
+    fan_in, _ = fans(shape, in_axis, out_axis, groups)
+    return uniform(shape, 1 / fan_in, gain, dtype, rng)
 
 
 @overload
 def xavier_normal(
-    shape: Sequence[int], *, gain: float = 1.0, rng: RNG = None, in_axis: Axis = None, out_axis: Axis = None
+    shape: Sequence[int],
+    *,
+    gain: float = 1.0,
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+    groups: Groups = 1,
 ) -> NDArray[np.float32]: ...
 @overload
 def xavier_normal(
@@ -166,6 +187,7 @@ def xavier_normal(
     rng: RNG = None,
     in_axis: Axis = None,
     out_axis: Axis = None,
+    groups: Groups = 1,
 ) -> NDArray[F]: ...
 @overload
 def xavier_normal(
@@ -176,6 +198,7 @@ def xavier_normal(
     rng: RNG = None,
     in_axis: Axis = None,
     out_axis: Axis = None,
+    groups: Groups = 1,
 ) -> Array: ...
 def xavier_normal(
     shape: Sequence[int],
@@ -185,6 +208,7 @@ def xavier_normal(
     rng: RNG = None,
     in_axis: Axis = None,
     out_axis: Axis = None,
+    groups: Groups = 1,
 ) -> Array:
     """Xavier Glorot's normal initialisation (Glorot & Bengio 2010).
 
@@ -195,13 +219,19 @@ def xavier_normal(
 
     Arguments, result and errors are those of `lecun_normal`.
     """
-    fan_in, fan_out = fans(shape, in_axis, out_axis)
-    return _normal(shape, 2 / (fan_in + fan_out), gain, dtype, rng)
+    fan_in, fan_out = fans(shape, in_axis, out_axis, groups)
+    return normal(shape, 2 / (fan_in + fan_out), gain, dtype, rng)
 
 
 @overload
 def xavier_uniform(
-    shape: Sequence[int], *, gain: float = 1.0, rng: RNG = None, in_axis: Axis = None, out_axis: Axis = None
+    shape: Sequence[int],
+    *,
+    gain: float = 1.0,
+    rng: RNG = None,
+    in_axis: Axis = None,
+    out_axis: Axis = None,
+    groups: Groups = 1,
 ) -> NDArray[np.float32]: ...
 @overload
 def xavier_uniform(
@@ -212,6 +242,7 @@ def xavier_uniform(
     rng: RNG = None,
     in_axis: Axis = None,
     out_axis: Axis = None,
+    groups: Groups = 1,
 ) -> NDArray[F]: ...
 @overload
 def xavier_uniform(
@@ -222,6 +253,7 @@ def xavier_uniform(
     rng: RNG = None,
     in_axis: Axis = None,
     out_axis: Axis = None,
+    groups: Groups = 1,
 ) -> Array: ...
 def xavier_uniform(
     shape: Sequence[int],
@@ -231,6 +263,7 @@ def xavier_uniform(
     rng: RNG = None,
     in_axis: Axis = None,
     out_axis: Axis = None,
+    groups: Groups = 1,
 ) -> Array:
     """Xavier Glorot's uniform initialisation (Glorot & Bengio 2010).
 
@@ -241,159 +274,10 @@ def xavier_uniform(
 
     Arguments, result and errors are those of `lecun_normal`.
     """
-    fan_in, fan_out = fans(shape, in_axis, out_axis)
-    return _uniform(shape, 2 / (fan_in + fan_out), gain, dtype, rng)
+    fan_in, fan_out = fans(shape, in_axis, out_axis, groups)
+    return uniform(shape, 2 / (fan_in + fan_out), gain, dtype, rng)
 
 
-@overload
-def he_normal(
-    shape: Sequence[int],
-    *,
-    mode: Mode = "fan_in",
-    gain: float = 1.0,
-    rng: RNG = None,
-    in_axis: Axis = None,
-    out_axis: Axis = None,
-) -> NDArray[np.float32]: ...
-@overload
-def he_normal(
-    shape: Sequence[int],
-    *,
-    mode: Mode = "fan_in",
-    gain: float = 1.0,
-    dtype: DType[F],
-    rng: RNG = None,
-    in_axis: Axis = None,
-    out_axis: Axis = None,
-) -> NDArray[F]: ...
-@overload
-def he_normal(
-    shape: Sequence[int],
-    *,
-    mode: Mode = "fan_in",
-    gain: float = 1.0,
-    dtype: DTypeLike,
-    rng: RNG = None,
-    in_axis: Axis = None,
-    out_axis: Axis = None,
-) -> Array: ...
-def he_normal(
-    shape: Sequence[int],
-    *,
-    mode: Mode = "fan_in",
-    gain: float = 1.0,
-    dtype: DTypeLike = np.float32,
-    rng: RNG = None,
-    in_axis: Axis = None,
-    out_axis: Axis = None,
-) -> Array:
-    """Kaiming He's normal initialisation (He et al. 2015, arXiv:1502.01852).
-
-        standard deviation = gain sqrt(2 / fan_in),  or with fan_out in its place
-
-    Half of a ReLU's inputs become 0, so twice LeCun's variance keeps the mean square: of the activations with fan_in,
-    of the gradients with fan_out.
-
-    Arguments:
-        mode: Which fan: "fan_in" or "fan_out", or ValueError is raised.
-
-    The other arguments, result and errors are those of `lecun_normal`.
-    """
-    fan = _checked_fan(mode, fans(shape, in_axis, out_axis))
-    return _normal(shape, 2 / fan, gain, dtype, rng)
-
-
-@overload
-def he_uniform(
-    shape: Sequence[int],
-    *,
-    mode: Mode = "fan_in",
-    gain: float = 1.0,
-    rng: RNG = None,
-    in_axis: Axis = None,
-    out_axis: Axis = None,
-) -> NDArray[np.float32]: ...
-@overload
-def he_uniform(
-    shape: Sequence[int],
-    *,
-    mode: Mode = "fan_in",
-    gain: float = 1.0,
-    dtype: DType[F],
-    rng: RNG = None,
-    in_axis: Axis = None,
-    out_axis: Axis = None,
-) -> NDArray[F]: ...
-@overload
-def he_uniform(
-    shape: Sequence[int],
-    *,
-    mode: Mode = "fan_in",
-    gain: float = 1.0,
-    dtype: DTypeLike,
-    rng: RNG = None,
-    in_axis: Axis = None,
-    out_axis: Axis = None,
-) -> Array: ...
-def he_uniform(
-    shape: Sequence[int],
-    *,
-    mode: Mode = "fan_in",
-    gain: float = 1.0,
-    dtype: DTypeLike = np.float32,
-    rng: RNG = None,
-    in_axis: Axis = None,
-    out_axis: Axis = None,
-) -> Array:
-    """Kaiming He's uniform initialisation (He et al. 2015, arXiv:1502.01852).
-
-        from -limit to limit,  limit = gain sqrt(6 / fan_in),  or with fan_out in its place
-
-    Half of a ReLU's inputs become 0, so twice LeCun's variance keeps the mean square: of the activations with fan_in,
-    of the gradients with fan_out.
-
-    Arguments:
-        mode: Which fan: "fan_in" or "fan_out", or ValueError is raised.
-
-    The other arguments, result and errors are those of `lecun_normal`.
-    """
-    fan = _checked_fan(mode, fans(shape, in_axis, out_axis))
-    return _uniform(shape, 2 / fan, gain, dtype, rng)
-
-
-def _normal(shape: Sequence[int], variance: float, gain: float, dtype: DTypeLike, rng: RNG) -> Array:
-    deviation = checked("gain", gain) * math.sqrt(variance)
-    dtype, generator = _checked_dtype(dtype), _checked_rng(rng)
-    return (deviation * generator.standard_normal(shape)).astype(dtype, copy=False)
-
-
-def _uniform(shape: Sequence[int], variance: float, gain: float, dtype: DTypeLike, rng: RNG) -> Array:
-    limit = checked("gain", gain) * math.sqrt(3 * variance)
-    dtype, generator = _checked_dtype(dtype), _checked_rng(rng)
-    return (limit * generator.uniform(-1.0, 1.0, shape)).astype(dtype, copy=False)
-
-
-def _checked_fan(mode: Any, found: Fans) -> int:
-    if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f"mode is {mode!r}, expected 'fan_in' or 'fan_out'")
-    return found.fan_in if mode == "fan_in" else found.fan_out
-
-
-def _checked_dtype(value: Any) -> np.dtype[Any]:
-    try:
-        dtype: np.dtype[Any] | None = None if value is None else np.dtype(value)  # NumPy reads None as float64
-    except TypeError:
-        dtype = None
-    if dtype is None or dtype not in (np.float32, np.float64):
-        raise TypeError(f"dtype is {value!r}, expected float32 or float64")
-    return dtype
-
-
-def _checked_rng(value: Any) -> "np.random.Generator":
-    expected = "expected a numpy.random.Generator, a seed >= 0 or None"
-    try:
-        return np.random.default_rng(value)
-    except ValueError:
-        raise ValueError(f"rng is {value!r}, {expected}") from None
-    except TypeError:
-        raise TypeError(f"rng is {value!r}, {expected}") from None
+# Their names are those by which users import them.
+for _function in (fans, he_normal, he_uniform, orthogonal, truncated_normal):
+    _function.__module__ = __name__

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from fusedstep._limits import checked, checked_count, checked_positive
+from fusedstep._limits import checked, checked_count, checked_positive, shown
 
 __all__ = ["Cosine", "Exponential", "Joined", "LinearWarmup", "Polynomial", "StepDecay"]
 
@@ -24,11 +24,11 @@ __all__ = ["Cosine", "Exponential", "Joined", "LinearWarmup", "Polynomial", "Ste
 def _checked_starts(value: Iterable[Any]) -> tuple[int, ...]:
     try:
         starts = tuple(value)
-    except TypeError:
-        raise TypeError(f"at is {value!r}, expected a sequence of integers") from None
+    except Exception as error:
+        raise TypeError(f"at is {shown(value)}, expected a sequence of integers") from error
     starts = tuple(checked_count(f"at[{i}]", start, 1) for i, start in enumerate(starts))
     if any(later <= earlier for earlier, later in pairwise(starts)):
-        raise ValueError(f"at is {starts}, expected strictly increasing numbers of updates")
+        raise ValueError(f"at is {shown(starts)}, expected strictly increasing numbers of updates")
     return starts
 
 
@@ -235,8 +235,8 @@ class Joined(_Schedule):
     def __post_init__(self) -> None:
         try:
             given = tuple(self.schedules)
-        except TypeError:
-            raise TypeError(f"schedules is {self.schedules!r}, expected a sequence of schedules") from None
+        except Exception as error:
+            raise TypeError(f"schedules is {shown(self.schedules)}, expected a sequence of schedules") from error
         at = _checked_starts(self.at)
         if len(given) != len(at) + 1:
             raise ValueError(f"schedules has length {len(given)}, expected {len(at) + 1}, one more than at")
@@ -245,7 +245,10 @@ class Joined(_Schedule):
     def _rate(self, t: int) -> float:
         i = bisect_right(self.at, t)
         schedule = self.schedules[i]
-        return float(schedule(t - self.at[i - 1] if i else t)) if callable(schedule) else schedule
+        if not callable(schedule):
+            return schedule
+        own = t - self.at[i - 1] if i else t
+        return checked("lr", schedule(own), f"schedules[{i}]({own})")
 
 
 def _checked_schedule(i: int, value: Any) -> Any:

@@ -229,7 +229,7 @@ ERRORS: dict[str, tuple[Any, type[Exception], str]] = {
     "layer dtype": (
         lambda: fs.BatchNorm(3, dtype=np.float16),
         TypeError,
-        "^dtype is float16, expected float32 or float64$",
+        "^dtype is <class 'numpy.float16'>, expected float32 or float64$",
     ),
 }
 

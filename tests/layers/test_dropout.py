@@ -265,6 +265,16 @@ def test_layer(dtype: Any, rng: Any) -> None:
     assert repr(layer) == "Dropout(rate=0.3, seed=8)"
 
 
+@pytest.mark.parametrize("times", [1.3, 2.5, 1])
+def test_the_mean_stays_at_rates_near_one(times: float) -> None:
+    """The share that is kept is a multiple of 2^-32, of which the factor is the inverse."""
+    rate = 1 - times * 2**-22
+    y = fs.dropout(np.ones(1 << 24), rate, seed=5)
+    kept = 2**32 - round(rate * 2**32)
+    assert set(y[y != 0].tolist()) == {2**32 / kept}
+    np.testing.assert_array_equal(np.flatnonzero(y), np.flatnonzero(reference.dropout_mask(y.shape, rate, 5)))
+
+
 def test_calls_from_several_threads_have_masks_of_their_own() -> None:
     for n, calls in ((20_000, 400), (100, 10_000)):
         layer, x = fs.Dropout(seed=4), np.ones(n, np.float32)
@@ -314,6 +324,11 @@ def test_layers_without_a_seed_differ_and_those_with_one_go_on(rng: Any) -> None
         ({"out": np.ones(4)}, ValueError, r"out has shape \(4,\), x has \(3,\)"),
         ({"out": np.ones(3, np.float32)}, ValueError, r"out has dtype float32, x has float64"),
         ({"out": np.broadcast_to(1.0, 3)}, ValueError, r"out is read-only"),
+        (
+            {"out": np.lib.stride_tricks.as_strided(np.ones(1), (3,), (0,), writeable=True)},
+            ValueError,
+            r"^out has elements that share memory: shape \(3,\), strides \(0,\)$",
+        ),
     ],
     ids=str,
 )

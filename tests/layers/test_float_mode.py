@@ -59,6 +59,16 @@ def test_layers_ignore_the_callers_rounding(shape: tuple[int, ...], threads: int
             np.testing.assert_array_equal(got[name], array, err_msg=f"{name}, {mode:#x}", strict=True)
 
 
+@pytest.mark.skipif(not ROUNDINGS, reason="the values of the C library's rounding modes are not known")
+def test_dropout_scales_as_in_the_usual_rounding(threads: int) -> None:
+    rates = np.random.default_rng(2).random(300).tolist()
+    expected = [fs.dropout(np.ones(64), rate, seed=1) for rate in rates]
+    for mode in ROUNDINGS:
+        with rounding(mode):
+            got = [fs.dropout(np.ones(64), rate, seed=1) for rate in rates]
+        np.testing.assert_array_equal(got, expected)
+
+
 def test_a_subnormal_gradient_is_flushed_with_any_number_of_threads(threads: int, isa: str) -> None:
     """Its sums over segments are added up between two regions, and so outside of any task."""
     x = 1e10 * np.random.default_rng(0).standard_normal((2, 4, 100_000))

@@ -148,16 +148,15 @@ def test_containers_change_while_a_step_reads_them(kind: str) -> None:
     params, gradient, extra = {i: np.zeros(4) for i in range(n)}, np.ones(4), np.ones(3)
     grads = dict.fromkeys(range(n), gradient) | dict.fromkeys(more)
     given: Any = params if kind == "dict" else list(params.values())
-    read: Any = grads if kind == "dict" else list(grads.values())
+    read: Any = grads if kind == "dict" else [gradient] * n
 
     def replace() -> None:
         for i in range(n):
             read[i] = gradient.copy()
 
     def resize() -> None:
-        if kind == "list":
-            given.extend([extra] * len(more))
-            del given[n:]
+        if kind == "list":  # which keeps its length
+            given[:] = list(params.values())
             return
         for i in more:
             given[i] = extra

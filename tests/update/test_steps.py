@@ -93,7 +93,7 @@ def test_counts_out_of_range_are_errors(made: int) -> None:
     optimizer.update(w, np.ones(2))
     before = w.copy()
     optimizer.steps[0] = made
-    with pytest.raises(ValueError, match=rf"^steps\[0\] is {made}, expected a number from 0 to below 2\^63 - 1$"):
+    with pytest.raises(ValueError, match=rf"^steps\[0\] is {made}, expected (0 or more|a number below 2\^63 - 1)$"):
         optimizer.update(w, np.ones(2))
     np.testing.assert_array_equal(w, before)
     assert optimizer.iterations == 1

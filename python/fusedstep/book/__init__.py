@@ -258,10 +258,24 @@ class Adam(_Dialect, optimizers.Adam):
         return self.iterations + 1
 
 
-def _per_position(values: Any, width: int) -> Any:
-    if isinstance(values, np.ndarray) and values.shape == (width,):
+def _numbers(name: str, values: Any) -> Any:
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+        return values
+    try:
+        array = np.asarray(values)
+    except ValueError:  # of sequences of several lengths
+        array = np.asarray(None)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} is {shown(values)}, expected an array of numbers")
+    return array
+
+
+def _per_position(name: str, values: Any, width: int) -> Any:
+    if values.shape == (width,):
         return values  # broadcasting takes longer than normalising a small batch
-    return np.broadcast_to(np.ravel(values), (width,))
+    if values.size not in (1, width):
+        raise ValueError(f"{name} has shape {values.shape}, expected {width} numbers or one")
+    return np.broadcast_to(values.ravel(), (width,))
 
 
 class BatchNormalization:
@@ -295,17 +309,24 @@ class BatchNormalization:
 
     def forward(self, x: Any, train_flg: bool = True) -> Any:
         """Normalises x, with the batch's statistics in training and the running ones otherwise."""
+        if not getattr(x, "ndim", 0):
+            raise TypeError(f"x is {shown(x)}, expected an array of one axis or more")
         self.input_shape = x.shape
-        x = np.asarray(x, dtype=np.result_type(x, self.gamma, self.beta)).reshape(len(x), -1)
+        gamma, beta = _numbers("gamma", self.gamma), _numbers("beta", self.beta)
+        # A number of Python's doesn't decide the type.
+        typed = (array for array, given in ((gamma, self.gamma), (beta, self.beta)) if not isinstance(given, float))
+        x = np.asarray(x, dtype=np.result_type(_numbers("x", x), *typed)).reshape(len(x), -1)
         width = x.shape[1]
         if self.running_mean is None:
             self.running_mean, self.running_var = np.zeros(width), np.zeros(width)
-        gamma, beta, mean, var = (
-            _per_position(values, width) for values in (self.gamma, self.beta, self.running_mean, self.running_var)
+        gamma, beta = _per_position("gamma", gamma, width), _per_position("beta", beta, width)
+        mean, var = (
+            _per_position(name, _numbers(name, getattr(self, name)), width) for name in ("running_mean", "running_var")
         )
         if train_flg:
             mean, var = mean.astype(np.float64), var.astype(np.float64)  # copies, so that the given arrays don't change
-            y, *statistics = _native.batch_norm(x, gamma, beta, 1e-6, 1, None, mean, var, self.momentum, False)
+            momentum = checked("momentum", self.momentum)
+            y, *statistics = _native.batch_norm(x, gamma, beta, 1e-6, 1, None, mean, var, momentum, False)
             self.running_mean, self.running_var = mean, var
             self.batch_size = len(x)
             self._saved = x, *statistics
@@ -318,7 +339,7 @@ class BatchNormalization:
         if self._saved is None:
             raise RuntimeError("backward needs a forward pass in training before it")
         x, mean, inv_std = self._saved
-        gamma = _per_position(self.gamma, x.shape[1])
+        gamma = _per_position("gamma", _numbers("gamma", self.gamma), x.shape[1])
         dout = np.asarray(dout, dtype=x.dtype).reshape(len(dout), -1)
         dx, self.dgamma, self.dbeta = _native.batch_norm_backward(dout, x, gamma, mean, inv_std, 1, None)
         return dx.reshape(self.input_shape)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fusedstep import _native
+from fusedstep._limits import shown
 from fusedstep._types import Grads, Params
 
 
@@ -34,6 +35,8 @@ def step(rule: str, params: Params, grads: Grads, state: Any, *, t: Any = 1, **h
 
     All arguments are checked before anything is written, so after an error nothing has changed.
     """
+    if not isinstance(rule, str):
+        raise TypeError(f"rule is {shown(rule)}, expected one of {', '.join(_native.rules)}")
     _native.step(rule, params, grads, state, t, hyperparameters)
 
 

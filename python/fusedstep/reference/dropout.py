@@ -62,6 +62,8 @@ def dropout_mask(shape: Any, rate: float, seed: int, call: int = 0) -> Any:
 def dropout(x: Array, rate: float = 0.5, *, seed: int, call: int = 0) -> Array:
     """See fusedstep.dropout."""
     t = x.dtype.type
+    if rate > 1 - 2**-16:
+        rate = min(round(rate * 2**32), 2**32 - 1) / 2**32
     y: Array = x * np.where(dropout_mask(x.shape, rate, seed, call), t(1 / (1 - rate)), t(0))
     return y
 
