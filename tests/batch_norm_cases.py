@@ -64,6 +64,7 @@ def deviations(x: Array, dout: Array, gamma: Array, beta: Array, axis: int, name
 
     first = lx[:, :1]  # where all numbers are large, long double has digits enough for their differences only
     mean_difference = total(lx - first) / n
+    mean_difference += total((lx - first) - mean_difference) / n
     mean, centred = first + mean_difference, (lx - first) - mean_difference
     inv_std = 1 / np.sqrt(total(centred * centred) / n + np.longdouble(1e-5))
     xhat = centred * inv_std
