@@ -83,6 +83,12 @@ void require_writeable(const Name& name, const py::array& a) {
     if (!a.writeable()) throw py::value_error(name.text() + " is read-only");
 }
 
+void require_distinct_elements(const Name& name, const py::array& a) {
+    if (!is_c_contiguous(a) && overlaps_itself(view_of(a)))
+        throw py::value_error(name.text() + " has elements that share memory: shape " + text(a.attr("shape")) +
+                              ", strides " + text(a.attr("strides")));
+}
+
 void require_same_shape(const Name& name, const py::array& a, const Name& other_name, const py::array& other) {
     if (a.ndim() != other.ndim() || !std::equal(a.shape(), a.shape() + a.ndim(), other.shape()))
         throw py::value_error(name.text() + " has shape " + text(a.attr("shape")) + ", " + other_name.text() + " has " +
@@ -130,6 +136,7 @@ Output::Output(const py::array& x, const py::object& given, std::initializer_lis
     require_same_shape({"out"}, array_, {"x"}, x);
     require_same_type({"out"}, array_, {"x"}, x);
     require_writeable({"out"}, array_);
+    require_distinct_elements({"out"}, array_);
     if (!same_order(x, array_) || overlaps_another(array_, read)) array_ = result_like(x);
 }
 
