@@ -57,7 +57,7 @@ template <> struct Limits<double> {
 };
 
 template <class T> bool is_normal(double value) {
-    return std::abs(value) >= std::numeric_limits<T>::min() && std::abs(value) <= std::numeric_limits<T>::max();
+    return (std::abs(value) >= std::numeric_limits<T>::min()) & (std::abs(value) <= std::numeric_limits<T>::max());
 }
 
 // Whether y can be computed with these coefficients in T. `&`: for vectors.
@@ -75,17 +75,17 @@ template <class T> bool has_near_base(const MomentArrays& moments, std::int64_t 
            (moments.cancelled[at] <= 0.7 * count * variance);
 }
 
-// Whether dx, dgamma and dbeta can be computed in T.
-template <class T> bool gradient_fits(double scale, double gamma, double inv_std, double offset, double slope,
-                                      double dgamma, double count) {
-    return (is_normal<T>(scale) | (gamma == 0)) & (inv_std * Limits<T>::least <= 1) &
-           (std::abs(offset) <= Limits<T>::most) & (std::abs(dgamma) <= Limits<T>::most * count) &
-           ((dgamma == 0) | ((std::abs(slope) >= Limits<T>::least) & (std::abs(slope) <= Limits<T>::most)));
-}
-
-// Whether products that were flushed to zero don't matter beside sums of this size.
-template <class T> bool outweighs_flushed(double dbeta, double dgamma, double inv_std, double count) {
-    return std::abs(dbeta) + std::abs(dgamma) >= Limits<T>::least * count * std::max(1.0, inv_std);
+// Whether dx, dgamma and dbeta can be computed in T: 1, or 0, or 0.5 if so only if dout is zero, because products that
+// were flushed to zero would matter beside sums of this size.
+template <class T> double gradient_fit(double gamma, double inv_std, double dbeta, double dgamma, double count) {
+    constexpr double least = Limits<T>::least, most = Limits<T>::most;
+    const double slope = std::abs(dgamma * inv_std), dgamma_size = std::abs(dgamma), dbeta_size = std::abs(dbeta);
+    const bool outweighs =
+        (dbeta_size + dgamma_size >= least * count) & (dbeta_size + dgamma_size >= least * count * inv_std);
+    const bool in_range = (is_normal<T>(gamma * inv_std) | (gamma == 0)) & (inv_std * least <= 1) &
+                          (dbeta_size <= most * count) & (dgamma_size <= most * count) &
+                          ((dgamma == 0) | ((slope >= least * count) & (slope <= most * count)));
+    return (in_range ? 0.5 : 0.0) + (in_range & outweighs ? 0.5 : 0.0);
 }
 
 // The channels that are not left to the kernels, each with its formula.
@@ -182,12 +182,6 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
                     all.store(moments, c);
                 }
             }
-            std::int64_t odd = 0;
-            const auto fits_kernel = [&](std::int64_t c) {
-                const double variance = var[c] + eps;
-                return fits<T>(gamma[c] * inv_std[c], gamma[c], beta[c], variance) &
-                       has_near_base<T>(moments, c, variance, count);
-            };
 #pragma GCC ivdep
             for (std::int64_t c = first; c < end; ++c) {
                 double sum = moments.base[c], rest = 0;
@@ -196,10 +190,18 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
                 var[c] = (moments.m2[c] < 0 ? 0 : moments.m2[c]) / count;
                 inv_std[c] = 1 / std::sqrt(var[c] + eps);
                 coefficients.set(c, sum, rest, gamma[c] * inv_std[c], beta[c]);
-                odd |= fits_kernel(c) ? 0 : 1;
             }
-            for (std::int64_t c = first; odd && c < end; ++c)
-                if (!fits_kernel(c))
+            double* const fit = moments.cancelled;
+#pragma GCC ivdep
+            for (std::int64_t c = first; c < end; ++c) {
+                const double variance = var[c] + eps;
+                fit[c] = has_near_base<T>(moments, c, variance, count) &
+                                 fits<T>(gamma[c] * inv_std[c], gamma[c], beta[c], variance)
+                             ? 1.0
+                             : 0.0;
+            }
+            for (std::int64_t c = first; c < end; ++c)
+                if (fit[c] == 0)
                     wide.set(c, wide_training(layout, c, x, gamma[c], beta[c], eps, mean[c], var[c], inv_std[c]));
         },
         normalization);
@@ -250,22 +252,16 @@ template <class T> void batch_norm_backward(const Layout& layout, const T* x, co
                 dbeta[c] = sum + sum_low;
                 dgamma[c] = (dot + dot_low) * inv_std[c];
             }
-            std::int64_t odd = 0;
-            const auto fits_kernel = [&](std::int64_t c) {
-                return gradient_fits<T>(gamma[c] * inv_std[c], gamma[c], inv_std[c], dbeta[c] / count,
-                                        dgamma[c] * inv_std[c] / count, dgamma[c], count);
-            };
-            const auto outweighs = [&](std::int64_t c) {
-                return outweighs_flushed<T>(dbeta[c], dgamma[c], inv_std[c], count);
-            };
 #pragma GCC ivdep
-            for (std::int64_t c = first; c < end; ++c) {
+            for (std::int64_t c = first; c < end; ++c)
                 coefficients.set(c, mean[c], 0, gamma[c] * inv_std[c], dbeta[c] / count,
                                  dgamma[c] * inv_std[c] / count);
-                odd |= fits_kernel(c) & outweighs(c) ? 0 : 1;
-            }
-            for (std::int64_t c = first; odd && c < end; ++c) {
-                if (fits_kernel(c) && (outweighs(c) || begins_with_zeros(layout, c, dout))) continue;
+            double* const fit = dots.get();
+#pragma GCC ivdep
+            for (std::int64_t c = first; c < end; ++c)
+                fit[c] = gradient_fit<T>(gamma[c], inv_std[c], dbeta[c], dgamma[c], count);
+            for (std::int64_t c = first; c < end; ++c) {
+                if (fit[c] == 1 || (fit[c] == 0.5 && begins_with_zeros(layout, c, dout))) continue;
                 wide.set(c, wide_backward(layout, c, x, dout, gamma[c], mean[c], inv_std[c], dgamma[c], dbeta[c]));
                 dgamma[c] = rounded<double>(dgamma[c], least_double);
                 dbeta[c] = rounded<double>(dbeta[c], least_double);

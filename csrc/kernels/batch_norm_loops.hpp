@@ -245,6 +245,7 @@ template <class T> void panel_moments(const T* x, const Tile& tile, const Moment
         const double n = static_cast<double>(block.end - block.begin);
         for (int64_t j = 0; j < block.channels; ++j) pivot[j] = static_cast<T>(moments.base[j] + moments.offset[j]);
         sums.set(block, squares_about_pivot);
+#pragma GCC ivdep
         for (int64_t j = 0; j < block.channels; ++j) {
             Moments all(count, moments, j);
             all.merge(moments_about(pivot[j], all.base, n, sums.first[j], sums.second[j]));
