@@ -45,16 +45,20 @@ def problem(shape: tuple[int, ...], axis: int, dtype: Any, offset: float = 3.0) 
     return x, dout, gamma.astype(dtype), beta.astype(dtype)
 
 
-def results(x: Array, dout: Array, gamma: Array, beta: Array, axis: int) -> dict[str, Array]:
-    y, mean, inv_std = fs.batch_norm(x, gamma, beta, channel_axis=axis)
+def results(x: Array, dout: Array, gamma: Array, beta: Array, axis: int, eps: float = 1e-5) -> dict[str, Array]:
+    y, mean, inv_std = fs.batch_norm(x, gamma, beta, eps, axis)
     dx, dgamma, dbeta = fs.batch_norm_backward(dout, x, gamma, mean, inv_std, channel_axis=axis)
-    inference = fs.batch_norm_inference(x, gamma, beta, mean, 1 / inv_std**2, eps=0.0, channel_axis=axis)
+    with np.errstate(over="ignore", divide="ignore", under="ignore"):
+        var = 1 / inv_std**2
+    inference = fs.batch_norm_inference(x, gamma, beta, mean, var, eps=0.0, channel_axis=axis)
     return {"y": y, "mean": mean, "inv_std": inv_std, "dx": dx, "dgamma": dgamma, "dbeta": dbeta, "inf": inference}
 
 
-def deviations(x: Array, dout: Array, gamma: Array, beta: Array, axis: int, names: str = "") -> dict[str, float]:
+def deviations(
+    x: Array, dout: Array, gamma: Array, beta: Array, axis: int, names: str = "", eps: float = 1e-5
+) -> dict[str, float]:
     """Distances from the formulas in long double, in units of eps times what rounding the data alone may change."""
-    got = results(x, dout, gamma, beta, axis)
+    got = results(x, dout, gamma, beta, axis, eps)
     # A channel is a row: NumPy adds along the last axis in pairs, along others one by one, which costs too much here.
     lx, ldout = (np.moveaxis(a, axis, 0).reshape(len(gamma), -1).astype(np.longdouble) for a in (x, dout))
     n = lx.shape[1]
@@ -64,8 +68,9 @@ def deviations(x: Array, dout: Array, gamma: Array, beta: Array, axis: int, name
 
     first = lx[:, :1]  # where all numbers are large, long double has digits enough for their differences only
     mean_difference = total(lx - first) / n
+    mean_difference += total((lx - first) - mean_difference) / n  # first may be far from the rest
     mean, centred = first + mean_difference, (lx - first) - mean_difference
-    inv_std = 1 / np.sqrt(total(centred * centred) / n + np.longdouble(1e-5))
+    inv_std = 1 / np.sqrt(total(centred * centred) / n + np.longdouble(eps))
     xhat = centred * inv_std
     dbeta, dgamma = total(ldout), total(ldout * xhat)
     g, b = gamma[:, np.newaxis], beta[:, np.newaxis]
@@ -96,12 +101,12 @@ def deviations(x: Array, dout: Array, gamma: Array, beta: Array, axis: int, name
         "dgamma": dgamma,
         "dbeta": dbeta,
     }
-    eps, tiny = np.finfo(x.dtype).eps, np.finfo(x.dtype).tiny
+    unit, tiny = np.finfo(x.dtype).eps, np.finfo(x.dtype).tiny
     result = {}
     for name in names.split() or exact:
         flat = np.moveaxis(got[name], axis, 0) if got[name].shape == x.shape else got[name]
         error = np.abs(flat.reshape(exact[name].shape) - exact[name]) / np.maximum(size[name], tiny)
-        result[name] = float(error.max() / eps)
+        result[name] = float(error.max() / unit)
     return result
 
 

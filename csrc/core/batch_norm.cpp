@@ -1,152 +1,20 @@
 #include "batch_norm.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <limits>
 #include <memory>
+#include <vector>
 
 #include "batch_norm_formulas.hpp"
+#include "batch_norm_tiling.hpp"
+#include "batch_norm_wide.hpp"
 #include "compensated.hpp"
-#include "dispatch.hpp"
 #include "float_mode.hpp"
-#include "parallel.hpp"
 
 namespace fusedstep {
 namespace {
-
-// Segments are the unit of the statistics and so part of what fixes the bits: their length depends on the shape alone.
-constexpr std::int64_t kSegmentElements = 65536, kSegmentRows = 1024, kMaxSegments = 64;
-// A group of channels up to this size is read a second time from the cache, so statistics and result are one task.
-constexpr std::int64_t kCacheBytes = 4 << 20;
-// Short runs don't go past the caches: a line at the end of one, which is stored in part past them and in part not, is
-// slow. Where rows follow each other, less so.
-constexpr std::int64_t kLongRowBytes = 512, kLongPlaneBytes = 2048;
-// A byte takes twice as long here as in an update, where kBytesPerThread was measured: 0.022 against 0.011 ns in the
-// cache.
-constexpr std::int64_t kByteWeight = 2;
-constexpr std::int64_t kNarrowestPanel = 64;
-constexpr std::int64_t kResultElements = 16384;  // of a task that writes rows
-
-template <class T> const BatchNormTable<T>& kernels_of(const KernelTable& table) {
-    if constexpr (sizeof(T) == sizeof(float))
-        return table.batch_norm_float32;
-    else
-        return table.batch_norm_float64;
-}
-
-std::int64_t divide_up(std::int64_t a, std::int64_t b) {
-    return (a + b - 1) / b;
-}
-
-// Groups of channels (one channel, or a panel of columns where channels are innermost), each cut into segments.
-template <class T> class Tiling {
-  public:
-    // arrays: how many are read. passes: how often one is read or written, all in all.
-    Tiling(Layout layout, int arrays, int passes, bool in_place)
-        : layout_(layout.channels == 1 ? Layout{1, 1, layout.size()} : layout),
-          panels_(layout_.inner == 1),
-          nontemporal_(!in_place && layout.size() * std::int64_t{sizeof(T)} >= kNontemporalBytes &&
-                       (panels_ ? layout_.channels * std::int64_t{sizeof(T)} >= kLongRowBytes
-                                : layout_.inner * std::int64_t{sizeof(T)} >= kLongPlaneBytes)),
-          arrays_(arrays),
-          bytes_(layout.size() * std::int64_t{sizeof(T)} * passes * kByteWeight),
-          threads_(threads_for(bytes_)),
-          kernels(panels_ ? kernels_of<T>(table()).panel : kernels_of<T>(table()).channel) {
-        const std::int64_t shortest = panels_ ? kSegmentRows : kSegmentElements;
-        segment_ = shortest * divide_up(divide_up(layout_.count(), kMaxSegments), shortest);
-        segments_ = segment_ == 0 ? 0 : divide_up(layout_.count(), segment_);
-        width_ = panels_ ? panel_width() : 1;
-        groups_ = divide_up(layout_.channels, width_);
-    }
-
-    std::int64_t segments() const { return segments_; }
-    std::int64_t first_channel(std::int64_t group) const { return group * width_; }
-    std::int64_t first_element(std::int64_t group) const { return first_channel(group) * layout_.inner; }
-
-    Tile tile(std::int64_t group, std::int64_t segment) const {
-        const std::int64_t begin = segment * segment_;
-        return {layout_.channels * layout_.inner,
-                layout_.inner,
-                begin,
-                std::min(begin + segment_, layout_.count()),
-                std::min(width_, layout_.channels - first_channel(group)),
-                nontemporal_};
-    }
-
-    // How many elements of each channel the segments from first to last hold.
-    double length(std::int64_t first, std::int64_t last) const {
-        return static_cast<double>(std::min(last * segment_, layout_.count()) - first * segment_);
-    }
-
-    // Calls statistics(group, segment) for all segments of a group, then coefficients(group), then result(group, tile)
-    // for tiles that make up the group. Whether that takes one parallel region or more changes no bit.
-    template <class Statistics, class Coefficients, class Result>
-    void run(const Statistics& statistics, const Coefficients& coefficients, const Result& result) const {
-        const auto prepare = [&](std::int64_t group) {
-            for (std::int64_t segment = 0; segment < segments_; ++segment) statistics(group, segment);
-            coefficients(group);
-        };
-        const std::int64_t group_bytes = layout_.count() * width_ * arrays_ * std::int64_t{sizeof(T)};
-        const bool alone = groups_ == 1 || threads_ == 1, many = groups_ >= 2 * threads_;
-        if (segments_ <= 1 ? !panels_ || alone || many : many && group_bytes <= kCacheBytes) {
-            in_parallel(groups_, [&](std::int64_t group) {
-                prepare(group);
-                for (std::int64_t segment = 0; segment < segments_; ++segment) result(group, tile(group, segment));
-            });
-            return;
-        }
-        if (segments_ <= 1) {
-            in_parallel(groups_, prepare);
-        } else {
-            in_parallel(groups_ * segments_,
-                        [&](std::int64_t task) { statistics(task / segments_, task % segments_); });
-            for (std::int64_t group = 0; group < groups_; ++group) coefficients(group);
-        }
-        write(result);
-    }
-
-    // Calls result(group, tile) for tiles that make up the whole. Where channels are innermost these are whole rows:
-    // threads that share a row would suffer false sharing, by prefetches too. For (128, 1024) two threads write panels
-    // of 512 columns in 15 us, as one does, and rows in 7.
-    template <class Result> void write(const Result& result) const {
-        if (!panels_) {
-            in_parallel(groups_ * segments_,
-                        [&](std::int64_t task) { result(task / segments_, tile(task / segments_, task % segments_)); });
-            return;
-        }
-        const std::int64_t rows = divide_up(kResultElements, std::max<std::int64_t>(1, layout_.channels));
-        in_parallel(divide_up(layout_.count(), rows), [&](std::int64_t task) {
-            const std::int64_t begin = task * rows;
-            result(0, Tile{layout_.channels, 1, begin, std::min(begin + rows, layout_.count()), layout_.channels,
-                           nontemporal_});
-        });
-    }
-
-  private:
-    // The wider the better for the memory, but where there are no segments to share, the panels are what threads share:
-    // as many for each, and only for as many threads as are worth it.
-    std::int64_t panel_width() const {
-        const std::int64_t rounds = std::max<std::int64_t>(1, divide_up(layout_.channels, threads_ * kPanelColumns));
-        const std::int64_t panels = segments_ > 1 ? 1 : threads_ * rounds;
-        return std::clamp<std::int64_t>(divide_up(layout_.channels, panels), kNarrowestPanel, kPanelColumns);
-    }
-
-    // Two regions of one call follow each other at once. The workers that the first has woken still watch in the
-    // second, so either may have as many as are worth waking for the whole call.
-    template <class Task> void in_parallel(std::int64_t tasks, const Task& task) const {
-        parallel_for(tasks, bytes_, [&](std::int64_t i) {
-            const FloatMode mode;
-            task(i);
-        });
-    }
-
-    Layout layout_;
-    bool panels_, nontemporal_;
-    std::int64_t arrays_, bytes_, threads_;
-    std::int64_t segment_, segments_, width_, groups_;
-
-  public:
-    const BatchNormKernels<T>& kernels;
-};
 
 // n elements that are written before they are read.
 template <class T> std::unique_ptr<T[]> uninitialized(std::int64_t n) {
@@ -178,6 +46,111 @@ template <class T, template <class> class Formula> class Coefficients {
     std::unique_ptr<T[]> values_;
 };
 
+// What the kernels' arithmetic in T is good for. least: flushing to zero changes it by u / 16 at most. most: adding it
+// changes the largest numbers little. offset_squares: see has_near_base.
+template <class T> struct Limits;
+template <> struct Limits<float> {
+    static constexpr double least = 0x1p-99, most = 0x1p100, offset_squares = 0x1p60;
+};
+template <> struct Limits<double> {
+    static constexpr double least = 0x1p-966, most = 0x1p968, offset_squares = 20;
+};
+
+template <class T> bool is_normal(double value) {
+    return (std::abs(value) >= std::numeric_limits<T>::min()) & (std::abs(value) <= std::numeric_limits<T>::max());
+}
+
+// Whether y can be computed with these coefficients in T. `&`: for vectors.
+template <class T> bool fits(double scale, double gamma, double beta, double variance) {
+    return (is_normal<T>(scale) | (gamma == 0)) & (variance >= Limits<T>::least) &
+           (variance <= std::numeric_limits<double>::max()) & (std::abs(gamma) <= Limits<T>::most) &
+           (std::abs(beta) <= Limits<T>::most);
+}
+
+// Whether the first elements were near enough to the rest. If they were not, roundings of offsets change the mean by
+// about u times the deviation, or some block's squares were taken about a pivot so far away that the sum of squared
+// deviations has digits of the largest only (5 u of `cancelled`, if all round one way).
+template <class T> bool has_near_base(const MomentArrays& moments, std::int64_t at, double variance, double count) {
+    return (moments.offset_squares[at] <= Limits<T>::offset_squares * variance) &
+           (moments.cancelled[at] <= 0.7 * count * variance);
+}
+
+// Whether dx, dgamma and dbeta can be computed in T: 1, or 0, or 0.5 if so only if dout is zero, because products that
+// were flushed to zero would matter beside sums of this size.
+template <class T> double gradient_fit(double gamma, double inv_std, double dbeta, double dgamma, double count) {
+    constexpr double least = Limits<T>::least, most = Limits<T>::most;
+    const double slope = std::abs(dgamma * inv_std), dgamma_size = std::abs(dgamma), dbeta_size = std::abs(dbeta);
+    const bool outweighs =
+        (dbeta_size + dgamma_size >= least * count) & (dbeta_size + dgamma_size >= least * count * inv_std);
+    const bool in_range = (is_normal<T>(gamma * inv_std) | (gamma == 0)) & (inv_std * least <= 1) &
+                          (dbeta_size <= most * count) & (dgamma_size <= most * count) &
+                          ((dgamma == 0) | ((slope >= least * count) & (slope <= most * count)));
+    return (in_range ? 0.5 : 0.0) + (in_range & outweighs ? 0.5 : 0.0);
+}
+
+// The channels that are not left to the kernels, each with its formula.
+template <class Formula> class WideChannels {
+  public:
+    explicit WideChannels(std::int64_t channels) : formulas_(static_cast<std::size_t>(channels)) {}
+
+    void set(std::int64_t channel, std::unique_ptr<Formula> formula) {
+        if (!formula) return;
+        formulas_[static_cast<std::size_t>(channel)] = std::move(formula);
+        any_.store(true, std::memory_order_relaxed);
+    }
+
+    // Calls kernel(first, tile) for parts of a tile, whose first channel is `first`, and write(offset, formula) for the
+    // elements of other channels, offset counting from the first element of the tile's first channel.
+    template <class Kernel, class Write>
+    void run(std::int64_t first, Tile tile, const Kernel& kernel, const Write& write) const {
+        if (!any_.load(std::memory_order_relaxed)) return kernel(first, tile);
+        for (std::int64_t begin = 0, end = 0, channels = tile.channels; begin < channels; begin = end) {
+            const Formula* formula = at(first + begin);
+            for (end = begin + 1; !formula && end < channels && !at(first + end);) ++end;
+            tile.channels = end - begin;
+            if (!formula) {
+                kernel(first + begin, tile);
+                continue;
+            }
+            const FloatMode mode(false);
+            for (std::int64_t i = tile.begin; i < tile.end; ++i)
+                write(begin + i / tile.run * tile.stride + i % tile.run, *formula);
+        }
+    }
+
+  private:
+    const Formula* at(std::int64_t channel) const { return formulas_[static_cast<std::size_t>(channel)].get(); }
+
+    std::vector<std::unique_ptr<Formula>> formulas_;
+    std::atomic<bool> any_{false};
+};
+
+// A result, flushed to zero as the kernels' are.
+template <class T> T rounded(double value, double least) {
+    return std::abs(value) < least ? T{0} : static_cast<T>(value);
+}
+template <class T> double least_result() {
+    return flush_subnormals.load(std::memory_order_relaxed) ? double{std::numeric_limits<T>::min()} : 0;
+}
+
+// Writes y in a tile of a group.
+template <class T> auto normalizing(const Tiling<T>& tiling, const T* x, T* y,
+                                    const Coefficients<T, Normalize>& coefficients,
+                                    const WideChannels<WideNormalize>& wide) {
+    return [&, x, y, least = least_result<T>()](std::int64_t group, const Tile& tile) {
+        const std::int64_t first = tiling.first_channel(group), element = tiling.first_element(group);
+        wide.run(
+            first, tile,
+            [&](std::int64_t channel, const Tile& part) {
+                const std::int64_t at = element + channel - first;
+                tiling.kernels.normalize(x + at, y + at, part, coefficients.of(channel), coefficients.pitch);
+            },
+            [&](std::int64_t offset, const WideNormalize& formula) {
+                y[element + offset] = rounded<T>(formula(x[element + offset]), least);
+            });
+    };
+}
+
 }  // namespace
 
 template <class T> void batch_norm_training(const Layout& layout, const T* x, T* y, const double* gamma,
@@ -188,41 +161,50 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
     const std::int64_t channels = layout.channels;
     const double count = static_cast<double>(layout.count());
     const std::int64_t parts = tiling.segments() * channels;
-    const auto bases = uninitialized<double>(parts), offsets = uninitialized<double>(parts),
-               m2s = uninitialized<double>(parts);
+    const auto memory = uninitialized<double>(5 * parts);
+    double* const values = memory.get();
+    const MomentArrays moments = {values, values + parts, values + 2 * parts, values + 3 * parts, values + 4 * parts};
     const Coefficients<T, Normalize> coefficients(layout);
+    WideChannels<WideNormalize> wide(channels);
+    const auto normalization = normalizing(tiling, x, y, coefficients, wide);
     tiling.run(
         [&](std::int64_t group, std::int64_t segment) {
             const std::int64_t at = segment * channels + tiling.first_channel(group);
-            tiling.kernels.moments(x + tiling.first_element(group), tiling.tile(group, segment), &bases[at],
-                                   &offsets[at], &m2s[at]);
+            tiling.kernels.moments(x + tiling.first_element(group), tiling.tile(group, segment), moments + at);
         },
         [&](std::int64_t group) {
             const std::int64_t first = tiling.first_channel(group), end = first + tiling.tile(group, 0).channels;
             for (std::int64_t segment = 1; segment < tiling.segments(); ++segment) {
                 for (std::int64_t c = first; c < end; ++c) {
                     const std::int64_t at = segment * channels + c;
-                    Moments all = {tiling.length(0, segment), bases[c], offsets[c], m2s[c]};
-                    all.merge({tiling.length(segment, segment + 1), bases[at], offsets[at], m2s[at]});
-                    offsets[c] = all.offset;
-                    m2s[c] = all.m2;
+                    Moments all(tiling.length(0, segment), moments, c);
+                    all.merge(Moments(tiling.length(segment, segment + 1), moments, at));
+                    all.store(moments, c);
                 }
             }
 #pragma GCC ivdep
             for (std::int64_t c = first; c < end; ++c) {
-                double sum = bases[c], rest = 0;
-                compensated_add(sum, rest, offsets[c]);
+                double sum = moments.base[c], rest = 0;
+                compensated_add(sum, rest, moments.offset[c]);
                 mean[c] = sum;
-                var[c] = (m2s[c] < 0 ? 0 : m2s[c]) / count;
+                var[c] = (moments.m2[c] < 0 ? 0 : moments.m2[c]) / count;
                 inv_std[c] = 1 / std::sqrt(var[c] + eps);
                 coefficients.set(c, sum, rest, gamma[c] * inv_std[c], beta[c]);
             }
+            double* const fit = moments.cancelled;
+#pragma GCC ivdep
+            for (std::int64_t c = first; c < end; ++c) {
+                const double variance = var[c] + eps;
+                fit[c] = has_near_base<T>(moments, c, variance, count) &
+                                 fits<T>(gamma[c] * inv_std[c], gamma[c], beta[c], variance)
+                             ? 1.0
+                             : 0.0;
+            }
+            for (std::int64_t c = first; c < end; ++c)
+                if (fit[c] == 0)
+                    wide.set(c, wide_training(layout, c, x, gamma[c], beta[c], eps, mean[c], var[c], inv_std[c]));
         },
-        [&](std::int64_t group, const Tile& tile) {
-            const std::int64_t element = tiling.first_element(group);
-            tiling.kernels.normalize(x + element, y + element, tile, coefficients.of(tiling.first_channel(group)),
-                                     coefficients.pitch);
-        });
+        normalization);
 }
 
 template <class T> void batch_norm_inference(const Layout& layout, const T* x, T* y, const double* gamma,
@@ -230,13 +212,14 @@ template <class T> void batch_norm_inference(const Layout& layout, const T* x, T
     const FloatMode mode;  // for the serial parts; tasks make their own
     const Tiling<T> tiling(layout, 1, 2, x == y);
     const Coefficients<T, Normalize> coefficients(layout);
-    for (std::int64_t c = 0; c < layout.channels; ++c)
-        coefficients.set(c, mean[c], 0, gamma[c] / std::sqrt(var[c] + eps), beta[c]);
-    tiling.write([&](std::int64_t group, const Tile& tile) {
-        const std::int64_t element = tiling.first_element(group);
-        tiling.kernels.normalize(x + element, y + element, tile, coefficients.of(tiling.first_channel(group)),
-                                 coefficients.pitch);
-    });
+    WideChannels<WideNormalize> wide(layout.channels);
+    for (std::int64_t c = 0; c < layout.channels; ++c) {
+        const double variance = var[c] + eps, scale = gamma[c] / std::sqrt(variance);
+        coefficients.set(c, mean[c], 0, scale, beta[c]);
+        if (!fits<T>(scale, gamma[c], beta[c], variance) || !(std::abs(mean[c]) <= Limits<T>::most))
+            wide.set(c, wide_inference(gamma[c], beta[c], mean[c], var[c], eps));
+    }
+    tiling.write(normalizing(tiling, x, y, coefficients, wide));
 }
 
 template <class T> void batch_norm_backward(const Layout& layout, const T* x, const T* dout, T* dx, const double* gamma,
@@ -248,6 +231,8 @@ template <class T> void batch_norm_backward(const Layout& layout, const T* x, co
     const auto sums = uninitialized<double>(tiling.segments() * channels),
                dots = uninitialized<double>(tiling.segments() * channels);
     const Coefficients<T, Gradient> coefficients(layout);
+    WideChannels<WideGradient> wide(channels);
+    const double least = least_result<T>(), least_double = least_result<double>();
     for (std::int64_t c = 0; c < channels; ++c) coefficients.set(c, mean[c], 0);
     tiling.run(
         [&](std::int64_t group, std::int64_t segment) {
@@ -271,11 +256,30 @@ template <class T> void batch_norm_backward(const Layout& layout, const T* x, co
             for (std::int64_t c = first; c < end; ++c)
                 coefficients.set(c, mean[c], 0, gamma[c] * inv_std[c], dbeta[c] / count,
                                  dgamma[c] * inv_std[c] / count);
+            double* const fit = dots.get();
+#pragma GCC ivdep
+            for (std::int64_t c = first; c < end; ++c)
+                fit[c] = gradient_fit<T>(gamma[c], inv_std[c], dbeta[c], dgamma[c], count);
+            for (std::int64_t c = first; c < end; ++c) {
+                if (fit[c] == 1 || (fit[c] == 0.5 && begins_with_zeros(layout, c, dout))) continue;
+                wide.set(c, wide_backward(layout, c, x, dout, gamma[c], mean[c], inv_std[c], dgamma[c], dbeta[c]));
+                dgamma[c] = rounded<double>(dgamma[c], least_double);
+                dbeta[c] = rounded<double>(dbeta[c], least_double);
+            }
         },
         [&](std::int64_t group, const Tile& tile) {
-            const std::int64_t element = tiling.first_element(group);
-            tiling.kernels.gradient(x + element, dout + element, dx + element, tile,
-                                    coefficients.of(tiling.first_channel(group)), coefficients.pitch);
+            const std::int64_t first = tiling.first_channel(group), element = tiling.first_element(group);
+            wide.run(
+                first, tile,
+                [&](std::int64_t channel, const Tile& part) {
+                    const std::int64_t at = element + channel - first;
+                    tiling.kernels.gradient(x + at, dout + at, dx + at, part, coefficients.of(channel),
+                                            coefficients.pitch);
+                },
+                [&](std::int64_t offset, const WideGradient& formula) {
+                    const std::int64_t at = element + offset;
+                    dx[at] = rounded<T>(formula(x[at], dout[at]), least);
+                });
         });
 }
 

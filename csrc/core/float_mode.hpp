@@ -16,7 +16,9 @@ inline std::atomic<bool> flush_subnormals{true};
 // caller's mode, so each task of a parallel region makes its own.
 class FloatMode {
   public:
-    FloatMode() : saved_(read()) { write(flush_subnormals.load(std::memory_order_relaxed) ? kFlush : kPlain); }
+    explicit FloatMode(bool flush = flush_subnormals.load(std::memory_order_relaxed)) : saved_(read()) {
+        write(flush ? kFlush : kPlain);
+    }
     ~FloatMode() { write(saved_); }
     FloatMode(const FloatMode&) = delete;
     FloatMode& operator=(const FloatMode&) = delete;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "table.hpp"
 #include "vector.hpp"
 
 // Without a name for the reason given in stages.hpp.
@@ -45,13 +46,36 @@ template <class T> struct Gradient {
 
 // Count, mean and sum of squared deviations of a set of numbers; merged as by Chan, Golub & LeVeque 1979. The mean is
 // base + offset, where base is one of few numbers near it: the difference of two means then keeps its digits.
+// Where base isn't near, the other two members tell: the mean of `count` numbers may have an error of u / sqrt(12)
+// times the root of offset_squares, from rounding offsets, and `cancelled` is the largest number subtracted in a part's
+// m2.
 struct Moments {
-    double count, base, offset, m2;
+    double count, base, offset, m2, offset_squares = 0, cancelled = 0;
+
+    Moments(double n, double b, double o, double m) : count(n), base(b), offset(o), m2(m) {}
+    Moments(double n, const fusedstep::MomentArrays& from, std::int64_t at)
+        : count(n),
+          base(from.base[at]),
+          offset(from.offset[at]),
+          m2(from.m2[at]),
+          offset_squares(from.offset_squares[at]),
+          cancelled(from.cancelled[at]) {}
+
+    void store(const fusedstep::MomentArrays& to, std::int64_t at) const {
+        to.base[at] = base;
+        to.offset[at] = offset;
+        to.m2[at] = m2;
+        to.offset_squares[at] = offset_squares;
+        to.cancelled[at] = cancelled;
+    }
 
     void merge(const Moments& other) {
         const double total = count + other.count, difference = (other.base - base) + (other.offset - offset);
-        offset += difference * (other.count / total);
-        m2 += other.m2 + difference * difference * (count * (other.count / total));
+        const double weight = other.count / total, rest = count / total;
+        offset += difference * weight;
+        m2 += other.m2 + difference * difference * (count * weight);
+        offset_squares = rest * rest * offset_squares + weight * weight * other.offset_squares + offset * offset;
+        cancelled = cancelled < other.cancelled ? other.cancelled : cancelled;
         count = total;
     }
 };
@@ -59,7 +83,9 @@ struct Moments {
 // The moments of `count` numbers of which only the sums of x - pivot and (x - pivot)^2 are known.
 inline Moments moments_about(double pivot, double base, double count, double sum, double square_sum) {
     const double mean_of_differences = sum / count;
-    return {count, base, (pivot - base) + mean_of_differences, square_sum - sum * mean_of_differences};
+    Moments moments(count, base, (pivot - base) + mean_of_differences, square_sum - sum * mean_of_differences);
+    moments.cancelled = sum * mean_of_differences;
+    return moments;
 }
 
 }  // namespace

@@ -21,6 +21,7 @@
 namespace {
 
 using fusedstep::kPanelColumns;
+using fusedstep::MomentArrays;
 using fusedstep::Tile;
 using std::int64_t;
 
@@ -140,18 +141,16 @@ template <class T> Moments block_moments(const T* x, const Tile& block, T pivot,
     return moments_about(pivot, base, static_cast<double>(n), sums.total(sums.first), sums.total(sums.second));
 }
 
-template <class T> void channel_moments(const T* x, const Tile& tile, double* base, double* offset, double* m2) {
+template <class T> void channel_moments(const T* x, const Tile& tile, const MomentArrays& moments) {
     const T first = x[offset_of(tile, tile.begin)];
     const Moments head = block_moments(x, part(tile, tile.begin, kPivotElements), first, first);
     const T near_mean = static_cast<T>(head.base + head.offset);
-    Moments all{0, near_mean, 0, 0};
+    Moments all(0, near_mean, 0, 0);
     over_blocks(tile, [&](const Tile& block) {
         prefetch_next_run(x, tile, block.end);
         all.merge(block_moments(x, block, static_cast<T>(all.base + all.offset), near_mean));
     });
-    *base = all.base;
-    *offset = all.offset;
-    *m2 = all.m2;
+    all.store(moments, 0);
 }
 
 template <class T> void channel_sums(const T* x, const T* dout, const Tile& tile, const T* coefficients, int64_t pitch,
@@ -225,7 +224,7 @@ template <class T> struct ColumnSums {
     }
 };
 
-template <class T> void panel_moments(const T* x, const Tile& tile, double* base, double* offset, double* m2) {
+template <class T> void panel_moments(const T* x, const Tile& tile, const MomentArrays& moments) {
     T pivot[kPanelColumns];
     ColumnSums<T> sums;
     const auto squares_about_pivot = [&](int64_t i, int64_t j, T& sum, T& squares) {
@@ -239,19 +238,18 @@ template <class T> void panel_moments(const T* x, const Tile& tile, double* base
     sums.set(head, squares_about_pivot);
     for (int64_t j = 0; j < tile.channels; ++j) {
         const T near_mean = pivot[j] + sums.first[j] / rows;
-        base[j] = near_mean;
-        offset[j] = m2[j] = 0;
+        Moments(0, near_mean, 0, 0).store(moments, j);
     }
     double count = 0;
     over_row_blocks(tile, [&](const Tile& block) {
         const double n = static_cast<double>(block.end - block.begin);
-        for (int64_t j = 0; j < block.channels; ++j) pivot[j] = static_cast<T>(base[j] + offset[j]);
+        for (int64_t j = 0; j < block.channels; ++j) pivot[j] = static_cast<T>(moments.base[j] + moments.offset[j]);
         sums.set(block, squares_about_pivot);
+#pragma GCC ivdep
         for (int64_t j = 0; j < block.channels; ++j) {
-            Moments all{count, base[j], offset[j], m2[j]};
-            all.merge(moments_about(pivot[j], base[j], n, sums.first[j], sums.second[j]));
-            offset[j] = all.offset;
-            m2[j] = all.m2;
+            Moments all(count, moments, j);
+            all.merge(moments_about(pivot[j], all.base, n, sums.first[j], sums.second[j]));
+            all.store(moments, j);
         }
         count += n;
     });

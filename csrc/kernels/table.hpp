@@ -49,11 +49,20 @@ struct Tile {
 
 constexpr std::int64_t kPanelColumns = 1024;  // no panel whose statistics are taken is wider
 
+// The members of Moments (batch_norm_formulas.hpp), an element a channel.
+struct MomentArrays {
+    double *base, *offset, *m2, *offset_squares, *cancelled;
+
+    MomentArrays operator+(std::int64_t n) const {
+        return {base + n, offset + n, m2 + n, offset_squares + n, cancelled + n};
+    }
+};
+
 // What batch normalisation does with a tile. Arrays of elements start at the first channel's first element, arrays of
 // statistics and coefficients at the first channel. The coefficients (batch_norm_formulas.hpp) are stored in rows of
 // `pitch`, a row for each coefficient. y and dx may be the same memory as x or dout.
 template <class T> struct BatchNormKernels {
-    void (*moments)(const T* x, const Tile& tile, double* base, double* offset, double* m2);
+    void (*moments)(const T* x, const Tile& tile, const MomentArrays& moments);
     void (*sums)(const T* x, const T* dout, const Tile& tile, const T* coefficients, std::int64_t pitch, double* sum,
                  double* dot);
     void (*normalize)(const T* x, T* y, const Tile& tile, const T* coefficients, std::int64_t pitch);

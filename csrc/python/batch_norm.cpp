@@ -16,12 +16,13 @@ namespace {
 
 using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
-// The input, and how it divides by channel; a copy of the input if it has gaps.
+// The input, and how it divides by channel; x is a copy of what was given if that has gaps.
 struct Input {
-    py::array x;
+    py::array given, x;
     Layout layout;
 
-    Input(const char* name, const py::object& given, py::ssize_t channel_axis) : x(as_native({name}, given)) {
+    Input(const char* name, const py::object& object, py::ssize_t channel_axis)
+        : given(as_native({name}, object)), x(given) {
         const py::ssize_t axis = channel_axis < 0 ? channel_axis + x.ndim() : channel_axis;
         if (axis < 0 || axis >= x.ndim())
             throw py::value_error("channel_axis is " + std::to_string(channel_axis) + ", " + name + " has shape " +
@@ -64,12 +65,13 @@ class PerChannel {
         if (array.ndim() != 1 || array.shape(0) != layout.channels)
             throw py::value_error(std::string(name) + " has shape " + text(array.attr("shape")) + ", x has " +
                                   std::to_string(layout.channels) + " channels");
+        const FloatMode mode;
         if (native_type(array) == kNoStorage) {
             if (std::strchr("fiu", array.dtype().kind()) == nullptr)
                 throw py::type_error(std::string(name) + " has dtype " + text(array.dtype()) + ", expected floats");
             array = Doubles(array);
-        }
-        const FloatMode mode;
+        } else
+            array_ = array;
         if (native_type(array) == kFloat32)
             copy<float>(array);
         else
@@ -77,6 +79,9 @@ class PerChannel {
     }
 
     const double* data() const { return values_.get(); }
+
+    // The caller's memory; null if it's of another type, or no array.
+    const py::array& array() const { return array_; }
 
   private:
     template <class T> void copy(const py::array& array) {
@@ -89,19 +94,29 @@ class PerChannel {
     }
 
     std::unique_ptr<double[]> values_;
+    py::array array_ = no_array();
 };
 
 // running = decay running + (1 - decay) now
 class Running {
   public:
-    Running(const char* name, const py::object& given, const Layout& layout) {
+    Running(const char* name, const py::object& given, const Layout& layout) : name_(name) {
         if (given.is_none()) return;
         array_ = as_native({name}, given);
         require_writeable({name}, array_);
         if (array_.ndim() != 1 || array_.shape(0) != layout.channels)
             throw py::value_error(std::string(name) + " has shape " + text(array_.attr("shape")) + ", x has " +
                                   std::to_string(layout.channels) + " channels");
+        require_distinct_elements({name}, array_);
     }
+
+    // ValueError if it shares memory with another array, which may be null.
+    void require_apart(const char* other_name, const py::array& other) const {
+        if (array_ && other && share_memory(view_of(array_), view_of(other)))
+            throw py::value_error(std::string(name_) + " shares memory with " + other_name);
+    }
+
+    const py::array& array() const { return array_; }
 
     void update(const double* now, double factor, double decay) {
         if (!array_) return;
@@ -114,11 +129,14 @@ class Running {
   private:
     template <class T> void update_as(const double* now, double factor, double decay) {
         for (py::ssize_t c = 0; c < array_.shape(0); ++c) {
-            T& running = *static_cast<T*>(array_.mutable_data(c));
+            T running;
+            std::memcpy(&running, array_.data(c), sizeof running);  // it may be misaligned
             running = static_cast<T>(decay * running + (1 - decay) * (now[c] * factor));
+            std::memcpy(array_.mutable_data(c), &running, sizeof running);
         }
     }
 
+    const char* name_;
     py::array array_ = no_array();
 };
 
@@ -145,6 +163,13 @@ py::tuple training(const py::object& given, const py::object& gamma_given, const
     const PerChannel gamma("gamma", gamma_given, layout), beta("beta", beta_given, layout);
     Running mean_so_far("running_mean", running_mean, layout), var_so_far("running_var", running_var, layout);
     Output y(input.x, out, {&input.x});
+    var_so_far.require_apart("running_mean", mean_so_far.array());
+    for (const Running* running : {&mean_so_far, &var_so_far}) {
+        running->require_apart("x", input.given);
+        running->require_apart("gamma", gamma.array());
+        running->require_apart("beta", beta.array());
+        running->require_apart("out", y.target());
+    }
     Doubles mean(layout.channels), inv_std(layout.channels);
     const std::unique_ptr<double[]> var(new double[static_cast<std::size_t>(layout.channels)]);
     double *mean_data = mean.mutable_data(), *inv_std_data = inv_std.mutable_data();
@@ -194,6 +219,7 @@ py::tuple backward(const py::object& dout_given, const py::object& given, const 
         inv_std("inv_std", inv_std_given, layout);
     if (!same_order(input.x, dout)) {
         const py::array copy = result_like(input.x);
+        const FloatMode mode;  // it may round
         numpy().attr("copyto")(copy, dout);
         dout = copy;
     }

@@ -94,6 +94,12 @@ void require_writeable(const Name& name, const py::array& a) {
     if (!a.writeable()) throw py::value_error(name.text() + " is read-only");
 }
 
+void require_distinct_elements(const Name& name, const py::array& a) {
+    if (!is_c_contiguous(a) && overlaps_itself(view_of(a)))
+        throw py::value_error(name.text() + " has elements that share memory: shape " + text(a.attr("shape")) +
+                              ", strides " + text(a.attr("strides")));
+}
+
 void require_same_shape(const Name& name, const py::array& a, const Name& other_name, const py::array& other) {
     if (a.ndim() != other.ndim() || !std::equal(a.shape(), a.shape() + a.ndim(), other.shape()))
         throw py::value_error(name.text() + " has shape " + text(a.attr("shape")) + ", " + other_name.text() + " has " +
@@ -159,9 +165,7 @@ py::array array_of_out(const py::object& given, const py::array& x) {
     require_same_shape({"out"}, out, {"x"}, x);
     require_same_type({"out"}, out, {"x"}, x);
     require_writeable({"out"}, out);
-    if (!is_c_contiguous(out) && overlaps_itself(view_of(out)))
-        throw py::value_error("out has elements that share memory: shape " + text(out.attr("shape")) + ", strides " +
-                              text(out.attr("strides")));
+    require_distinct_elements({"out"}, out);
     return out;
 }
 

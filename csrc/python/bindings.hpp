@@ -76,6 +76,7 @@ py::array result_like(const py::array& x);
 
 void require_native(const Name& name, const py::array& a);
 void require_writeable(const Name& name, const py::array& a);
+void require_distinct_elements(const Name& name, const py::array& a);  // of an array that is written
 void require_same_shape(const Name& name, const py::array& a, const Name& other_name, const py::array& other);
 void require_same_type(const Name& name, const py::array& a, const Name& other_name, const py::array& other);
 
@@ -118,6 +119,9 @@ class Output {
     Output(const py::array& x, const py::object& given, std::initializer_list<const py::array*> read);
 
     template <class T> T* data() { return reinterpret_cast<T*>(address(array_)); }
+
+    // The array that the caller gave, or null.
+    const py::array& target() const { return target_; }
 
     py::object finish();
 

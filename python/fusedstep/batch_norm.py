@@ -64,7 +64,7 @@ def batch_norm(
         large compared with the deviation.
 
     Raises:
-        ValueError: A shape or the type of out doesn't fit that of x, or x has no elements.
+        ValueError: A shape or the type of out doesn't fit that of x, x is empty, or elements of out share memory.
         TypeError: x or out is not a float32 or float64 array, or doesn't share memory of the CPU.
     """
     axis = checked_axis(channel_axis)
@@ -164,7 +164,7 @@ def batch_norm_backward(
         dx, dgamma and dbeta, of the type of x.
 
     Raises:
-        ValueError: A shape or the type of out doesn't fit that of x, or x has no elements.
+        ValueError: A shape or the type of out doesn't fit that of x, x is empty, or elements of out share memory.
         TypeError: x, dout or out is not a float32 or float64 array, or doesn't share memory of the CPU.
     """
     return _native.batch_norm_backward(dout, x, gamma, mean, inv_std, checked_axis(channel_axis), out)
@@ -265,6 +265,7 @@ class BatchNorm(Generic[F]):
         """Normalises x. In training x must not change before `backward`, so out may be x only outside training.
 
         Raises:
+            ValueError: A running average shares memory with another array of the call, or its elements do.
             ValueError, TypeError: As for `batch_norm`; the running averages then haven't changed.
         """
         if not training:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import as_strided
 
 import fusedstep as fs
 from batch_norm_cases import Array, problem, results
@@ -256,3 +257,68 @@ def test_a_failed_forward_leaves_the_running_averages() -> None:
 def test_empty_input_for_inference() -> None:
     assert fs.batch_norm_inference(X[:0], ONES, ZEROS, ZEROS, ONES).shape == (0, 3)
     assert fs.batch_norm(np.ones((4, 0), np.float32), [], [])[0].shape == (4, 0)
+
+
+def self_overlapping(kind: str) -> Array:
+    """(4, 3) in float32 of which elements share memory."""
+    strides = {"one row": (0, 4), "one number": (0, 0), "windows": (4, 4), "halves": (10, 4)}[kind]
+    return as_strided(np.zeros(30, np.float32), (4, 3), strides, writeable=True)
+
+
+@pytest.mark.parametrize("kind", ["one row", "one number", "windows", "halves"])
+def test_out_whose_elements_share_memory(kind: str) -> None:
+    out = self_overlapping(kind)
+    for call in (
+        lambda: fs.batch_norm(X, ONES, ZEROS, out=out),
+        lambda: fs.batch_norm_inference(X, ONES, ZEROS, ZEROS, ONES, out=out),
+        lambda: fs.batch_norm_backward(X, X, ONES, ZEROS, ONES, out=out),
+    ):
+        with pytest.raises(ValueError, match=r"^out has elements that share memory: shape \(4, 3\), strides \("):
+            call()
+    np.testing.assert_array_equal(out, 0)
+
+
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
+@pytest.mark.parametrize("stride", [0, 1, 2, 3, -2])
+def test_running_averages_whose_elements_share_memory(name: str, stride: int) -> None:
+    layer = fs.BatchNorm(3)
+    setattr(layer, name, as_strided(np.zeros(8, np.float32)[3:], (3,), (stride,), writeable=True))
+    with pytest.raises(ValueError, match=f"^{name} has elements that share memory"):
+        layer.forward(X)
+
+
+def test_running_averages_that_share_memory_with_other_arrays() -> None:
+    for name in ("running_mean", "running_var"):
+        buffer = np.ones((4, 3), np.float32)
+        for other in ("x", "out", "gamma", "beta"):
+            layer = fs.BatchNorm(3)
+            setattr(layer, name, buffer[1])
+            arrays = {"x": X, "out": None, "gamma": None, "beta": None} | {other: buffer}
+            for parameter in ("gamma", "beta"):
+                if arrays[parameter] is not None:
+                    setattr(layer, parameter, buffer[1, ::-1])
+            with pytest.raises(ValueError, match=f"^{name} shares memory with {other}$"):
+                layer.forward(arrays["x"], out=arrays["out"])
+            np.testing.assert_array_equal(buffer, 1)
+    layer = fs.BatchNorm(3)
+    layer.running_mean = layer.running_var
+    with pytest.raises(ValueError, match=r"^running_var shares memory with running_mean$"):
+        layer.forward(X)
+    buffer = np.array([0, 1] * 3, np.float32)
+    layer.running_mean, layer.running_var = buffer[::2], buffer[1::2]  # between each other, but apart
+    layer.forward(X)
+    np.testing.assert_allclose(buffer, [0.1, 0.9] * 3, rtol=1e-6)
+
+
+def test_misaligned_running_averages(dtype: Any, rng: np.random.Generator) -> None:
+    x = rng.standard_normal((20, 3)).astype(dtype)
+    plain, odd = fs.BatchNorm(3, dtype=dtype), fs.BatchNorm(3, dtype=dtype)
+    for name in ("running_mean", "running_var"):
+        array = np.frombuffer(bytearray(3 * x.itemsize + 1), dtype, 3, offset=1)
+        array[...] = getattr(odd, name)
+        assert not array.flags.aligned
+        setattr(odd, name, array)
+    for layer in (plain, odd):
+        layer.forward(x)
+    np.testing.assert_array_equal(odd.running_mean, plain.running_mean)
+    np.testing.assert_array_equal(odd.running_var, plain.running_var)

@@ -69,6 +69,22 @@ def test_dropout_scales_as_in_the_usual_rounding(threads: int) -> None:
         np.testing.assert_array_equal(got, expected)
 
 
+def test_conversions_of_other_types_ignore_the_callers_rounding() -> None:
+    rng = np.random.default_rng(5)
+    x, dout = rng.standard_normal((40, 30)).astype(np.float32), rng.standard_normal((40, 30))
+    gamma = rng.integers(2**60, 2**62, 30)  # rounded to double
+
+    def results() -> tuple[Any, ...]:
+        return *fs.batch_norm(x, gamma, gamma), *fs.batch_norm_backward(dout, x, gamma, np.zeros(30), np.ones(30))
+
+    expected = results()
+    for mode in ROUNDINGS:
+        with rounding(mode):
+            got = results()
+        for array, right in zip(got, expected, strict=True):
+            np.testing.assert_array_equal(array, right)
+
+
 def test_a_subnormal_gradient_is_flushed_with_any_number_of_threads(threads: int, isa: str) -> None:
     """Its sums over segments are added up between two regions, and so outside of any task."""
     x = 1e10 * np.random.default_rng(0).standard_normal((2, 4, 100_000))
