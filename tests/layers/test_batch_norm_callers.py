@@ -293,7 +293,7 @@ def test_running_averages_that_share_memory_with_other_arrays() -> None:
         for other in ("x", "out", "gamma", "beta"):
             layer = fs.BatchNorm(3)
             setattr(layer, name, buffer[1])
-            arrays = {"x": X, "out": None, "gamma": None, "beta": None} | {other: buffer}
+            arrays: dict[str, Any] = {"x": X, "out": None, "gamma": None, "beta": None} | {other: buffer}
             for parameter in ("gamma", "beta"):
                 if arrays[parameter] is not None:
                     setattr(layer, parameter, buffer[1, ::-1])
