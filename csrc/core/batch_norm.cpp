@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "batch_norm_formulas.hpp"
@@ -15,6 +16,8 @@
 
 namespace fusedstep {
 namespace {
+
+constexpr std::int64_t kRowPadding = 80;  // rows of 4 KiB would map to the same cache sets
 
 // n elements that are written before they are read.
 template <class T> std::unique_ptr<T[]> uninitialized(std::int64_t n) {
@@ -41,8 +44,6 @@ template <class T, template <class> class Formula> class Coefficients {
     const std::int64_t pitch;
 
   private:
-    static constexpr std::int64_t kRowPadding = 80;  // rows of 4 KiB would map to the same cache sets
-
     std::unique_ptr<T[]> values_;
 };
 
@@ -82,19 +83,21 @@ template <class T> double gradient_fit(double gamma, double inv_std, double dbet
     const double slope = std::abs(dgamma * inv_std), dgamma_size = std::abs(dgamma), dbeta_size = std::abs(dbeta);
     const bool outweighs =
         (dbeta_size + dgamma_size >= least * count) & (dbeta_size + dgamma_size >= least * count * inv_std);
-    const bool in_range = (is_normal<T>(gamma * inv_std) | (gamma == 0)) & (inv_std * least <= 1) &
-                          (dbeta_size <= most * count) & (dgamma_size <= most * count) &
-                          ((dgamma == 0) | ((slope >= least * count) & (slope <= most * count)));
-    return (in_range ? 0.5 : 0.0) + (in_range & outweighs ? 0.5 : 0.0);
+    const bool scale_fits = (is_normal<T>(gamma * inv_std) | (gamma == 0)) & (inv_std * least <= 1);
+    const bool sums_fit = (dbeta_size <= most * count) & (dgamma_size <= most * count);
+    const bool slope_fits = (dgamma == 0) | ((slope >= least * count) & (slope <= most * count));
+    // Products, because compilers make branches of a longer condition, and so no vectors.
+    return (scale_fits ? 0.5 : 0.0) * (sums_fit ? 1.0 : 0.0) * (slope_fits ? 1.0 : 0.0) * (outweighs ? 2.0 : 1.0);
 }
 
 // The channels that are not left to the kernels, each with its formula.
 template <class Formula> class WideChannels {
   public:
-    explicit WideChannels(std::int64_t channels) : formulas_(static_cast<std::size_t>(channels)) {}
+    explicit WideChannels(std::int64_t channels) : channels_(channels) {}
 
     void set(std::int64_t channel, std::unique_ptr<Formula> formula) {
         if (!formula) return;
+        std::call_once(allocated_, [&] { formulas_.resize(static_cast<std::size_t>(channels_)); });
         formulas_[static_cast<std::size_t>(channel)] = std::move(formula);
         any_.store(true, std::memory_order_relaxed);
     }
@@ -121,7 +124,9 @@ template <class Formula> class WideChannels {
   private:
     const Formula* at(std::int64_t channel) const { return formulas_[static_cast<std::size_t>(channel)].get(); }
 
-    std::vector<std::unique_ptr<Formula>> formulas_;
+    std::int64_t channels_;
+    std::once_flag allocated_;
+    std::vector<std::unique_ptr<Formula>> formulas_;  // empty until one is set
     std::atomic<bool> any_{false};
 };
 
@@ -161,9 +166,10 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
     const std::int64_t channels = layout.channels;
     const double count = static_cast<double>(layout.count());
     const std::int64_t parts = tiling.segments() * channels;
-    const auto memory = uninitialized<double>(5 * parts);
+    const std::int64_t pitch = parts + kRowPadding;
+    const auto memory = uninitialized<double>(5 * pitch);
     double* const values = memory.get();
-    const MomentArrays moments = {values, values + parts, values + 2 * parts, values + 3 * parts, values + 4 * parts};
+    const MomentArrays moments = {values, values + pitch, values + 2 * pitch, values + 3 * pitch, values + 4 * pitch};
     const Coefficients<T, Normalize> coefficients(layout);
     WideChannels<WideNormalize> wide(channels);
     const auto normalization = normalizing(tiling, x, y, coefficients, wide);

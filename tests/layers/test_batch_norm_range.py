@@ -140,8 +140,8 @@ def test_inference_with_coefficients_out_of_range(numbers: tuple[float, ...], dt
     gamma, beta, x, mean, var, eps = (np.longdouble(v) for v in numbers)
     x = np.longdouble(dtype(x))
     exact = gamma * (x - mean) / np.sqrt(var + eps) + beta
-    channel = [np.array([v], float) for v in (gamma, beta, mean, var)]
-    y = fs.batch_norm_inference(np.full((2, 1), x, dtype), *channel, float(eps))
+    given = [np.array([v], float) for v in (gamma, beta, mean, var)]
+    y = fs.batch_norm_inference(np.full((2, 1), x, dtype), given[0], given[1], given[2], given[3], float(eps))
     if abs(exact) > np.finfo(dtype).max:
         assert np.isinf(y).all()
     else:

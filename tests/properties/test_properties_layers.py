@@ -101,6 +101,32 @@ def test_batch_norm_is_near_the_exact_result(data: st.DataObject, seed: int) -> 
     assert {name: d for name, d in found.items() if d > BOUND[name]} == {}
 
 
+@share(0.15)
+@given(st.data(), SEEDS)
+def test_batch_norm_of_any_magnitude_is_near_the_exact_result(data: st.DataObject, seed: int) -> None:
+    assume(np.finfo(np.longdouble).maxexp > 1024)  # the oracle
+    shape = draw_shape(data.draw)
+    assume(shape and np.prod(shape) > 0)
+    dtype, axis, beginning, distance = draw_each(
+        data.draw, TYPES, range(len(shape)), (0.0, 0.0, 0.01, 0.1, 0.3), (1e1, 1e2, 1e4, 1e6)
+    )
+    top = np.finfo(dtype).maxexp - 50
+    exponent, dout_exponent = data.draw(st.integers(-top, top)), data.draw(st.integers(-top // 2, top // 2))
+    assume(abs(dout_exponent - exponent) < top)  # dx
+    rng = np.random.default_rng(seed)
+    x, dout = rng.standard_normal(shape), rng.standard_normal(shape)
+    rows = np.moveaxis(x, axis, -1).reshape(-1, shape[axis])
+    rows[: int(np.ceil(len(rows) * beginning))] += distance
+    x = np.moveaxis(rows.reshape(np.moveaxis(x, axis, -1).shape), -1, axis)
+    x, dout = np.ldexp(x, exponent).astype(dtype), np.ldexp(dout, dout_exponent).astype(dtype)
+    assume(np.isfinite(x).all())
+    gamma, beta = (rng.standard_normal(shape[axis]).astype(dtype) for _ in range(2))
+    draw_process(data.draw).apply(may_flush=False)
+    names = "y mean inv_std dx dgamma dbeta"
+    found = deviations(x, dout, gamma, beta, axis, names, data.draw(st.sampled_from((1e-5, 1e-5, 1e-12))))
+    assert {name: d for name, d in found.items() if not d <= BOUND[name]} == {}
+
+
 @share(0.25)
 @given(st.data(), SEEDS)
 def test_dropout_has_the_bits_of_the_reference(data: st.DataObject, seed: int) -> None:
