@@ -1,5 +1,6 @@
 #include "settings.hpp"
 
+#include <limits>
 #include <string>
 
 #include "containers.hpp"
@@ -110,6 +111,14 @@ py::dict rule_table() {
         table[rule.name] = py::make_tuple(states, hyperparameters, rule.counts_steps);
     }
     return table;
+}
+
+std::int64_t next_step(const Name& name, const py::object& made) {
+    int overflow = 0;
+    const long long count = PyLong_CheckExact(made.ptr()) ? PyLong_AsLongLongAndOverflow(made.ptr(), &overflow) : -1;
+    if (count >= 0 && count != std::numeric_limits<long long>::max()) return count + 1;
+    const py::object check = py::module_::import("fusedstep._limits").attr("checked_count");
+    return check(name.text(), made, 0).cast<std::int64_t>() + 1;
 }
 
 }  // namespace fusedstep

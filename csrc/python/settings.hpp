@@ -42,4 +42,7 @@ struct Settings {
 // All rules, as _native.pyi describes them.
 py::dict rule_table();
 
+// The number after that of steps made; ValueError if it is no count.
+std::int64_t next_step(const Name& name, const py::object& made);
+
 }  // namespace fusedstep

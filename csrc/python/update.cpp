@@ -1,7 +1,6 @@
 // Updates: takes the arrays out of the containers, checks all of them before the first is written.
 #include <algorithm>
 #include <deque>
-#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -18,6 +17,12 @@ namespace fusedstep {
 namespace {
 
 const char* const kFloats = "float32, float64, float16 or bfloat16";
+
+// A tensor that isn't what it was when it was looked at.
+struct OtherMemory {
+    std::string message;
+    bool ran_python;  // which may have done it
+};
 
 // One call: its arrays are taken and checked when it is made.
 class Update {
@@ -75,7 +80,7 @@ class Update {
         py::handle key;
         int operand;
         py::object owner;
-        const char* data;
+        Span span;
     };
 
     // A gradient of a type that only NumPy can read, in a buffer of the type that is computed in.
@@ -107,11 +112,13 @@ class Update {
         for (const Tensor& tensor : tensors_) {
             owners_.push_back(tensor.owner.attr("detach")());
             Shared same;
-            if (same.take({"tensor"}, owners_.back()) && same.view.data == tensor.data) continue;
+            // Not by way of NumPy, which allocates memory for a tensor that has none, maybe where that was.
+            if (same.take({"tensor"}, owners_.back()) && same.by_dlpack && span_of(same.view, false) == tensor.span)
+                continue;
             const Name tensor_name = tensor.operand == kParameter  ? name("params", tensor.key)
                                      : tensor.operand == kGradient ? name("grads", tensor.key)
                                                                    : state_name(tensor.key, tensor.operand - kState);
-            throw py::value_error(tensor_name.text() + " was given other memory during the update");
+            throw OtherMemory{tensor_name.text() + " was given other memory during the update", ran_python_};
         }
     }
 
@@ -181,7 +188,8 @@ class Update {
 
         for (int i = 0; i < 2 + static_cast<int>(rule_.states.size()); ++i) {
             views_[i] = shared_[i].view;
-            if (shared_[i].by_dlpack) tensors_.push_back({pair.key, i, shared_[i].owner, shared_[i].view.data});
+            if (shared_[i].by_dlpack)
+                tensors_.push_back({pair.key, i, shared_[i].owner, span_of(shared_[i].view, false)});
             ran_python_ = ran_python_ || shared_[i].ran_python;
             if (shared_[i].tensor && i != kGradient) changed_tensors_.append(shared_[i].tensor);
             if (i >= kState || !(shared_[i].owner.is(pair.parameter) || shared_[i].owner.is(pair.gradient)))
@@ -294,19 +302,10 @@ class Update {
         if (!fresh) {
             const py::object had = find_in_dict(settings_.counts, pair.key);
             // State that was put there by hand has made the optimizer's steps.
-            t = next_step(pair, had ? had : py::object(optimizer_.attr("iterations")));
+            t = next_step({"steps", pair.key}, had ? had : py::object(optimizer_.attr("iterations")));
         }
         new_counts_.emplace_back(&pair, t);
         return t;
-    }
-
-    static std::int64_t next_step(const Pair& pair, const py::object& made) {
-        int overflow = 0;
-        const long long count =
-            PyLong_CheckExact(made.ptr()) ? PyLong_AsLongLongAndOverflow(made.ptr(), &overflow) : -1;
-        if (count >= 0 && count != std::numeric_limits<long long>::max()) return count + 1;
-        const py::object check = py::module_::import("fusedstep._limits").attr("checked_count");
-        return check(Name{"steps", pair.key}.text(), made, 0).cast<std::int64_t>() + 1;
     }
 
     const Program& program(const Pair& pair, int arithmetic, std::int64_t t) {
@@ -348,6 +347,18 @@ class Update {
     std::vector<std::pair<const Pair*, std::int64_t>> new_counts_;
 };
 
+// Begins again where another thread came between, before anything was written.
+template <class Make> void run(const Make& make) {
+    constexpr int kMostTries = 100;
+    for (int tries = 1;; ++tries) {
+        try {
+            return make().run();
+        } catch (const OtherMemory& found) {
+            if (found.ran_python || tries == kMostTries) throw py::value_error(found.message);
+        }
+    }
+}
+
 // One step of an optimizer, whose hyper-parameters are its attributes. t: the number of the step, or None, if each
 // parameter counts its own in `steps`.
 void update(const py::object& optimizer, const py::object& rule_name, double lr, const py::object& params,
@@ -355,14 +366,14 @@ void update(const py::object& optimizer, const py::object& rule_name, double lr,
     const Rule& rule = rule_of(rule_name);
     const py::object state = optimizer.attr("state");
     if (!py::isinstance<py::dict>(state)) throw py::type_error("state is a " + type_name(state) + ", expected a dict");
-    Update(rule, params, grads, state, Settings::of_optimizer(rule, optimizer, lr, t), optimizer).run();
+    run([&] { return Update(rule, params, grads, state, Settings::of_optimizer(rule, optimizer, lr, t), optimizer); });
 }
 
 // One step of a rule, with everything from the caller.
 void step(const py::object& rule_name, const py::object& params, const py::object& grads, const py::object& state,
           const py::object& t, const py::dict& hyperparameters) {
     const Rule& rule = rule_of(rule_name);
-    Update(rule, params, grads, state, Settings::of_call(rule, t, hyperparameters), py::none()).run();
+    run([&] { return Update(rule, params, grads, state, Settings::of_call(rule, t, hyperparameters), py::none()); });
 }
 
 }  // namespace
