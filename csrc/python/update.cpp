@@ -1,5 +1,6 @@
 // Updates: takes the arrays out of the containers, checks all of them before the first is written.
 #include <algorithm>
+#include <atomic>
 #include <deque>
 #include <optional>
 #include <string>
@@ -141,9 +142,13 @@ class Update {
 
     // So that autograd knows that what it has kept is no longer what it was.
     void count_changes() {
-        if (py::len(changed_tensors_) == 0) return;
-        const py::object graph = py::module_::import("torch.autograd.graph");
-        if (py::hasattr(graph, "increment_version")) graph.attr("increment_version")(changed_tensors_);
+        if (PyList_GET_SIZE(changed_tensors_.ptr()) == 0) return;
+        static std::atomic<PyObject*> known{nullptr};
+        if (!known.load()) {
+            const py::object graph = py::module_::import("torch.autograd.graph");
+            known.store(py::object(py::getattr(graph, "increment_version", py::none())).release().ptr());
+        }
+        if (known.load() != Py_None) py::handle(known.load())(changed_tensors_);
     }
 
     // The keys of a list are positions: in a list of another length they may be those of other parameters.

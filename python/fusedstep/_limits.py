@@ -34,6 +34,8 @@ def shown(value: Any) -> str:
 
 def _finite(name: str, value: Any) -> float:
     """The value as a float, NaN if it is not finite."""
+    if type(value) is float:  # at once, for calls of a few microseconds
+        return value if math.isfinite(value) else math.nan
     try:
         if isinstance(value, bool | np.bool_) or getattr(value, "ndim", 0) != 0:
             raise TypeError("not a single number")
@@ -57,6 +59,8 @@ def checked(name: str, value: Any, shown_name: str | None = None) -> float:
 
 def checked_flag(name: str, value: Any, shown_name: str | None = None) -> bool:
     """The value of a flag as a bool; TypeError if it is neither one nor 0 or 1."""
+    if type(value) is bool:
+        return value
     if isinstance(value, bool | np.bool_) or (isinstance(value, int | float | np.number) and value in (0, 1)):
         return bool(value)
     raise TypeError(f"{shown_name or name} is {shown(value)}, expected True or False")
@@ -98,7 +102,7 @@ def checked_uint64(name: str, value: Any) -> int:
 
 def checked_axis(value: Any) -> int:
     """The axis of the channels as an int of 64 bits; TypeError if it is no integer, ValueError if it is too large."""
-    axis = checked_integer("channel_axis", value)
+    axis = value if type(value) is int else checked_integer("channel_axis", value)
     if not -(2**63) <= axis < 2**63:
         raise ValueError(f"channel_axis is {shown(value)}, expected an axis of x")
     return axis
