@@ -86,8 +86,14 @@ template <class T> double gradient_fit(double gamma, double inv_std, double dbet
     const bool scale_fits = (is_normal<T>(gamma * inv_std) | (gamma == 0)) & (inv_std * least <= 1);
     const bool sums_fit = (dbeta_size <= most * count) & (dgamma_size <= most * count);
     const bool slope_fits = (dgamma == 0) | ((slope >= least * count) & (slope <= most * count));
-    // Products, because compilers make branches of a longer condition, and so no vectors.
-    return (scale_fits ? 0.5 : 0.0) * (sums_fit ? 1.0 : 0.0) * (slope_fits ? 1.0 : 0.0) * (outweighs ? 2.0 : 1.0);
+    if (!scale_fits || !sums_fit || !slope_fits) return 0;
+    return outweighs ? 1 : 0.5;
+}
+
+// What fits in any case, by few comparisons.
+bool is_ordinary(double gamma, double inv_std, double dbeta, double dgamma) {
+    return std::abs(dgamma) > 1e-8 && std::abs(dgamma) + std::abs(dbeta) < 1e20 && inv_std > 1e-6 && inv_std < 1e10 &&
+           std::abs(gamma) > 1e-6 && std::abs(gamma) < 1e10;
 }
 
 // The channels that are not left to the kernels, each with its formula.
@@ -262,12 +268,10 @@ template <class T> void batch_norm_backward(const Layout& layout, const T* x, co
             for (std::int64_t c = first; c < end; ++c)
                 coefficients.set(c, mean[c], 0, gamma[c] * inv_std[c], dbeta[c] / count,
                                  dgamma[c] * inv_std[c] / count);
-            double* const fit = dots.get();
-#pragma GCC ivdep
-            for (std::int64_t c = first; c < end; ++c)
-                fit[c] = gradient_fit<T>(gamma[c], inv_std[c], dbeta[c], dgamma[c], count);
             for (std::int64_t c = first; c < end; ++c) {
-                if (fit[c] == 1 || (fit[c] == 0.5 && begins_with_zeros(layout, c, dout))) continue;
+                if (is_ordinary(gamma[c], inv_std[c], dbeta[c], dgamma[c])) continue;
+                const double fit = gradient_fit<T>(gamma[c], inv_std[c], dbeta[c], dgamma[c], count);
+                if (fit == 1 || (fit == 0.5 && begins_with_zeros(layout, c, dout))) continue;
                 wide.set(c, wide_backward(layout, c, x, dout, gamma[c], mean[c], inv_std[c], dgamma[c], dbeta[c]));
                 dgamma[c] = rounded<double>(dgamma[c], least_double);
                 dbeta[c] = rounded<double>(dbeta[c], least_double);
