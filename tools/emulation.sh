@@ -21,6 +21,8 @@ deselected=(
   # (qemu_plugin_vcpu_init_hook), also for plain Python that forks beside a sleeping thread and starts one in the child.
   --deselect=tests/process/test_threads.py::test_forked_children_finish_a_step
   --ignore=tests/process/test_soak.py     # forks in the same way
+  # Limits its memory, which qemu doesn't: it would be its own.
+  --deselect=tests/process/test_pool.py::test_the_system_refuses_threads
   --ignore=tests/project/test_search.py   # kills searches, whose trials compute nothing
   # Trains and draws with other libraries; what they call of ours is tested alone.
   --ignore=tests/project/test_example_scripts.py
