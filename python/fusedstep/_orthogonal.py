@@ -43,9 +43,9 @@ def truncated_normal(
 
     The first is Keras' and TensorFlow's TruncatedNormal and JAX's truncated_normal, which cut at 2; the deviation of
     the weights is then d std. The second is the distribution of Keras' and JAX's VarianceScaling, of which he_normal,
-    glorot_normal and lecun_normal are cases there: with `fan_in` from `fans`, Keras' he_normal is
-    `truncated_normal(shape, math.sqrt(2 / fan_in), corrected=True)`. PyTorch's trunc_normal_ has bounds a and b that
-    don't scale with std: for -a = b they are cut = b / std.
+    glorot_normal and lecun_normal are cases there: with ``fan_in`` from `fans`, Keras' he_normal is
+    ``truncated_normal(shape, math.sqrt(2 / fan_in), corrected=True)``. PyTorch's ``trunc_normal_`` has bounds a and b
+    that don't scale with std: for -a = b they are cut = b / std.
 
     Arguments:
         shape: The lengths of two or more axes.
@@ -93,9 +93,9 @@ def orthogonal(shape: Sequence[int], *, gain: float = 1.0, dtype: DTypeLike = np
     gain Q of the QR decomposition of standard normal numbers, the columns of Q multiplied by the signs of R's diagonal.
     So Q is uniformly distributed over all such matrices (Haar's measure), which LAPACK's Q alone is not.
 
-    More than two axes are flattened as by PyTorch's orthogonal_: (outputs, inputs, *kernel) is a matrix of the outputs
-    by the rest. For Keras' (*kernel, inputs, outputs), move the axis: `np.moveaxis(orthogonal((n_out, n_in, 3, 3)),
-    (2, 3, 1, 0), (0, 1, 2, 3))`.
+    More than two axes are flattened as by PyTorch's ``orthogonal_``: (outputs, inputs, *kernel) is a matrix of the
+    outputs by the rest. For Keras' (*kernel, inputs, outputs), move the axis: ``np.moveaxis(orthogonal((n_out, n_in, 3, 3)),
+    (2, 3, 1, 0), (0, 1, 2, 3))``.
 
     Arguments:
         shape: The lengths of two or more axes, all 1 or more.
