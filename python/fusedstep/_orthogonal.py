@@ -94,8 +94,8 @@ def orthogonal(shape: Sequence[int], *, gain: float = 1.0, dtype: DTypeLike = np
     So Q is uniformly distributed over all such matrices (Haar's measure), which LAPACK's Q alone is not.
 
     More than two axes are flattened as by PyTorch's ``orthogonal_``: (outputs, inputs, *kernel) is a matrix of the
-    outputs by the rest. For Keras' (*kernel, inputs, outputs), move the axis: ``np.moveaxis(orthogonal((n_out, n_in, 3, 3)),
-    (2, 3, 1, 0), (0, 1, 2, 3))``.
+    outputs by the rest. For Keras' (*kernel, inputs, outputs), move the axis:
+    ``np.moveaxis(orthogonal((n_out, n_in, 3, 3)), (2, 3, 1, 0), (0, 1, 2, 3))``.
 
     Arguments:
         shape: The lengths of two or more axes, all 1 or more.
