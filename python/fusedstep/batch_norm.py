@@ -244,8 +244,8 @@ class BatchNorm(Generic[F]):
         self.num_features: int = checked_count("num_features", num_features)
         self.eps: float = checked("eps", eps)
         self.decay: float = checked("decay", decay)
-        self.channel_axis = checked_axis(channel_axis)
-        self.unbiased_running_var = checked_flag("unbiased_running_var", unbiased_running_var)
+        self.channel_axis: int = checked_axis(channel_axis)
+        self.unbiased_running_var: bool = checked_flag("unbiased_running_var", unbiased_running_var)
         self.gamma: NDArray[F] = np.ones(self.num_features, dtype)
         self.beta: NDArray[F] = np.zeros(self.num_features, dtype)
         self.dgamma: NDArray[Any] | None = None

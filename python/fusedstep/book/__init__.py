@@ -252,7 +252,7 @@ class Adam(_Dialect, optimizers.Adam):
 
     @iter.setter
     def iter(self, value: int) -> None:
-        self.iterations = checked_count("iter", value)
+        self.iterations: int = checked_count("iter", value)
 
     def _step_of_all(self) -> int:
         return self.iterations + 1
