@@ -87,9 +87,9 @@ bool is_nested(const View& view) {
     return true;
 }
 
-// Whether sums of whole multiples of strides, each multiple from low to high, fall within limits: the distances between
-// elements of views. A search that gives up after so many steps and then says yes; between views of few axes, as all
-// but made-up ones are, a few steps are enough, because the long strides leave the short ones little to do.
+// The distances between elements of views: sums of multiples of strides, each multiple within bounds of its own. The
+// search for a distance within limits is a bounded one and answers yes when it gives up. It takes few steps for arrays
+// in practice, because a multiple of a long stride leaves few choices for the shorter ones.
 class Distances {
   public:
     void add(Extent stride, std::int64_t low, std::int64_t high) {
@@ -105,7 +105,7 @@ class Distances {
         }
     }
 
-    // but_none: other than by none of each.
+    // but_none: at least one multiple must not be 0.
     bool any_within(std::int64_t low, std::int64_t high, bool but_none) {
         std::sort(axes_.begin(), axes_.end(), [](const Axis& a, const Axis& b) { return a.stride < b.stride; });
         std::int64_t least = 0, most = 0;
@@ -125,12 +125,12 @@ class Distances {
     struct Axis {
         Extent stride;
         std::int64_t low, high;
-        std::int64_t least_before, most_before;  // that shorter strides can add up to
+        std::int64_t least_before, most_before;  // the smallest and largest sum of all shorter strides
     };
 
     static std::int64_t floor_of(std::int64_t a, std::int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
 
-    // Whether the first `count` axes can fall within limits.
+    // Whether a sum over the first `count` axes falls within limits.
     bool search(std::size_t count, std::int64_t low, std::int64_t high, bool but_none) {
         if (++steps_ > kMostSteps) return true;
         if (count == 0) return low <= 0 && 0 <= high && !but_none;

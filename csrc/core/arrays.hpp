@@ -66,11 +66,11 @@ inline Span span_of(const View& view, bool written) {
 // Whether a span that is written overlaps another.
 bool any_overlap(std::vector<Span> spans);
 
-// Whether an element of one shares memory with an element of the other. To know takes as long as one likes in the worst
-// case; after some thousand steps, true.
+// Whether an element of one array shares memory with an element of the other. An exact answer can take exponential
+// time; after 65536 steps the answer is true.
 bool share_memory(const View& a, const View& b);
 
-// The same for two elements of one array.
+// Whether two elements of one array share memory, found with the same bound.
 bool overlaps_itself(const View& view);
 
 // The axes from the slowest to the fastest in memory.

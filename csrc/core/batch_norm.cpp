@@ -76,9 +76,10 @@ template <class T> bool has_near_base(const MomentArrays& moments, std::int64_t 
            (moments.cancelled[at] <= 0.7 * count * variance);
 }
 
-// Whether dx, dgamma and dbeta can be computed in T: 1, or 0, or 0.5 if so only if dout is zero, because products that
-// were flushed to zero would matter beside sums of this size.
-template <class T> double gradient_fit(double gamma, double inv_std, double dbeta, double dgamma, double count) {
+// When dx, dgamma and dbeta can be computed in T. With tiny sums only if dout is zero, because products that are
+// flushed to zero matter beside them.
+enum class Fit { kNever, kIfZero, kAlways };
+template <class T> Fit gradient_fit(double gamma, double inv_std, double dbeta, double dgamma, double count) {
     constexpr double least = Limits<T>::least, most = Limits<T>::most;
     const double slope = std::abs(dgamma * inv_std), dgamma_size = std::abs(dgamma), dbeta_size = std::abs(dbeta);
     const bool outweighs =
@@ -86,11 +87,11 @@ template <class T> double gradient_fit(double gamma, double inv_std, double dbet
     const bool scale_fits = (is_normal<T>(gamma * inv_std) | (gamma == 0)) & (inv_std * least <= 1);
     const bool sums_fit = (dbeta_size <= most * count) & (dgamma_size <= most * count);
     const bool slope_fits = (dgamma == 0) | ((slope >= least * count) & (slope <= most * count));
-    if (!scale_fits || !sums_fit || !slope_fits) return 0;
-    return outweighs ? 1 : 0.5;
+    if (!scale_fits || !sums_fit || !slope_fits) return Fit::kNever;
+    return outweighs ? Fit::kAlways : Fit::kIfZero;
 }
 
-// What fits in any case, by few comparisons.
+// Whether gradient_fit is kAlways, by a sufficient test that is cheap.
 bool is_ordinary(double gamma, double inv_std, double dbeta, double dgamma) {
     return std::abs(dgamma) > 1e-8 && std::abs(dgamma) + std::abs(dbeta) < 1e20 && inv_std > 1e-6 && inv_std < 1e10 &&
            std::abs(gamma) > 1e-6 && std::abs(gamma) < 1e10;
@@ -270,8 +271,8 @@ template <class T> void batch_norm_backward(const Layout& layout, const T* x, co
                                  dgamma[c] * inv_std[c] / count);
             for (std::int64_t c = first; c < end; ++c) {
                 if (is_ordinary(gamma[c], inv_std[c], dbeta[c], dgamma[c])) continue;
-                const double fit = gradient_fit<T>(gamma[c], inv_std[c], dbeta[c], dgamma[c], count);
-                if (fit == 1 || (fit == 0.5 && begins_with_zeros(layout, c, dout))) continue;
+                const Fit fit = gradient_fit<T>(gamma[c], inv_std[c], dbeta[c], dgamma[c], count);
+                if (fit == Fit::kAlways || (fit == Fit::kIfZero && begins_with_zeros(layout, c, dout))) continue;
                 wide.set(c, wide_backward(layout, c, x, dout, gamma[c], mean[c], inv_std[c], dgamma[c], dbeta[c]));
                 dgamma[c] = rounded<double>(dgamma[c], least_double);
                 dbeta[c] = rounded<double>(dbeta[c], least_double);

@@ -280,7 +280,7 @@ void run_parallel(std::int64_t tasks, std::int64_t bytes, void (*call)(const voi
         regions.fetch_add(1);
     else
         for (std::int64_t task = 0; task < tasks; ++task) call(body, task);
-    // Also when this one had no workers: a caller who is back at once gets them.
+    // Set even if this job had no workers, so that a caller with one job after another gets them.
     if (bytes >= 2 * kBytesPerWatchingThread && num_threads() > 1) watched_until.store(Clock::now() + kSpin);
 }
 

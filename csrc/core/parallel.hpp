@@ -5,8 +5,8 @@
 
 namespace fusedstep {
 
-// What a thread must have to move before it gains more than waking it costs: 32768 elements of Adam in float32; and
-// before it gains anything where it still watches for the next job.
+// The bytes per thread from which a further thread gains more than waking it costs (32768 elements of Adam in float32),
+// and from which a worker that is still watching for the next job gains.
 constexpr std::int64_t kBytesPerThread = 896 << 10, kBytesPerWatchingThread = 296 << 10;
 
 // The caller counts as one. At least 1.

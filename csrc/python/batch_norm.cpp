@@ -107,7 +107,7 @@ class Running {
         if (array_.ndim() != 1 || array_.shape(0) != layout.channels)
             throw py::value_error(std::string(name) + " has shape " + text(array_.attr("shape")) + ", x has " +
                                   std::to_string(layout.channels) + " channels");
-        require_distinct_elements({name}, array_);
+        require_distinct_elements({name}, view_of(array_));
     }
 
     // ValueError if it shares memory with another array, which may be null.

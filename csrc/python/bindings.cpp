@@ -77,6 +77,12 @@ std::string text(py::handle object) {
     return py::str(object);
 }
 
+std::string text_of(const Extent* extents, int count) {
+    py::tuple all(count);
+    for (int i = 0; i < count; ++i) all[i] = extents[i];
+    return text(all);
+}
+
 std::string type_name(py::handle object) {
     return Py_TYPE(object.ptr())->tp_name;
 }
@@ -94,10 +100,11 @@ void require_writeable(const Name& name, const py::array& a) {
     if (!a.writeable()) throw py::value_error(name.text() + " is read-only");
 }
 
-void require_distinct_elements(const Name& name, const py::array& a) {
-    if (!is_c_contiguous(a) && overlaps_itself(view_of(a)))
-        throw py::value_error(name.text() + " has elements that share memory: shape " + text(a.attr("shape")) +
-                              ", strides " + text(a.attr("strides")));
+void require_distinct_elements(const Name& name, const View& view) {
+    if (!is_contiguous(view) && overlaps_itself(view))
+        throw py::value_error(name.text() + " has elements that share memory: shape " +
+                              text_of(view.shape, view.dimensions) + ", strides " +
+                              text_of(view.strides, view.dimensions));
 }
 
 void require_same_shape(const Name& name, const py::array& a, const Name& other_name, const py::array& other) {
@@ -165,7 +172,7 @@ py::array array_of_out(const py::object& given, const py::array& x) {
     require_same_shape({"out"}, out, {"x"}, x);
     require_same_type({"out"}, out, {"x"}, x);
     require_writeable({"out"}, out);
-    require_distinct_elements({"out"}, out);
+    require_distinct_elements({"out"}, view_of(out));
     return out;
 }
 

@@ -62,6 +62,7 @@ inline View view_of(const py::array& a) {
 }
 
 std::string text(py::handle object);
+std::string text_of(const Extent* extents, int count);  // as a tuple
 std::string type_name(py::handle object);
 py::module_ numpy();
 
@@ -76,7 +77,7 @@ py::array result_like(const py::array& x);
 
 void require_native(const Name& name, const py::array& a);
 void require_writeable(const Name& name, const py::array& a);
-void require_distinct_elements(const Name& name, const py::array& a);  // of an array that is written
+void require_distinct_elements(const Name& name, const View& view);  // of an array that is written
 void require_same_shape(const Name& name, const py::array& a, const Name& other_name, const py::array& other);
 void require_same_type(const Name& name, const py::array& a, const Name& other_name, const py::array& other);
 

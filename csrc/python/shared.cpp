@@ -245,18 +245,8 @@ std::string Shared::dtype() const {
     return text(owner.attr("dtype"));
 }
 
-static std::string text_of(const Extent* values, int count) {
-    py::tuple all(count);
-    for (int i = 0; i < count; ++i) all[i] = values[i];
-    return text(all);
-}
-
 std::string Shared::shape() const {
     return text_of(view.shape, view.dimensions);
-}
-
-std::string Shared::strides() const {
-    return text_of(view.strides, view.dimensions);
 }
 
 void refuse_unshared(const Name& name, const py::object& given, const char* expected) {

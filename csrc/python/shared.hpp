@@ -31,7 +31,6 @@ class Shared {
     // For error messages.
     std::string dtype() const;
     std::string shape() const;
-    std::string strides() const;
 
   private:
     bool take_tensor(const py::object& given);

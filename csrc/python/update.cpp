@@ -140,7 +140,7 @@ class Update {
         if (PyDict_SetItem(dict.ptr(), key.ptr(), value.ptr()) != 0) throw py::error_already_set();
     }
 
-    // So that autograd knows that what it has kept is no longer what it was.
+    // Raises the tensors' version counters, so that autograd refuses a backward pass that needs their old values.
     void count_changes() {
         if (PyList_GET_SIZE(changed_tensors_.ptr()) == 0) return;
         static std::atomic<PyObject*> known{nullptr};
@@ -228,9 +228,7 @@ class Update {
         if (!array.writeable && array.is_copy())
             throw py::type_error(name.text() + " has an __array_interface__ of a copy, expected one of its memory");
         if (!array.writeable) throw py::value_error(name.text() + " is read-only");
-        if (!is_contiguous(array.view) && overlaps_itself(array.view))
-            throw py::value_error(name.text() + " has elements that share memory: shape " + array.shape() +
-                                  ", strides " + array.strides());
+        require_distinct_elements(name, array.view);
     }
 
     void convert(const Name& name, Shared& gradient, const View& parameter) {

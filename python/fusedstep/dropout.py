@@ -101,7 +101,7 @@ class Dropout:
     def __setstate__(self, attributes: dict[str, Any]) -> None:
         self.__dict__.update({"_drawn": None} | attributes)
         if self._drawn:
-            self._drawn = self._drawn[0], _forks  # a pickle goes on with its seed
+            self._drawn = self._drawn[0], _forks  # an unpickled layer keeps its seed
 
     def _draw_seed(self) -> int:
         self.seed = secrets.randbits(64)
