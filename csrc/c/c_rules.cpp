@@ -9,7 +9,7 @@
 namespace fusedstep {
 namespace {
 
-static_assert(FUSEDSTEP_MAX_STATES == kMaxStates);
+static_assert(FUSEDSTEP_MAX_STATES == kMaxStates - 1);
 
 const Rule& rule_named(const char* name) {
     require(name != nullptr, FUSEDSTEP_NULL_POINTER, "rule");
@@ -21,10 +21,12 @@ const Rule& rule_named(const char* name) {
 double maximum_of(Limit limit) {
     switch (limit) {
         case Limit::kNotNegative:
+        case Limit::kNotNegativeOrOff:
             return std::numeric_limits<double>::max();
         case Limit::kBelowOne:
             return std::nextafter(1.0, 0.0);
         case Limit::kUpToOne:
+        case Limit::kUpToOneOrOff:
         case Limit::kFlag:
             return 1;
     }

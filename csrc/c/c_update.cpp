@@ -14,7 +14,7 @@ namespace {
 constexpr std::int64_t kMaxItems = INT64_MAX / 1024;
 
 const char* name_of(int operand) {
-    constexpr const char* kStateNames[] = {"state[0]", "state[1]", "state[2]", "state[3]", "state[4]", "state[5]"};
+    constexpr const char* kStateNames[] = {"state[0]", "state[1]", "state[2]", "state[3]", "state[4]", "state[5]", "average"};
     static_assert(std::size(kStateNames) == kMaxStates);
     if (operand == kParameter) return "parameter";
     if (operand == kGradient) return "gradient";
@@ -84,7 +84,7 @@ class Programs {
             return built_.back().program;
         built_.push_back({settings, resolved, {}});
         Program& program = built_.back().program;
-        build(*resolved.rule, arithmetic, resolved.values, resolved.t, program);
+        build(*resolved.rule, arithmetic, resolved.values, resolved.t, false, program);
         require(program.has_finite_coefficients(), FUSEDSTEP_OUT_OF_RANGE, "settings");
         return program;
     }
@@ -122,7 +122,9 @@ void add(const fusedstep_item& item, Programs& programs, Step& step) {
     for (int i = 0; i < program.states; ++i) view(kState + i, item.state[i], arithmetic);
     if (item.copy) view(kTemporary, item.copy, storage_of(item.copy_type, "copy_type"));
     try {
-        step.add(program, views, item.copy ? views + kTemporary : nullptr);
+        Around around;
+        if (item.copy) around.copy = views + kTemporary;
+        step.add(program, views, around);
     } catch (const OperandsOverlap& overlap) {
         throw Failure{FUSEDSTEP_OVERLAP, name_of(overlap.second)};
     }

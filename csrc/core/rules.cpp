@@ -74,10 +74,11 @@ void adam(Program& p) {
 
 std::vector<Hyperparameter> with_options(double lr, std::vector<Hyperparameter> own, double weight_decay = 0,
                                          double decoupled = 0) {
-    std::vector<Hyperparameter> all = {{"lr", lr, Limit::kNotNegative},
-                                       {"weight_decay", weight_decay, Limit::kNotNegative},
-                                       {"decoupled", decoupled, Limit::kFlag},
-                                       {"scale", 1, Limit::kNotNegative}};
+    std::vector<Hyperparameter> all = {
+        {"lr", lr, Limit::kNotNegative},        {"weight_decay", weight_decay, Limit::kNotNegative},
+        {"decoupled", decoupled, Limit::kFlag}, {"scale", 1, Limit::kNotNegative},
+        {"maximize", 0, Limit::kFlag},          {"clip_value", kOff, Limit::kNotNegativeOrOff},
+        {"average", kOff, Limit::kUpToOneOrOff}};
     all.insert(all.end(), own.begin(), own.end());
     return all;
 }
@@ -118,6 +119,21 @@ const std::vector<Rule>& rules() {
     return all;
 }
 
+const Rule& accumulation() {
+    static const Rule rule = {"accumulation", {}, with_options(0, {}), false, [](Program& p) {
+                                  p.pass[0] = {};  // the scale is part of the stage
+                                  p.call("accumulate", {kParameter, kGradient}, {p.values[kScale]});
+                              }};
+    return rule;
+}
+
+const Rule& exchange() {
+    static const Rule rule = {"exchange", {"other"}, with_options(0, {}), false, [](Program& p) {
+                                  p.call("exchange", {kParameter, kState}, {});
+                              }};
+    return rule;
+}
+
 const Rule* find_rule(const char* name) {
     for (const Rule& rule : rules())
         if (std::strcmp(rule.name, name) == 0) return &rule;
@@ -131,11 +147,14 @@ int Rule::index_of(const std::string& hyperparameter) const {
 }
 
 bool is_within(Limit limit, double value) {
+    if (value == kOff) return limit == Limit::kNotNegativeOrOff || limit == Limit::kUpToOneOrOff;
     if (!(value >= 0 && value <= std::numeric_limits<double>::max())) return false;
     switch (limit) {
         case Limit::kNotNegative:
+        case Limit::kNotNegativeOrOff:
             return true;
         case Limit::kUpToOne:
+        case Limit::kUpToOneOrOff:
             return value <= 1;
         case Limit::kBelowOne:
             return value < 1;
@@ -168,6 +187,7 @@ void Program::call(const char* stage, std::initializer_list<int> operands, std::
     call.run = run;
     call.operand_count = found->operands;
     call.written = 0;
+    call.clips = false;
     std::copy(operands.begin(), operands.end(), call.operands);
     call.coefficient_count =
         static_cast<int>(std::copy(coefficients.begin(), coefficients.end(), to) - call.coefficients);
@@ -205,21 +225,50 @@ bool Program::has_finite_coefficients() const {
     });
 }
 
-void build(const Rule& rule, int arithmetic, const double* values, std::int64_t t, Program& program) {
+bool Program::uses_gradient() const {
+    return std::any_of(pass, pass + passes, [](const Pass& each) { return (each.used >> kGradient & 1) != 0; });
+}
+
+void Program::set_clip(double factor) {
+    for (Call* each = calls; each != calls + pass[passes - 1].end; ++each)
+        if (each->clips) each->coefficients[0] = factor;
+}
+
+double clip_factor(double clip_norm, double norm) {
     const FloatMode mode;
+    const double factor = clip_norm / (norm + 1e-6);
+    return factor >= 1 ? 1 : factor;
+}
+
+void build(const Rule& rule, int arithmetic, const double* values, std::int64_t t, bool clips, Program& program) {
+    const FloatMode mode;
+    const double average = values[kAverage];
     program.arithmetic = arithmetic;
-    program.states = static_cast<int>(rule.states.size());
+    program.states = static_cast<int>(rule.states.size()) + (average == kOff ? 0 : 1);
     program.passes = 1;
     program.pass[0] = {};
     program.between = nullptr;
     program.t = t;
     std::copy_n(values, rule.hyperparameters.size(), program.values);
     const double decay = values[kWeightDecay];
-    if (values[kScale] != 1) program.call("scale", {kGradient}, {values[kScale]});
+    const double scale = values[kMaximize] != 0 ? -values[kScale] : values[kScale];
+    if (scale != 1) program.call("scale", {kGradient}, {scale});
+    program.unclipped = program.pass[0].end;
+    if (clips) {
+        program.call("scale", {kGradient}, {1});
+        program.calls[program.unclipped].clips = true;
+    }
+    if (values[kClipValue] != kOff) program.call("clip", {kGradient}, {values[kClipValue]});
     if (decay != 0 && values[kDecoupled] == 0) program.call("add_decay", {kGradient, kParameter}, {decay});
     if (decay != 0 && values[kDecoupled] != 0)
         program.call("shrink", {kParameter}, {1 - values[kLearningRate] * decay});
     rule.build(program);
+    if (average == kOff) return;
+    const int mean = kState + program.states - 1;
+    if (average == 0)
+        program.call("assign", {mean, kParameter}, {});
+    else
+        program.call("average", {mean, kParameter}, {1 - average});
 }
 
 }  // namespace fusedstep

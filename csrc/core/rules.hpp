@@ -11,11 +11,13 @@
 
 namespace fusedstep {
 
-constexpr int kMaxHyperparameters = 16;
+constexpr int kMaxHyperparameters = 20;
 constexpr int kMaxPasses = 3;
-constexpr int kMaxCalls = 12;  // of stages in a program
+constexpr int kMaxCalls = 16;  // of stages in a program
 
-enum class Limit { kNotNegative, kUpToOne, kBelowOne, kFlag };
+enum class Limit { kNotNegative, kUpToOne, kBelowOne, kFlag, kNotNegativeOrOff, kUpToOneOrOff };
+
+constexpr double kOff = -1;  // the value of a hyper-parameter that may be off
 
 struct Hyperparameter {
     const char* name;
@@ -27,7 +29,7 @@ struct Hyperparameter {
 bool is_within(Limit limit, double value);
 
 // The hyper-parameters that every rule has come first, then the rule's own.
-enum { kLearningRate, kWeightDecay, kDecoupled, kScale, kFirstOwn };
+enum { kLearningRate, kWeightDecay, kDecoupled, kScale, kMaximize, kClipValue, kAverage, kFirstOwn };
 using Values = double[kMaxHyperparameters];
 
 // A stage, or two in one loop.
@@ -36,6 +38,7 @@ struct Call {
     const StageFunction* run;  // by arithmetic
     int operand_count, coefficient_count;
     unsigned written;  // operands of the program, a bit each
+    bool clips;        // scales by the coefficient that follows from the norm of all gradients
     std::uint8_t operands[kMaxOperands];
     double coefficients[kMaxCoefficients];
 };
@@ -56,6 +59,10 @@ class Program {
     void end_pass(std::initializer_list<int> squares);
 
     bool has_finite_coefficients() const;
+    bool uses_gradient() const;
+
+    // Sets the factor of gradients that follows from the norm of all of them, once that is known.
+    void set_clip(double factor);
 
     struct Pass {
         int first = 0, end = 0;          // calls
@@ -64,7 +71,9 @@ class Program {
         std::uint8_t squares[kMaxOperands];
     };
 
-    int arithmetic = kFloat32, states = 0, passes = 1;
+    int arithmetic = kFloat32, passes = 1;
+    int states = 0;     // of the rule, and the average
+    int unclipped = 0;  // calls before the norm of all gradients is taken
     Pass pass[kMaxPasses];
     Call calls[kMaxCalls];
     Values values;
@@ -89,10 +98,17 @@ struct Rule {
 
 const std::vector<Rule>& rules();
 
+// Not rules of optimizers: w += scale g; and w and its only state change places, scale aside.
+const Rule& accumulation();
+const Rule& exchange();
+
 // Null if there is none of that name.
 const Rule* find_rule(const char* name);
 
-// The program of a step; t counts the parameter's steps from 1.
-void build(const Rule& rule, int arithmetic, const double* values, std::int64_t t, Program& program);
+// The factor that clips gradients of a norm to another, at most 1: as PyTorch, 0 for an infinite norm, NaN for NaN.
+double clip_factor(double clip_norm, double norm);
+
+// The program of a step; t counts the parameter's steps from 1. clips: whether gradients are scaled by set_clip.
+void build(const Rule& rule, int arithmetic, const double* values, std::int64_t t, bool clips, Program& program);
 
 }  // namespace fusedstep

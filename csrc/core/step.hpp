@@ -1,6 +1,7 @@
 // One step over many arrays: each a parameter with its gradient and state, and a program of stages of its own.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <vector>
@@ -10,9 +11,41 @@
 
 namespace fusedstep {
 
-// Two arrays of one parameter, of which one is written, share memory; by operand (table.hpp).
+// Two arrays of one parameter, of which one is written, share memory; by operand (table.hpp), copies as kTemporary.
 struct OperandsOverlap {
     int first, second;
+};
+
+// A gradient that is to be zeroed shares memory with another array that is written; by the order of adding.
+struct ZeroedOverlap {
+    std::size_t number;
+};
+
+// The rows of a matrix that take part in a step, all different.
+struct RowNumbers {
+    const std::int64_t* numbers;
+    std::int64_t count;
+};
+
+// What a step does with a parameter besides its program.
+struct Around {
+    const View* copy = nullptr;    // where the new parameter is written besides, rounded to nearest, or null
+    const View* narrow = nullptr;  // the parameter itself, if the program steps a copy of it in the arithmetic's type
+    bool zeroes_gradient = false;
+    unsigned stochastic = 0;  // arrays that are rounded stochastically, a bit each; the narrow parameter as kParameter
+    Randomness randomness = {};
+    const RowNumbers* rows = nullptr;  // if the gradient has only these rows, one after the other, without gaps
+};
+
+// The sum of squares of what elements there are to be taken of.
+enum class Measure { kNothing, kGradients, kParameters };
+
+// A program that changes nothing, for parameters that are measured only.
+const Program& measurement(int arithmetic);
+
+struct Norm {
+    double value;
+    bool is_finite;  // all elements are; the norm may still be infinite
 };
 
 // The arrays of a step are added, which checks and plans, and may throw; then the step is run, which can't fail. Arrays
@@ -20,17 +53,21 @@ struct OperandsOverlap {
 // they were added. A gradient that shares memory with its own parameter or state is copied before it is used.
 class Step {
   public:
+    explicit Step(Measure measure = Measure::kNothing) : measure_(measure) {}
+
     void reserve(std::size_t parameters);
 
-    // operands: the parameter, its gradient, its state, all of one shape. copy: where the new parameter is written
-    // besides, rounded to the storage type there, or null. The program must live as long as the step.
-    void add(const Program& program, const View* operands, const View* copy = nullptr);
+    // operands: the parameter, its gradient, its state, all of one shape. The program must live as long as the step.
+    void add(const Program& program, const View* operands, const Around& around = {});
 
     // Memory that is read in place of a gradient, as the step must know it to find overlaps.
     void add_read(const Span& span) { spans_.push_back(span); }
 
     // To be called once, when all parameters have been added; the last that may throw.
     void plan();
+
+    // The norm of the gradients, after the stages that come before clipping. To be called before `run`.
+    Norm norm_of_gradients();
 
     // Whether parameters are updated one after the other.
     bool is_sequential() const { return sequential_; }
@@ -40,12 +77,21 @@ class Step {
 
     void run();
 
-    // One parameter of a sequential step, by its number; those of empty arrays count too.
+    // One parameter of a sequential step, by its number; those of empty arrays count too. Gradients are zeroed by
+    // another call when all have been run.
     void run_one(std::size_t number);
 
+    // Also in place of `run`, if the step is to be left out.
+    void zero_gradients();
+
+    // The norm of the new parameters, after `run`.
+    Norm norm_of_parameters() const { return norm(); }
+
   private:
-    static constexpr int kCopy = kTemporary;  // behind all operands that are arrays
-    static constexpr int kArrays = kTemporary + 1;
+    static std::int64_t tiles_of(std::int64_t size) { return (size + kTile - 1) / kTile; }
+    static bool has(unsigned arrays, int array) { return (arrays >> array & 1) != 0; }
+
+    enum { kCopy = kTemporary, kNarrow, kArrays };  // behind all operands that are arrays
 
     struct Geometry {
         Extents shape, strides[kArrays];
@@ -56,7 +102,12 @@ class Step {
         Geometry geometry;                      // if an array is not contiguous
         std::unique_ptr<char[]> gradient_copy;  // uninitialised, if the gradient must be copied
         std::unique_ptr<Program> own_program;   // if coefficients follow from its own sums
+        const Program* program;                 // that it is a copy of
         std::unique_ptr<double[]> squares;      // of each tile
+        unsigned stochastic = 0;
+        Randomness randomness;
+        RowNumbers rows = {};
+        std::int64_t row_size, row_strides[kArrays];  // in elements; in bytes
     };
 
     // As small as can be: with many small arrays, threads wait for these more than for the arrays themselves.
@@ -68,16 +119,18 @@ class Step {
         const Program* program;
         std::unique_ptr<Extra> extra;
         // Of arrays, a bit each: used where they are, being contiguous, aligned, and of the arithmetic's type; not
-        // contiguous. A copy is never direct.
-        unsigned direct, strided;
+        // contiguous; written from the parameter's row, which are never direct.
+        unsigned direct, strided, outputs;
         std::int32_t bytes;  // that an element reads and writes
-        bool has_copy;
-        std::uint16_t storage[kArrays];
+        bool zeroes_gradient;
+        std::uint8_t storage[kArrays];
         char* data[kArrays];
 
         const Extents* strides(int array) const {
             return (strided >> array & 1) != 0 ? &extra->geometry.strides[array] : nullptr;
         }
+
+        bool has_rows() const { return extra && extra->rows.numbers; }
     };
 
     static Extra& with_extra(Item& item) {
@@ -87,20 +140,34 @@ class Step {
 
     class Rows;
 
-    static void find_strides(Item& item, const View* const* views, int count);
+    static void find_strides(Item& item, const View* const* views, bool in_row_major_order);
+    static void find_overlaps(Item& item, const View* const* views, const Span* spans, const int* arrays, int count);
+    static bool may_zero(const Item& item, const Item& other);
+    template <class BytesOf, class Run>
+    static void run_parts(Item* first, Item* last, const BytesOf& bytes_of, const Run& run);
+    template <class Run>
+    static void for_each_segment(const Item& item, int array, std::int64_t begin, std::int64_t n, const Run& run);
     static void load_array(const Item& item, int array, std::int64_t begin, std::int64_t n, void* row);
+    static void store_array(const Item& item, int array, std::int64_t begin, std::int64_t n, const void* row);
+    static void zero_gradient(const Item& item, std::int64_t begin, std::int64_t n);
     static void copy_gradient(Item& item);
-    static void run_part(const Item& item, int pass, std::int64_t begin, std::int64_t end);
+    void run_part(const Item& item, int pass, std::int64_t begin, std::int64_t end);
     static void run_whole(const Item& item, const Call& call, std::int64_t begin, std::int64_t end);
-    static void run_tiles(const Item& item, const Program::Pass& pass, bool copies, std::int64_t begin,
-                          std::int64_t end);
-    static void run_pass(Item* first, Item* last, int number);
-    static void run_passes(Item* first, Item* last);
+    void run_tiles(const Item& item, int pass, std::int64_t begin, std::int64_t end);
+    void measure(const Item& item, std::int64_t begin, std::int64_t n, const void* row);
+    Norm norm() const;
+    void run_pass(Item* first, Item* last, int number);
+    void run_passes(Item* first, Item* last);
 
+    const Measure measure_;
     std::vector<Item> items_;
     std::vector<Span> spans_;
     bool sequential_ = false;
-    std::int64_t bytes_ = 0;
+    bool zeroes_ = false, zeroes_last_ = false;  // any gradients; when all parameters are done
+    std::int64_t bytes_ = 0, tiles_ = 0;
+    std::vector<std::int64_t> first_tiles_;  // of each item, if sums of squares are taken
+    std::unique_ptr<double[]> squares_;      // of each tile
+    std::atomic<bool> is_finite_{true};
 };
 
 }  // namespace fusedstep

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "dispatch.hpp"
+#include "float_mode.hpp"
 
 namespace fusedstep {
 namespace {
@@ -68,6 +69,16 @@ void scatter(const Extents& shape, const Extents& strides, char* data, int stora
         if (stride != item_size) kCopies[storage](length, contiguous, item_size, to, stride);
         row += length * size_of(arithmetic);
     });
+}
+
+void pack(const View& view, int arithmetic, void* to) {
+    const FloatMode mode;
+    const std::vector<int> order = memory_order(view);
+    Extents shape = permuted(view.shape, order), strides = permuted(view.strides, order);
+    if (shape.empty()) shape = strides = {1};
+    char* row = static_cast<char*>(to);
+    for (std::int64_t begin = 0, size = view.size(); begin < size; begin += kTile, row += kTile * size_of(arithmetic))
+        gather(shape, strides, view.data, view.storage, begin, std::min(kTile, size - begin), arithmetic, row);
 }
 
 }  // namespace fusedstep

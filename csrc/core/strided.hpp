@@ -13,4 +13,7 @@ void gather(const Extents& shape, const Extents& strides, const char* data, int 
 void scatter(const Extents& shape, const Extents& strides, char* data, int storage, std::int64_t begin, std::int64_t n,
              int arithmetic, const void* from);
 
+// All elements of an array, in its order in memory, without gaps.
+void pack(const View& view, int arithmetic, void* to);
+
 }  // namespace fusedstep

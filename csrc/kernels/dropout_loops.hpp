@@ -19,16 +19,18 @@ inline uint32_t rotated(uint32_t word, int by) {
 }
 
 // Threefry-4x32 (Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"): words[0 ... 7] are
-// the first word of each of the group's counters, words[8 ... 15] the second ...
-inline void random_words(const DropoutMask& mask, uint64_t group, uint32_t part, uint32_t* __restrict words) {
+// the first word of each of the group's counters, words[8 ... 15] the second ... A counter ends in two words that the
+// caller chooses.
+inline void random_words(uint64_t seed, uint64_t call, uint64_t group, uint32_t third, uint32_t fourth,
+                         uint32_t* __restrict words) {
     constexpr int rotations[8][2] = {{10, 26}, {11, 21}, {13, 27}, {23, 5}, {6, 20}, {17, 11}, {25, 10}, {18, 20}};
     const auto low = [](uint64_t value) { return static_cast<uint32_t>(value); };
     const auto high = [](uint64_t value) { return static_cast<uint32_t>(value >> 32); };
-    uint32_t key[5] = {low(mask.seed), high(mask.seed), low(mask.call), high(mask.call), 0x1BD11BDAu};
+    uint32_t key[5] = {low(seed), high(seed), low(call), high(call), 0x1BD11BDAu};
     for (int k = 0; k < 4; ++k) key[4] ^= key[k];
     for (int lane = 0; lane < kCounters; ++lane) {
         const uint64_t counter = group * kCounters + static_cast<uint64_t>(lane);
-        uint32_t a = low(counter) + key[0], b = high(counter) + key[1], c = part + key[2], d = key[3];
+        uint32_t a = low(counter) + key[0], b = high(counter) + key[1], c = third + key[2], d = fourth + key[3];
 #pragma GCC unroll 16
         for (int round = 0; round < kThreefryRounds; ++round) {
             const int* by = rotations[round % 8];
@@ -61,7 +63,7 @@ template <class T> void group_factors(const DropoutMask& mask, uint64_t group, T
                second = static_cast<int32_t>(mask.threshold & 0xffff);
     const T scale = static_cast<T>(mask.scale);
     uint32_t words[half];
-    random_words(mask, group, 0, words);
+    random_words(mask.seed, mask.call, group, 0, 0, words);
     for (int i = 0; i < half; ++i) {
         factors[i] = static_cast<int32_t>(words[i] & 0xffff) >= first ? scale : T(0);
         factors[half + i] = static_cast<int32_t>(words[i] >> 16) >= first ? scale : T(0);
@@ -72,7 +74,7 @@ template <class T> void group_factors(const DropoutMask& mask, uint64_t group, T
     for (const uint16_t bits : halves) undecided |= bits == static_cast<uint16_t>(first);
     if (undecided == 0 || second == 0) return;
     uint32_t more[half];
-    random_words(mask, group, 1, more);
+    random_words(mask.seed, mask.call, group, 1, 0, more);
     for (int i = 0; i < kDropoutElements; ++i) {
         const int shift = i < half ? 0 : 16;
         const auto bits = static_cast<int32_t>(words[i % half] >> shift & 0xffff);

@@ -7,6 +7,7 @@
 #include "dropout_loops.hpp"
 #include "loops.hpp"
 #include "reductions.hpp"
+#include "stochastic.hpp"
 
 namespace {
 
@@ -31,6 +32,10 @@ const KernelTable FUSEDSTEP_TABLE = {FUSEDSTEP_ISA,
                                       {convert<float, double>, copy<double>},
                                       {store_narrow<Float16, float>, store_narrow<Float16, double>},
                                       {store_narrow<BFloat16, float>, store_narrow<BFloat16, double>}},
+                                     {{},
+                                      {},
+                                      {store_randomly<Float16, float>, store_randomly<Float16, double>},
+                                      {store_randomly<BFloat16, float>, store_randomly<BFloat16, double>}},
                                      {sum_of_squares<float>, sum_of_squares<double>},
                                      kBatchNorm<float>,
                                      kBatchNorm<double>,

@@ -17,6 +17,13 @@ template <class T> struct Scale {
     void operator()(T& g) const { g *= factor; }
 };
 
+// A NaN goes through.
+template <class T> struct Clip {
+    T bound;
+
+    void operator()(T& g) const { g = g > bound ? bound : g < -bound ? -bound : g; }
+};
+
 // L2 weight decay: adds the gradient of decay / 2 * w^2.
 template <class T> struct AddDecay {
     T decay;
@@ -50,6 +57,31 @@ template <class T, template <class> class Rule> struct AfterShrink {
         first(w);
         rule(w, g, state...);
     }
+};
+
+// An exponential moving average of the weights: c = 1 - decay.
+template <class T> struct Average {
+    T c;
+
+    void operator()(T& mean, const T& w) const { mean += c * (w - mean); }
+};
+
+template <class T> struct Assign {
+    void operator()(T& to, const T& from) const { to = from; }
+};
+
+template <class T> struct Exchange {
+    void operator()(T& a, T& b) const {
+        const T before = a;
+        a = b;
+        b = before;
+    }
+};
+
+template <class T> struct Accumulate {
+    T factor;
+
+    void operator()(T& sum, const T& g) const { sum += factor * g; }
 };
 
 // w -= lr g
@@ -138,6 +170,11 @@ template <class List> constexpr void list_stages(List& list) {
     list.template stage<Scale>("scale");
     list.template stage<AddDecay>("add_decay");
     list.template stage<Shrink>("shrink");
+    list.template stage<Clip>("clip");
+    list.template stage<Average>("average");
+    list.template stage<Assign>("assign");
+    list.template stage<Exchange>("exchange");
+    list.template stage<Accumulate>("accumulate");
     list.template rule<Sgd>("sgd");
     list.template rule<Momentum>("momentum");
     list.template rule<MomentumPlainVelocity>("momentum_plain_velocity");

@@ -11,7 +11,7 @@ constexpr int kArithmetics = 2;
 
 constexpr std::int64_t kTile = 1024;  // elements of one array that all stages of a pass run over before the next tile
 
-constexpr int kMaxStates = 6;
+constexpr int kMaxStates = 7;  // of a rule one less: the last may be an average
 constexpr int kMaxTemporaries = 2;
 // The operands of stages, which are rows of a tile: the arrays of a step, and rows that exist within a tile alone.
 enum { kParameter, kGradient, kState, kTemporary = kState + kMaxStates };
@@ -35,6 +35,17 @@ struct Stage {
 
 // Converts n contiguous elements; those that are stored need not be aligned.
 using Convert = void (*)(std::int64_t n, const void* from, void* to);
+
+// Where the random bits of an array's elements come from, 16 for each: a function of these and the element's number.
+struct Randomness {
+    std::uint64_t seed, update;
+    std::uint32_t array, slot;  // slot: 1 for the parameter, then 2 for its first state ...
+};
+
+// Elements begin at number `first`, a multiple of kDropoutElements. A number between two neighbours of the narrower
+// type becomes the farther one with a probability that is the part of the way to it.
+using ConvertRandomly = void (*)(std::int64_t first, std::int64_t n, const void* from, void* to,
+                                 const Randomness& randomness);
 
 // The sum of the squares of at most kTile elements of the arithmetic's type (reductions.hpp).
 using SumOfSquares = double (*)(std::int64_t n, const void* values);
@@ -93,8 +104,9 @@ struct KernelTable {
     const char* isa;
     const Stage* stages;
     int stage_count;
-    Convert load[kStorages][kArithmetics];   // from a storage type to an arithmetic's
-    Convert store[kStorages][kArithmetics];  // and back, rounding to nearest, ties to even
+    Convert load[kStorages][kArithmetics];                    // from a storage type to an arithmetic's
+    Convert store[kStorages][kArithmetics];                   // and back, rounding to nearest, ties to even
+    ConvertRandomly store_randomly[kStorages][kArithmetics];  // null for storage types that arithmetic is done in
     SumOfSquares sum_of_squares[kArithmetics];
     BatchNormTable<float> batch_norm_float32;
     BatchNormTable<double> batch_norm_float64;

@@ -67,7 +67,7 @@ std::string type_name(py::handle object);
 py::module_ numpy();
 
 // Zeros with the shape of a parameter and its order in memory, for its state of that number.
-py::array zeros_beside(const View& parameter, int state);
+py::array zeros_beside(const View& parameter, int storage, int state);
 
 // A copy for the state of that number, beside a parameter that begins at a page, as nearly all large arrays do.
 py::array copy_apart(const py::array& array, int state);

@@ -23,7 +23,7 @@ py::object find_in_dict(const py::object& dict, const py::object& key) {
     return value;
 }
 
-Restored::Restored(std::initializer_list<py::object> dicts) {
+Restored::Restored(const std::vector<py::object>& dicts) {
     for (const py::object& dict : dicts) {
         if (!dict) continue;
         auto copy = py::reinterpret_steal<py::object>(PyDict_Copy(dict.ptr()));

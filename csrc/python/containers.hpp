@@ -1,7 +1,6 @@
 // Parameters and gradients as they come from Python: dicts, lists and tuples of arrays, or one array.
 #pragma once
 
-#include <initializer_list>
 #include <utility>
 #include <vector>
 
@@ -39,7 +38,7 @@ inline bool is_plain_key(py::handle key) {
 // its hash.
 class Restored {
   public:
-    explicit Restored(std::initializer_list<py::object> dicts);
+    explicit Restored(const std::vector<py::object>& dicts);
     Restored(const Restored&) = delete;
     Restored& operator=(const Restored&) = delete;
     ~Restored();

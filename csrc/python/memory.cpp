@@ -84,7 +84,7 @@ BufferCache& buffer_cache() {
 }
 
 // From numpy.empty or numpy.zeros. Where memory is short, what is kept for later results is given up first.
-py::array allocate(const char* how, const py::object& shape, const char* type) {
+py::array allocate(const char* how, const py::object& shape, const py::object& type) {
     const py::object make = numpy().attr(how);
     try {
         return make(shape, type);
@@ -113,8 +113,19 @@ std::vector<py::ssize_t> shape_of(const py::array& a) {
 
 }  // namespace
 
-py::array zeros_beside(const View& parameter, int state) {
-    const char* const type = arithmetic_of(parameter.storage) == kFloat64 ? "f8" : "f4";
+static py::dtype dtype_of(int storage) {
+    if (storage != kBFloat16) return py::dtype(storage == kFloat64 ? "f8" : "f4");
+    try {
+        return py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
+    } catch (py::error_already_set& error) {
+        if (error.matches(PyExc_ImportError))
+            py::raise_from(error, PyExc_ImportError, "state in bfloat16 needs the package ml_dtypes");
+        throw py::error_already_set();
+    }
+}
+
+py::array zeros_beside(const View& parameter, int storage, int state) {
+    const py::dtype type = dtype_of(storage);
     std::vector<py::ssize_t> shape(parameter.shape, parameter.shape + parameter.dimensions);
     if (!is_contiguous(parameter) || !is_aligned(parameter)) {
         const std::vector<int> order = memory_order(parameter);
@@ -123,17 +134,17 @@ py::array zeros_beside(const View& parameter, int state) {
         const Extents in_order = permuted(parameter.shape, order);
         return allocate("zeros", py::tuple(py::cast(in_order)), type).attr("transpose")(py::tuple(py::cast(place)));
     }
-    const auto bytes = static_cast<std::size_t>(parameter.size() * size_of(arithmetic_of(parameter.storage)));
+    const auto bytes = static_cast<std::size_t>(parameter.size() * size_of(storage));
     const std::size_t unit = bytes >= kLarge ? kPage : kLine;
-    const py::array memory = allocate("zeros", py::int_(bytes + unit), "u1");
-    return py::array(py::dtype(type), std::move(shape), place(memory, unit, parameter.data, apart(state)), memory);
+    const py::array memory = allocate("zeros", py::int_(bytes + unit), py::dtype("u1"));
+    return py::array(type, std::move(shape), place(memory, unit, parameter.data, apart(state)), memory);
 }
 
 py::array copy_apart(const py::array& array, int state) {
     if (!is_c_contiguous(array)) return numpy().attr("array")(array);
     const auto bytes = static_cast<std::size_t>(array.nbytes());
     const std::size_t unit = bytes >= kLarge ? kPage : kLine;
-    const py::array memory = allocate("empty", py::int_(bytes + unit), "u1");
+    const py::array memory = allocate("empty", py::int_(bytes + unit), py::dtype("u1"));
     py::array copy(array.dtype(), shape_of(array), place(memory, unit, nullptr, apart(state)), memory);
     numpy().attr("copyto")(copy, array);
     return copy;
@@ -144,7 +155,7 @@ py::array result_like(const py::array& x) {
     if (bytes < kWorthKeeping) return numpy().attr("empty_like")(x, py::arg("subok") = false);
     const std::size_t whole = (bytes + kPage + kGranule - 1) / kGranule * kGranule;
     py::array memory = buffer_cache().take(whole);
-    if (!memory) memory = allocate("empty", py::int_(whole), "u1");
+    if (!memory) memory = allocate("empty", py::int_(whole), py::dtype("u1"));
     char* const start = place(memory, kPage, address(x), kPage / 2);
     void (*const die)(void*) = [](void* dead) {
         buffer_cache().keep(py::reinterpret_steal<py::array>(static_cast<PyObject*>(dead)));

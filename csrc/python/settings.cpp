@@ -1,7 +1,10 @@
 #include "settings.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "containers.hpp"
 
@@ -22,22 +25,36 @@ static py::object interned(const char* name) {
 // Called with the GIL, or in a free-threaded interpreter first when the module is imported.
 const Names& names_of(const Rule& rule) {
     static const auto* const all = [] {
-        auto* made = new std::vector<Names>;  // never destroyed: the interpreter may end first
-        for (const Rule& each : rules()) {
-            Names& names = made->emplace_back();
+        auto* made = new std::vector<std::pair<const Rule*, Names>>;  // never destroyed: the interpreter may end first
+        const auto add = [&](const Rule& each) {
+            Names& names = made->emplace_back(&each, Names()).second;
             for (const char* state : each.states) names.states.push_back(interned(state));
             for (const Hyperparameter& own : each.hyperparameters) names.hyperparameters.push_back(interned(own.name));
-        }
+        };
+        for (const Rule& each : rules()) add(each);
+        add(accumulation());
+        add(exchange());
         return made;
     }();
-    return (*all)[static_cast<std::size_t>(&rule - rules().data())];
+    return std::find_if(all->begin(), all->end(), [&](const auto& each) { return each.first == &rule; })->second;
+}
+
+py::handle average_name() {
+    static PyObject* const name = PyUnicode_InternFromString("average");
+    return name;
+}
+
+py::handle master_name() {
+    static PyObject* const name = PyUnicode_InternFromString("master");
+    return name;
 }
 
 double checked_value(const Hyperparameter& hyperparameter, const py::object& value, py::handle key) {
     const bool flag = hyperparameter.limit == Limit::kFlag;
+    if (value.is_none() && is_within(hyperparameter.limit, kOff)) return kOff;
     if (flag && PyBool_Check(value.ptr())) return value.is(py::bool_(true));
-    if (!flag && PyFloat_CheckExact(value.ptr()) && is_within(hyperparameter.limit, PyFloat_AS_DOUBLE(value.ptr())))
-        return PyFloat_AS_DOUBLE(value.ptr());
+    const double number = !flag && PyFloat_CheckExact(value.ptr()) ? PyFloat_AS_DOUBLE(value.ptr()) : kOff;
+    if (number != kOff && is_within(hyperparameter.limit, number)) return number;
     const py::object check = py::module_::import("fusedstep._limits").attr(flag ? "checked_flag" : "checked");
     return check(hyperparameter.name, value, Name{hyperparameter.name, key}.text()).cast<double>();
 }
@@ -50,16 +67,23 @@ std::int64_t checked_count(const std::string& shown_name, const py::object& valu
     return result;
 }
 
-Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, double lr, const py::object& t) {
+Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, const Given& given,
+                                const py::object& t) {
     const Names& names = names_of(rule);
     Settings settings;
     for (std::size_t i = 0; i < rule.hyperparameters.size(); ++i) {
         if (i == kLearningRate)
-            settings.values[i] = lr;
+            settings.values[i] = given.lr;
         else if (i == kScale)
-            settings.values[i] = 1;
-        else
-            settings.values[i] = checked_value(rule.hyperparameters[i], optimizer.attr(names.hyperparameters[i]));
+            settings.values[i] = given.scale;
+        else if (i == kAverage)
+            settings.values[i] = given.average;
+        else {
+            const py::object own =
+                given.overrides ? find_in_dict(given.overrides, names.hyperparameters[i]) : py::object();
+            settings.values[i] = checked_value(rule.hyperparameters[i],
+                                               own ? own : py::object(optimizer.attr(names.hyperparameters[i])));
+        }
     }
     if (rule.counts_steps && t.is_none()) {
         settings.counts = optimizer.attr("steps");
@@ -71,7 +95,7 @@ Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, d
     return settings;
 }
 
-Settings Settings::of_call(const Rule& rule, const py::object& t, const py::dict& hyperparameters) {
+Settings Settings::of_call(const Rule& rule, const py::object& t, const py::dict& hyperparameters, bool uses_t) {
     Settings settings;
     for (std::size_t i = 0; i < rule.hyperparameters.size(); ++i) settings.values[i] = rule.hyperparameters[i].fallback;
     for (const auto& [key, value] : hyperparameters) {
@@ -86,7 +110,7 @@ Settings Settings::of_call(const Rule& rule, const py::object& t, const py::dict
         else
             settings.values[index] = checked_value(rule.hyperparameters[static_cast<std::size_t>(index)], given);
     }
-    if (!rule.counts_steps) return settings;
+    if (!rule.counts_steps && !uses_t) return settings;
     if (py::isinstance<py::dict>(t) || is_list(t))
         settings.counts = t;
     else
@@ -99,11 +123,12 @@ py::dict rule_table() {
     for (const Rule& rule : rules()) {
         py::dict hyperparameters;
         for (const Hyperparameter& own : rule.hyperparameters) {
-            constexpr const char* limits[] = {"not negative", "up to one", "below one", "flag"};
-            const bool flag = own.limit == Limit::kFlag;
-            hyperparameters[own.name] =
-                py::make_tuple(flag ? py::object(py::bool_(own.fallback != 0)) : py::object(py::float_(own.fallback)),
-                               limits[static_cast<int>(own.limit)]);
+            constexpr const char* limits[] = {"not negative",          "up to one",         "below one", "flag",
+                                              "optional not negative", "optional up to one"};
+            const py::object fallback = own.limit == Limit::kFlag ? py::object(py::bool_(own.fallback != 0))
+                                        : own.fallback == kOff    ? py::object(py::none())
+                                                                  : py::object(py::float_(own.fallback));
+            hyperparameters[own.name] = py::make_tuple(fallback, limits[static_cast<int>(own.limit)]);
         }
         const Names& names = names_of(rule);
         py::tuple states(names.states.size());

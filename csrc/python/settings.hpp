@@ -20,6 +20,10 @@ struct Names {
 
 const Names& names_of(const Rule& rule);
 
+// Of what a parameter's state has besides the rule's.
+py::handle average_name();
+py::handle master_name();
+
 // A hyper-parameter as a number; the error of Python's own check if it is out of range. key: the parameter's, if each
 // has its own.
 double checked_value(const Hyperparameter& hyperparameter, const py::object& value, py::handle key = {});
@@ -28,10 +32,18 @@ double checked_value(const Hyperparameter& hyperparameter, const py::object& val
 std::int64_t checked_count(const std::string& shown_name, const py::object& value);
 
 struct Settings {
-    // Its attributes but for lr and t. t: the number of the step, or None, if each parameter counts its own in `steps`.
-    static Settings of_optimizer(const Rule& rule, const py::object& optimizer, double lr, const py::object& t);
+    // What is not an optimizer's attribute.
+    struct Given {
+        double lr, scale = 1, average = kOff;
+        py::object overrides;  // a dict of values that take the place of attributes, or null
+    };
 
-    static Settings of_call(const Rule& rule, const py::object& t, const py::dict& hyperparameters);
+    // t: the number of the step, or None, if each parameter counts its own in `steps`.
+    static Settings of_optimizer(const Rule& rule, const py::object& optimizer, const Given& given,
+                                 const py::object& t);
+
+    // uses_t: whether anything but the rule does.
+    static Settings of_call(const Rule& rule, const py::object& t, const py::dict& hyperparameters, bool uses_t);
 
     Values values;
     std::vector<std::pair<int, py::object>> own_values;  // hyper-parameters given for each array

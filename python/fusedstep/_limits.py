@@ -10,6 +10,7 @@ from fusedstep import _native
 
 # The upper limit of each kind, and whether it is allowed. The lower limit is 0, which is allowed.
 _KINDS = {"not negative": (math.inf, False), "up to one": (1.0, True), "below one": (1.0, False)}
+_KINDS |= {f"optional {kind}": _KINDS[kind] for kind in ("not negative", "up to one")}
 _HYPERPARAMETERS = {rule: own for rule, (_, own, _) in _native.rules.items()}
 LIMITS = {
     name: _KINDS[kind] for own in _HYPERPARAMETERS.values() for name, (_, kind) in own.items() if kind != "flag"

@@ -11,10 +11,41 @@ compiler: str
 c_api: object
 
 # By name: the states' names, default and kind of limit of each hyper-parameter, whether the number of the step is used.
-rules: dict[str, tuple[tuple[str, ...], dict[str, tuple[float, str]], bool]]
+rules: dict[str, tuple[tuple[str, ...], dict[str, tuple[float | None, str]], bool]]
 
-def update(optimizer: Any, rule: str, lr: float, params: Any, grads: Any, t: int | None) -> None: ...
-def step(rule: str, params: Any, grads: Any, state: Any, t: Any, hyperparameters: dict[str, Any]) -> None: ...
+# A member is a tuple of an optimizer, its rule, lr, the number of the step (None if each parameter counts its own), None
+# or the hyper-parameters that take the place of its attributes, and None or (average, masters, seed, stochastic,
+# narrow_state). The result is the norm of the gradients, and whether the step was skipped.
+def update(
+    members: list[tuple[Any, str, float, int | None, dict[str, Any] | None, tuple[Any, ...] | None]],
+    assigned: dict[Any, int] | None,
+    assign: Callable[[Any, Any], int] | None,
+    params: Any,
+    grads: Any,
+    scale: float,
+    zero_grads: bool,
+    copies: Any,
+    norm: float | None,
+    clip_norm: float | None,
+    skip_nonfinite: bool,
+) -> tuple[float | None, bool]: ...
+def step(
+    rule: str,
+    params: Any,
+    grads: Any,
+    state: Any,
+    t: Any,
+    hyperparameters: dict[str, Any],
+    zero_grads: bool,
+    copies: Any,
+    norm: float | None,
+    clip_norm: float | None,
+    skip_nonfinite: bool,
+    seed: int | None,
+) -> tuple[float | None, bool]: ...
+def accumulate(sums: Any, grads: Any, scale: float) -> float: ...
+def gradient_norm(grads: Any) -> float: ...
+def exchange(params: Any, arrays: dict[Any, NDArray[Any]]) -> None: ...
 def exclusively(optimizer: Any, function: Callable[[], _T]) -> _T: ...
 def copy_apart(array: NDArray[Any], state: int) -> NDArray[Any]: ...
 def batch_norm(

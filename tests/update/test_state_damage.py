@@ -223,7 +223,7 @@ def twice() -> bytes:
         (b"\x80\x04N.", "damaged"),
         (b"", "damaged"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else f"{len(value)} bytes",
 )
 def test_made_up_archives(content: bytes, message: str, tmp_path: Path) -> None:
     refused(content, message, tmp_path / "state.npz")

@@ -46,6 +46,8 @@ class Optimizer:
     lr: LearningRate
     weight_decay: float
     decoupled: ClassVar[bool] = False
+    maximize: ClassVar[bool] = False
+    clip_value: ClassVar[float | None] = None
     _length: int | None = None  # of the list whose indices are the keys of the state; None after loading
 
     def __init__(self, lr: LearningRate, *, weight_decay: float = 0.0) -> None:
@@ -117,7 +119,7 @@ class Optimizer:
         lr = self.lr
         if callable(lr):
             lr = checked("lr", lr(self.iterations), f"lr({self.iterations})")
-        _native.update(self, self._rule, lr, params, grads, self._step_of_all())
+        _native.update([(self, self._rule, lr, self._step_of_all(), None, None)], None, None, params, grads, 1.0, False, None, None, None, False)
 
     def _check_length(self, length: int) -> None:
         """Checks that the state is that of a list of this length, or of at least this length if it was loaded."""

@@ -37,7 +37,7 @@ def step(rule: str, params: Params, grads: Grads, state: Any, *, t: Any = 1, **h
     """
     if not isinstance(rule, str):
         raise TypeError(f"rule is {shown(rule)}, expected one of {', '.join(_native.rules)}")
-    _native.step(rule, params, grads, state, t, hyperparameters)
+    _native.step(rule, params, grads, state, t, hyperparameters, False, None, None, None, False, None)
 
 
 def rules() -> dict[str, dict[str, Any]]:

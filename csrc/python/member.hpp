@@ -1,0 +1,48 @@
+// An optimizer's part in a step, or that of a group of its parameters.
+#pragma once
+
+#include "rules.hpp"
+#include "settings.hpp"
+
+namespace fusedstep {
+
+struct Member {
+    // given: a tuple of the optimizer, the rule's name, lr, t, overrides and options, as _native.pyi describes them.
+    static Member of_optimizer(const py::tuple& given, double scale);
+
+    // The arrays that parameters change places with, by key; parameters without one are left alone.
+    static Member of_exchange(const py::dict& arrays);
+
+    // A step whose state is the caller's. seed: None, or of the parameters' stochastic rounding.
+    static Member of_call(const Rule& rule, const py::object& state, Settings settings,
+                          const py::object& seed = py::none());
+
+    Member(const Rule& member_rule, const py::object& own_state, Settings own_settings)
+        : rule(&member_rule), names(&names_of(member_rule)), state(own_state), settings(std::move(own_settings)) {}
+
+    bool averages() const { return settings.values[kAverage] != kOff; }
+
+    // Of a parameter: the rule's, and the average.
+    int state_count() const { return static_cast<int>(rule->states.size()) + (averages() ? 1 : 0); }
+
+    bool has_state_by_key() const { return is_exchange || !optimizer.is_none(); }
+
+    py::handle state_name(int i) const {
+        const auto index = static_cast<std::size_t>(i);
+        return index < names->states.size() ? py::handle(names->states[index]) : average_name();
+    }
+
+    const Rule* rule;
+    const Names* names;
+    py::object optimizer = py::none();  // None in a step whose state is the caller's
+    py::object state;                   // by key, or the caller's, in a container like the parameters'
+    Settings settings;
+    bool is_exchange = false;
+    bool masters = false;       // a parameter narrower than arithmetic is the rounded copy of one that isn't
+    bool narrow_state = false;  // stored as bfloat16, and rounded stochastically
+    bool stochastic = false;    // parameters are rounded so
+    std::uint64_t seed = 0, update = 1;
+    const Program* program = nullptr;  // of the last parameter
+};
+
+}  // namespace fusedstep

@@ -1,0 +1,135 @@
+// The functions of the module that make steps.
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "optimizer_lock.hpp"
+#include "update.hpp"
+
+namespace fusedstep {
+namespace {
+
+std::optional<double> number_or_none(const py::object& value) {
+    return value.is_none() ? std::optional<double>() : value.cast<double>();
+}
+
+CallOptions options_of_call(const py::object& zero_grads, const py::object& copies, const py::object& norm,
+                            const py::object& clip_norm, const py::object& skip_nonfinite) {
+    CallOptions options;
+    options.zero_grads = zero_grads.is(py::bool_(true));
+    options.copies = copies;
+    options.norm = number_or_none(norm);
+    options.clip_norm = number_or_none(clip_norm);
+    options.skip_nonfinite = skip_nonfinite.is(py::bool_(true));
+    if (!options.norm && (options.clip_norm || options.skip_nonfinite)) options.measure = Measure::kGradients;
+    return options;
+}
+
+py::tuple update(const py::list& members, const py::object& assigned, const py::object& assign,
+                 const py::object& params, const py::object& grads, double scale, const py::object& zero_grads,
+                 const py::object& copies, const py::object& norm, const py::object& clip_norm,
+                 const py::object& skip_nonfinite) {
+    CallOptions options = options_of_call(zero_grads, copies, norm, clip_norm, skip_nonfinite);
+    if (options.norm) options.norm = *options.norm * scale;
+    return run([&] {
+        std::vector<Member> made;
+        made.reserve(members.size());
+        for (const py::handle member : members)
+            made.push_back(Member::of_optimizer(py::reinterpret_borrow<py::tuple>(member), scale));
+        return Update(std::move(made), {assigned, assign}, params, grads, options).run();
+    });
+}
+
+Update stateless(const Rule& rule, const py::object& params, const py::object& grads, const py::object& state,
+                 Settings settings, const py::object& seed, const CallOptions& options) {
+    std::vector<Member> member;
+    member.push_back(Member::of_call(rule, state, std::move(settings), seed));
+    return Update(std::move(member), {py::none(), py::none()}, params, grads, options);
+}
+
+// One step of a rule, with everything from the caller.
+py::tuple step(const py::object& rule_name, const py::object& params, const py::object& grads, const py::object& state,
+               const py::object& t, const py::dict& hyperparameters, const py::object& zero_grads,
+               const py::object& copies, const py::object& norm, const py::object& clip_norm,
+               const py::object& skip_nonfinite, const py::object& seed) {
+    const Rule& rule = rule_of(rule_name);
+    return run([&] {
+        CallOptions options = options_of_call(zero_grads, copies, norm, clip_norm, skip_nonfinite);
+        Settings settings = Settings::of_call(rule, t, hyperparameters, !seed.is_none());
+        if (options.norm) options.norm = *options.norm * settings.values[kScale];
+        return stateless(rule, params, grads, state, std::move(settings), seed, options).run();
+    });
+}
+
+double accumulate(const py::object& sums, const py::object& grads, double scale) {
+    return run([&] {
+        CallOptions options;
+        options.measure = Measure::kParameters;
+        py::dict values;
+        values["scale"] = scale;
+        Settings settings = Settings::of_call(accumulation(), py::int_(1), values, false);
+        Update made = stateless(accumulation(), sums, grads, py::none(), std::move(settings), py::none(), options);
+        made.run();
+        return made.norm_of_parameters().value;
+    });
+}
+
+// Of parameters with arrays that are given by key.
+void exchange_arrays(const py::object& params, const py::dict& arrays) {
+    run([&] {
+        std::vector<Member> member;
+        member.push_back(Member::of_exchange(arrays));
+        return Update(std::move(member), {py::none(), py::none()}, params, params, {}).run();
+    });
+}
+
+double gradient_norm(const py::object& grads) {
+    Step step(Measure::kParameters);
+    Shared single;
+    const Pairs pairs(grads, grads, single);
+    std::vector<py::object> owners;
+    step.reserve(pairs.list.size());
+    for (const Pair& pair : pairs.list) {
+        if (pair.gradient.is_none()) continue;
+        const Name name = {"grads", pairs.is_single ? py::handle() : py::handle(pair.key)};
+        Shared gradient;
+        if (!gradient.take(name, pair.gradient)) {
+            py::array array = array_of_number(name, pair.gradient);
+            const int storage = storage_of(array);
+            gradient.take_array(std::move(array), storage);
+        }
+        if (gradient.view.storage == kNoStorage)
+            throw py::type_error(name.text() + " has dtype " + gradient.dtype() +
+                                 ", expected float32, float64, float16 or bfloat16");
+        owners.push_back(gradient.owner);
+        const View views[] = {gradient.view, gradient.view};
+        step.add(measurement(arithmetic_of(gradient.view.storage)), views);
+    }
+    step.plan();
+    const WithoutGil released;
+    step.run();
+    return step.norm_of_parameters().value;
+}
+
+}  // namespace
+
+void bind_update(py::module_& module) {
+    using namespace pybind11::literals;
+    module.def("update", &update, "members"_a, "assigned"_a, "assign"_a, "params"_a, "grads"_a, "scale"_a,
+               "zero_grads"_a, "copies"_a, "norm"_a, "clip_norm"_a, "skip_nonfinite"_a);
+    module.def("step", &step, "rule"_a, "params"_a, "grads"_a, "state"_a, "t"_a, "hyperparameters"_a, "zero_grads"_a,
+               "copies"_a, "norm"_a, "clip_norm"_a, "skip_nonfinite"_a, "seed"_a);
+    module.def("accumulate", &accumulate, "sums"_a, "grads"_a, "scale"_a);
+    module.def("gradient_norm", &gradient_norm, "grads"_a);
+    module.def("exchange", &exchange_arrays, "params"_a, "arrays"_a);
+    module.def(
+        "exclusively",
+        [](const py::object& optimizer, const py::object& function) {
+            const OptimizerLock lock(optimizer);
+            return function();
+        },
+        "optimizer"_a, "function"_a);
+    module.attr("rules") = rule_table();
+}
+
+}  // namespace fusedstep

@@ -1,0 +1,320 @@
+// How an update takes and checks the arrays of a parameter.
+#include <algorithm>
+
+#include "strided.hpp"
+#include "update.hpp"
+
+namespace fusedstep {
+namespace {
+
+const char* const kFloats = "float32, float64, float16 or bfloat16";
+
+void require_float(const Name& name, const Shared& array) {
+    if (array.view.storage == kNoStorage)
+        throw py::type_error(name.text() + " has dtype " + array.dtype() + ", expected " + kFloats);
+}
+
+void require_written(const Name& name, const Shared& array) {
+    if (!array.writeable && array.is_copy())
+        throw py::type_error(name.text() + " has an __array_interface__ of a copy, expected one of its memory");
+    if (!array.writeable) throw py::value_error(name.text() + " is read-only");
+    require_distinct_elements(name, array.view);
+}
+
+void require_shape(const Name& name, const Shared& array, const Name& other_name, const Shared& other) {
+    if (!same_shape(array.view, other.view))
+        throw py::value_error(name.text() + " has shape " + array.shape() + ", " + other_name.text() + " has " +
+                              other.shape());
+}
+
+}  // namespace
+
+// An optimizer keeps the state of a single array by key too.
+Name Update::state_name(py::handle key, const Member& member, py::handle letter) const {
+    Name name = {"state", single_ && member.optimizer.is_none() ? py::handle() : key};
+    name.letter = letter;
+    return name;
+}
+
+Name Update::name_of(py::handle key, const Member& member, int operand) const {
+    if (operand == kParameter) return name("params", key);
+    if (operand == kGradient) return name("grads", key);
+    if (operand == kCopy) return name("copies", key);
+    return state_name(key, member, operand == kMaster ? master_name() : member.state_name(operand - kState));
+}
+
+void Update::add(const Pair& pair) {
+    Member& member = member_of(pair);
+    ran_python_ = ran_python_ || !is_plain_key(pair.key) || !member.settings.own_values.empty();
+    const Name parameter_name = name("params", pair.key), gradient_name = name("grads", pair.key);
+    if (member.is_exchange && !find_in_dict(member.state, pair.key)) return;
+    take_parameter(pair, parameter_name);
+    const Shared& parameter = shared_[kParameter];
+    const bool has_rows = take_gradient(pair, parameter_name, gradient_name);
+    find_values(pair, member);
+    const int arithmetic = arithmetic_of(parameter.view.storage);
+    const bool narrow = parameter.view.storage != arithmetic;
+    const Fresh fresh = take_state(pair, member, parameter_name);
+    const bool copies = !options_.copies.is_none() && take_copy(pair, parameter_name);
+
+    const int operands = 2 + member.state_count();
+    for (int i = 0; i < operands; ++i) keep(pair, member, i);
+    if (copies) keep(pair, member, kCopy);
+    Around around;
+    around.zeroes_gradient = options_.zero_grads && !has_rows;
+    if (copies) around.copy = &views_[kCopy];
+    if (has_rows) around.rows = &rows_;
+    if (member.masters && narrow) {
+        keep(pair, member, kMaster);
+        std::swap(views_[kParameter], views_[kMaster]);
+        around.narrow = &views_[kMaster];
+    }
+    const std::int64_t t = count_step(pair, member, fresh.state);
+    around.stochastic = member.stochastic && narrow ? 1u << kParameter : 0;
+    for (int i = 0; member.narrow_state && i < static_cast<int>(member.rule->states.size()); ++i)
+        around.stochastic |= 1u << (kState + i);
+    const bool own_t = member.optimizer.is_none() && member.settings.t == 0;
+    around.randomness = {member.seed, own_t ? static_cast<std::uint64_t>(t) : member.update,
+                         static_cast<std::uint32_t>(pair.index), 0};
+    try {
+        step_.add(program(member, arithmetic, t, fresh.average), views_, around);
+    } catch (const OperandsOverlap& overlap) {
+        const auto shown = [&](int operand) {
+            const bool other = member.masters && narrow && operand == kParameter;
+            return name_of(pair.key, member,
+                           other                ? int{kMaster}
+                           : operand == kMaster ? int{kParameter}
+                                                : operand)
+                .text();
+        };
+        const bool zeroed = overlap.first == kGradient || overlap.second == kGradient;
+        throw py::value_error(shown(overlap.second) + " shares memory with " + shown(overlap.first) +
+                              (zeroed ? ", so the gradient can't be zeroed" : ""));
+    }
+    ++added_;
+}
+
+// A parameter without a gradient, of which the norm is asked.
+void Update::add_unchanged(const Pair& pair) {
+    take_parameter(pair, name("params", pair.key));
+    for (const int operand : {kParameter, kGradient}) views_[operand] = shared_[kParameter].view;
+    owners_.push_back(std::move(shared_[kParameter].owner));
+    step_.add(measurement(arithmetic_of(views_[kParameter].storage)), views_);
+    ++added_;
+}
+
+void Update::take_parameter(const Pair& pair, const Name& parameter_name) {
+    Shared& parameter = shared_[kParameter];
+    // A single object has been taken already, to see that it is no container.
+    if (!single_ && !parameter.take(parameter_name, pair.parameter)) take_number(parameter_name, pair);
+    require_float(parameter_name, parameter);
+    require_written(parameter_name, parameter);
+}
+
+// Of an array that was taken: its view, and what keeps its memory.
+void Update::keep(const Pair& pair, const Member& member, int operand) {
+    Shared& taken = shared_[operand];
+    views_[operand] = taken.view;
+    if (taken.by_dlpack) tensors_.push_back({pair.key, operand, &member, taken.owner, span_of(taken.view, false)});
+    ran_python_ = ran_python_ || taken.ran_python;
+    if (taken.tensor && (operand != kGradient || options_.zero_grads)) changed_tensors_.append(taken.tensor);
+    if (operand >= kState || !(taken.owner.is(pair.parameter) || taken.owner.is(pair.gradient)))
+        owners_.push_back(std::move(taken.owner));
+}
+
+void Update::take_number(const Name& parameter_name, const Pair& pair) {
+    py::array array = array_of_number(parameter_name, pair.parameter);
+    numbers_.add(parameter_name, pair.key, pair.parameter, array);
+    const int storage = storage_of(array);
+    shared_[kParameter].take_array(std::move(array), storage);
+}
+
+// Whether it has rows only.
+bool Update::take_gradient(const Pair& pair, const Name& parameter_name, const Name& gradient_name) {
+    Shared& gradient = shared_[kGradient];
+    const Shared& parameter = shared_[kParameter];
+    if (!gradient.take(gradient_name, pair.gradient)) {
+        if (take_rows(pair, gradient_name)) return true;
+        py::array array = array_of_number(gradient_name, pair.gradient);
+        if (options_.zero_grads)
+            throw py::type_error(gradient_name.text() + " is a " + type_name(pair.gradient) +
+                                 ", which can't be zeroed");
+        const int storage = storage_of(array);
+        gradient.take_array(std::move(array), storage);
+    }
+    require_shape(gradient_name, gradient, parameter_name, parameter);
+    if (options_.zero_grads && !gradient.writeable)
+        throw py::value_error(gradient_name.text() + " is read-only, so it can't be zeroed");
+    if (gradient.view.storage == kNoStorage) convert(gradient_name, gradient, parameter.view);
+    return false;
+}
+
+bool Update::take_rows(const Pair& pair, const Name& gradient_name) {
+    static PyObject* const type = py::object(py::module_::import("fusedstep").attr("Rows")).release().ptr();
+    if (!py::isinstance(pair.gradient, type)) return false;
+    if (options_.zero_grads)
+        throw py::type_error(gradient_name.text() + " is a Rows, which can't be zeroed: make a new one for each step");
+    ran_python_ = true;
+    const Shared& parameter = shared_[kParameter];
+    Shared& values = shared_[kGradient];
+    const auto indices =
+        py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>(py::object(pair.gradient.attr("indices")));
+    if (!values.take(gradient_name, pair.gradient.attr("values")) || values.view.storage == kNoStorage)
+        throw py::type_error(gradient_name.text() + " has values that are no array of " + kFloats);
+    const View& matrix = parameter.view;
+    if (matrix.dimensions == 0 || indices.ndim() != 1 || values.view.dimensions != matrix.dimensions ||
+        values.view.shape[0] != indices.shape(0) ||
+        !std::equal(matrix.shape + 1, matrix.shape + matrix.dimensions, values.view.shape + 1))
+        throw py::value_error(gradient_name.text() + " has indices of shape " +
+                              text_of(indices.shape(), static_cast<int>(indices.ndim())) + " and values of shape " +
+                              values.shape() + ", " + name("params", pair.key).text() + " has shape " +
+                              parameter.shape());
+    const std::int64_t* const numbers = indices.data();
+    for (std::int64_t i = 0; i < indices.size(); ++i)
+        if (numbers[i] < 0 || numbers[i] >= matrix.shape[0])
+            throw py::index_error(gradient_name.text() + ".indices[" + std::to_string(i) + "] is " +
+                                  std::to_string(numbers[i]) + ", " + name("params", pair.key).text() + " has " +
+                                  std::to_string(matrix.shape[0]) + " rows");
+    const int arithmetic = arithmetic_of(matrix.storage);
+    MergedRows& merged = merged_.emplace_back(merge_rows(numbers, indices.size(), values.view, arithmetic));
+    rows_ = {merged.numbers.data(), static_cast<std::int64_t>(merged.numbers.size())};
+    rows_shape_.assign(values.view.shape, values.view.shape + matrix.dimensions);
+    rows_shape_[0] = static_cast<Extent>(rows_.count);
+    rows_strides_.resize(rows_shape_.size());
+    Extent stride = static_cast<Extent>(size_of(arithmetic));
+    for (std::size_t d = rows_shape_.size(); d-- > 0; stride *= rows_shape_[d]) rows_strides_[d] = stride;
+    values.view = {merged.values.get(), arithmetic, matrix.dimensions, rows_shape_.data(), rows_strides_.data(), true};
+    values.by_dlpack = false;
+    values.tensor = py::object();
+    return true;
+}
+
+void Update::convert(const Name& name, Shared& gradient, const View& parameter) {
+    const auto from = py::reinterpret_borrow<py::array>(gradient.owner);
+    if (from.dtype().kind() != 'f')
+        throw py::type_error(name.text() + " has dtype " + gradient.dtype() + ", expected a floating-point type");
+    step_.add_read(span_of(gradient.view, from.itemsize(), false));
+    const char* const type = arithmetic_of(parameter.storage) == kFloat64 ? "f8" : "f4";
+    py::array to = numpy().attr("empty")(from.attr("shape"), type);
+    copy_numbers(from, to);
+    converted_.push_back({added_, from, to});
+    gradient.take_array(std::move(to), arithmetic_of(parameter.storage));
+}
+
+// The rule's state, then the average, then the master weights.
+Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& parameter_name) {
+    Fresh fresh;
+    const Shared& parameter = shared_[kParameter];
+    const int arithmetic = arithmetic_of(parameter.view.storage), count = member.state_count();
+    const bool has_master = member.masters && parameter.view.storage != arithmetic;
+    if (count == 0 && !has_master) return fresh;
+    const bool own = member.has_state_by_key();
+    if (member.narrow_state && arithmetic == kFloat64)
+        throw py::value_error(parameter_name.text() + " has dtype float64, whose state can't be bfloat16");
+    const py::object arrays = own       ? find_in_dict(member.state, pair.key)
+                              : single_ ? member.state
+                                        : element_of("state", member.state, pair, pairs_.list.size());
+    const bool ordered = arrays && is_list(arrays);
+    if (arrays && !ordered && !py::isinstance<py::dict>(arrays))
+        throw py::type_error(state_name(pair.key, member, {}).text() + " is a " + type_name(arrays) +
+                             ", expected a dict");
+    if (ordered && py::len(arrays) != static_cast<std::size_t>(count))
+        throw py::value_error(state_name(pair.key, member, {}).text() + " has length " +
+                              std::to_string(py::len(arrays)) + ", the rule has " + std::to_string(count) + " states");
+    fresh.state = !arrays;
+    py::dict made;
+    const int own_count = static_cast<int>(member.rule->states.size());
+    for (int i = 0; i < count + (has_master ? 1 : 0); ++i) {
+        const bool is_master = i == count;
+        const py::handle letter = is_master ? master_name() : member.state_name(i);
+        const int storage = i < own_count && member.narrow_state ? int{kBFloat16} : arithmetic;
+        Shared& state = shared_[is_master ? int{kMaster} : kState + i];
+        const py::object value = !arrays   ? py::object()
+                                 : ordered ? py::object(arrays[py::int_(i)])
+                                           : find_in_dict(arrays, py::reinterpret_borrow<py::object>(letter));
+        if (value) {
+            check_state(state_name(pair.key, member, letter), state, !own, value, storage, parameter_name);
+            continue;
+        }
+        if (arrays && !(own && i >= own_count))
+            throw py::value_error(state_name(pair.key, member, letter).text() + " is missing");
+        state.take_array(zeros_beside(parameter.view, storage, i), storage);
+        fresh.average = fresh.average || i == own_count;
+        // A step of some rows leaves the other rows of a new average as they are here.
+        if (i >= own_count) pack(parameter.view, arithmetic, state.view.data);
+        made[letter] = state.owner;
+    }
+    if (py::len(made) > 0) new_state_.push_back({&member, pair.key, arrays, std::move(made)});
+    return fresh;
+}
+
+void Update::check_state(const Name& own_name, Shared& own, bool any, const py::object& value, int storage,
+                         const Name& parameter_name) const {
+    // An optimizer's is an array; a caller's may be a tensor.
+    if ((!any && !py::isinstance<py::array>(value)) || !own.take(own_name, value))
+        throw py::type_error(own_name.text() + " is a " + type_name(value) + ", expected an array");
+    const Shared& parameter = shared_[kParameter];
+    require_shape(own_name, own, parameter_name, parameter);
+    if (own.view.storage != storage)
+        throw py::value_error(own_name.text() + " has dtype " + own.dtype() + ", " + parameter_name.text() + " has " +
+                              parameter.dtype());
+    require_written(own_name, own);
+}
+
+// Whether there is one.
+bool Update::take_copy(const Pair& pair, const Name& parameter_name) {
+    const py::object given =
+        single_ ? options_.copies : element_of("copies", options_.copies, pair, pairs_.list.size());
+    if (given.is_none()) return false;
+    const Name copy_name = name("copies", pair.key);
+    Shared& copy = shared_[kCopy];
+    if (!copy.take(copy_name, given)) refuse_unshared(copy_name, given, "an array");
+    require_float(copy_name, copy);
+    require_written(copy_name, copy);
+    require_shape(copy_name, copy, parameter_name, shared_[kParameter]);
+    return true;
+}
+
+// The number of the parameter's step, from 1; a fresh one makes its first.
+std::int64_t Update::count_step(const Pair& pair, const Member& member, bool fresh) {
+    const Settings& settings = member.settings;
+    if (settings.t != 0) return settings.t;
+    if (!settings.counts) return 1;
+    if (member.optimizer.is_none()) {
+        const py::object t = element_of("t", settings.counts, pair, pairs_.list.size());
+        return checked_count(Name{"t", pair.key}.text(), t);
+    }
+    std::int64_t t = 1;
+    if (!fresh) {
+        const py::object had = find_in_dict(settings.counts, pair.key);
+        // State that was put there by hand has made the optimizer's steps.
+        t = next_step({"steps", pair.key}, had ? had : py::object(member.optimizer.attr("iterations")));
+    }
+    new_counts_.push_back({&pair, &member, t});
+    return t;
+}
+
+// The hyper-parameters that are given for each parameter.
+void Update::find_values(const Pair& pair, Member& member) const {
+    for (const auto& [index, source] : member.settings.own_values) {
+        const Hyperparameter& hyperparameter = member.rule->hyperparameters[static_cast<std::size_t>(index)];
+        const py::object value = element_of(hyperparameter.name, source, pair, pairs_.list.size());
+        member.settings.values[index] = checked_value(hyperparameter, value, pair.key);
+    }
+}
+
+const Program& Update::program(Member& member, int arithmetic, std::int64_t t, bool new_average) {
+    Values values;
+    const std::size_t count = member.rule->hyperparameters.size();
+    std::copy_n(member.settings.values, count, values);
+    if (new_average) values[kAverage] = 0;
+    const Program* const last = member.program;
+    if (last && last->arithmetic == arithmetic && last->t == t && std::equal(values, values + count, last->values))
+        return *last;
+    Program& made = programs_.emplace_back();
+    build(*member.rule, arithmetic, values, t, options_.clip_norm.has_value(), made);
+    member.program = &made;
+    return made;
+}
+
+}  // namespace fusedstep
