@@ -239,7 +239,7 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
         if (arrays && !(own && i >= own_count))
             throw py::value_error(state_name(pair.key, member, letter).text() + " is missing");
         state.take_array(zeros_beside(parameter.view, storage, i), storage);
-        fresh.average = fresh.average || i == own_count;
+        fresh.average = fresh.average || (i == own_count && !is_master);
         // A step of some rows leaves the other rows of a new average as they are here.
         if (i >= own_count) pack(parameter.view, arithmetic, state.view.data);
         made[letter] = state.owner;
