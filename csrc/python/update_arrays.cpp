@@ -222,7 +222,7 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
         throw py::value_error(state_name(pair.key, member, {}).text() + " has length " +
                               std::to_string(py::len(arrays)) + ", the rule has " + std::to_string(count) + " states");
     fresh.state = !arrays;
-    py::dict made;
+    std::optional<py::dict> made;
     const int own_count = static_cast<int>(member.rule->states.size());
     for (int i = 0; i < count + (has_master ? 1 : 0); ++i) {
         const bool is_master = i == count;
@@ -242,9 +242,10 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
         fresh.average = fresh.average || (i == own_count && !is_master);
         // A step of some rows leaves the other rows of a new average as they are here.
         if (i >= own_count) pack(parameter.view, arithmetic, state.view.data);
-        made[letter] = state.owner;
+        if (!made) made.emplace();
+        (*made)[letter] = state.owner;
     }
-    if (py::len(made) > 0) new_state_.push_back({&member, pair.key, arrays, std::move(made)});
+    if (made) new_state_.push_back({&member, pair.key, arrays, std::move(*made)});
     return fresh;
 }
 
