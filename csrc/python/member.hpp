@@ -43,6 +43,7 @@ struct Member {
     bool stochastic = false;    // parameters are rounded so
     std::uint64_t seed = 0, update = 1;
     const Program* program = nullptr;  // of the last parameter
+    bool program_has_new_average = false;
 };
 
 }  // namespace fusedstep

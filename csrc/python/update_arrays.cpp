@@ -305,16 +305,16 @@ void Update::find_values(const Pair& pair, Member& member) const {
 }
 
 const Program& Update::program(Member& member, int arithmetic, std::int64_t t, bool new_average) {
+    const bool is_known = member.program && member.program->arithmetic == arithmetic && member.program->t == t &&
+                          member.settings.own_values.empty() && !new_average && !member.program_has_new_average;
+    if (is_known) return *member.program;
     Values values;
-    const std::size_t count = member.rule->hyperparameters.size();
-    std::copy_n(member.settings.values, count, values);
+    std::copy_n(member.settings.values, member.rule->hyperparameters.size(), values);
     if (new_average) values[kAverage] = 0;
-    const Program* const last = member.program;
-    if (last && last->arithmetic == arithmetic && last->t == t && std::equal(values, values + count, last->values))
-        return *last;
     Program& made = programs_.emplace_back();
     build(*member.rule, arithmetic, values, t, options_.clip_norm.has_value(), made);
     member.program = &made;
+    member.program_has_new_average = new_average;
     return made;
 }
 
