@@ -17,7 +17,11 @@
 namespace fusedstep {
 namespace {
 
-constexpr std::int64_t kRowPadding = 80;  // rows of 4 KiB would map to the same cache sets
+// From a row of n elements to the next. Rows of 4 KiB would map to the same cache sets, so they are padded; short ones
+// less, because malloc is fastest for small buffers.
+std::int64_t row_pitch(std::int64_t n) {
+    return n + std::min<std::int64_t>(n, 80);
+}
 
 // n elements that are written before they are read.
 template <class T> std::unique_ptr<T[]> uninitialized(std::int64_t n) {
@@ -28,7 +32,7 @@ template <class T> std::unique_ptr<T[]> uninitialized(std::int64_t n) {
 template <class T, template <class> class Formula> class Coefficients {
   public:
     explicit Coefficients(const Layout& layout)
-        : pitch(layout.channels + kRowPadding), values_(uninitialized<T>(pitch * Formula<T>::coefficients)) {}
+        : pitch(row_pitch(layout.channels)), values_(uninitialized<T>(pitch * Formula<T>::coefficients)) {}
 
     T* of(std::int64_t channel) const { return values_.get() + channel; }
 
@@ -91,10 +95,10 @@ template <class T> Fit gradient_fit(double gamma, double inv_std, double dbeta, 
     return outweighs ? Fit::kAlways : Fit::kIfZero;
 }
 
-// Whether gradient_fit is kAlways, by a sufficient test that is cheap.
+// Whether gradient_fit is kAlways, by a sufficient test that is cheap. `&`: for vectors.
 bool is_ordinary(double gamma, double inv_std, double dbeta, double dgamma) {
-    return std::abs(dgamma) > 1e-8 && std::abs(dgamma) + std::abs(dbeta) < 1e20 && inv_std > 1e-6 && inv_std < 1e10 &&
-           std::abs(gamma) > 1e-6 && std::abs(gamma) < 1e10;
+    return (std::abs(dgamma) > 1e-8) & (std::abs(dgamma) + std::abs(dbeta) < 1e20) & (inv_std > 1e-6) &
+           (inv_std < 1e10) & (std::abs(gamma) > 1e-6) & (std::abs(gamma) < 1e10);
 }
 
 // The channels that are not left to the kernels, each with its formula.
@@ -172,8 +176,7 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
     const Tiling<T> tiling(layout, 1, 3, x == y);
     const std::int64_t channels = layout.channels;
     const double count = static_cast<double>(layout.count());
-    const std::int64_t parts = tiling.segments() * channels;
-    const std::int64_t pitch = parts + kRowPadding;
+    const std::int64_t pitch = row_pitch(tiling.segments() * channels);
     const auto memory = uninitialized<double>(5 * pitch);
     double* const values = memory.get();
     const MomentArrays moments = {values, values + pitch, values + 2 * pitch, values + 3 * pitch, values + 4 * pitch};
@@ -195,6 +198,12 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
                     all.store(moments, c);
                 }
             }
+            const auto fit = [=](std::int64_t c) {
+                const double variance = var[c] + eps;
+                return has_near_base<T>(moments, c, variance, count) &
+                       fits<T>(gamma[c] * inv_std[c], gamma[c], beta[c], variance);
+            };
+            T all_fit = 1;  // 0 or 1, in T: GCC vectorises no other reduction here
 #pragma GCC ivdep
             for (std::int64_t c = first; c < end; ++c) {
                 double sum = moments.base[c], rest = 0;
@@ -203,18 +212,11 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
                 var[c] = (moments.m2[c] < 0 ? 0 : moments.m2[c]) / count;
                 inv_std[c] = 1 / std::sqrt(var[c] + eps);
                 coefficients.set(c, sum, rest, gamma[c] * inv_std[c], beta[c]);
+                all_fit = fit(c) ? all_fit : 0;
             }
-            double* const fit = moments.cancelled;
-#pragma GCC ivdep
-            for (std::int64_t c = first; c < end; ++c) {
-                const double variance = var[c] + eps;
-                fit[c] = has_near_base<T>(moments, c, variance, count) &
-                                 fits<T>(gamma[c] * inv_std[c], gamma[c], beta[c], variance)
-                             ? 1.0
-                             : 0.0;
-            }
+            if (all_fit == 1) return;
             for (std::int64_t c = first; c < end; ++c)
-                if (fit[c] == 0)
+                if (!fit(c))
                     wide.set(c, wide_training(layout, c, x, gamma[c], beta[c], eps, mean[c], var[c], inv_std[c]));
         },
         normalization);
@@ -265,10 +267,14 @@ template <class T> void batch_norm_backward(const Layout& layout, const T* x, co
                 dbeta[c] = sum + sum_low;
                 dgamma[c] = (dot + dot_low) * inv_std[c];
             }
+            T all_ordinary = 1;  // as all_fit
 #pragma GCC ivdep
-            for (std::int64_t c = first; c < end; ++c)
+            for (std::int64_t c = first; c < end; ++c) {
                 coefficients.set(c, mean[c], 0, gamma[c] * inv_std[c], dbeta[c] / count,
                                  dgamma[c] * inv_std[c] / count);
+                all_ordinary = is_ordinary(gamma[c], inv_std[c], dbeta[c], dgamma[c]) ? all_ordinary : 0;
+            }
+            if (all_ordinary == 1) return;
             for (std::int64_t c = first; c < end; ++c) {
                 if (is_ordinary(gamma[c], inv_std[c], dbeta[c], dgamma[c])) continue;
                 const Fit fit = gradient_fit<T>(gamma[c], inv_std[c], dbeta[c], dgamma[c], count);

@@ -236,6 +236,7 @@ template <class T> void panel_moments(const T* x, const Tile& tile, const Moment
     const T rows = static_cast<T>(head.end - head.begin);
     for (int64_t j = 0; j < tile.channels; ++j) pivot[j] = x[tile.begin * tile.stride + j];
     sums.set(head, squares_about_pivot);
+#pragma GCC ivdep
     for (int64_t j = 0; j < tile.channels; ++j) {
         const T near_mean = pivot[j] + sums.first[j] / rows;
         Moments(0, near_mean, 0, 0).store(moments, j);

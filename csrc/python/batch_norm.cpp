@@ -4,25 +4,40 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "bindings.hpp"
 #include "float_mode.hpp"
+#include "settings.hpp"
 #include "table.hpp"
 
 namespace fusedstep {
 namespace {
 
+constexpr Hyperparameter kEps = {"eps", 0, Limit::kNotNegative};
+
 using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
+
+// As checked_axis, which it asks about anything but an int of 64 bits.
+py::ssize_t axis_of(const py::object& given) {
+    int overflow = 0;
+    if (PyLong_CheckExact(given.ptr())) {
+        const long long axis = PyLong_AsLongLongAndOverflow(given.ptr(), &overflow);
+        if (overflow == 0) return axis;
+    }
+    return py::module_::import("fusedstep._limits").attr("checked_axis")(given).cast<py::ssize_t>();
+}
 
 // The input, and how it divides by channel; x is a copy of what was given if that has gaps.
 struct Input {
     py::array given, x;
     Layout layout;
 
-    Input(const char* name, const py::object& object, py::ssize_t channel_axis)
+    Input(const char* name, const py::object& object, const py::object& axis_given)
         : given(as_native({name}, object)), x(given) {
+        const py::ssize_t channel_axis = axis_of(axis_given);
         const py::ssize_t axis = channel_axis < 0 ? channel_axis + x.ndim() : channel_axis;
         if (axis < 0 || axis >= x.ndim())
             throw py::value_error("channel_axis is " + std::to_string(channel_axis) + ", " + name + " has shape " +
@@ -85,12 +100,18 @@ class PerChannel {
 
   private:
     template <class T> void copy(const py::array& array) {
-        const char* from = address(array);
-        for (py::ssize_t c = 0; c < array.shape(0); ++c, from += array.strides(0)) {
-            T value;
-            std::memcpy(&value, from, sizeof value);  // it may be misaligned
-            values_[c] = static_cast<double>(value);
-        }
+        const auto copy_with = [&, from = address(array), to = values_.get()](auto stride) {
+            for (py::ssize_t c = 0, channels = array.shape(0); c < channels; ++c) {
+                T value;
+                std::memcpy(&value, from + c * stride, sizeof value);  // it may be misaligned
+                to[c] = static_cast<double>(value);
+            }
+        };
+        constexpr std::integral_constant<py::ssize_t, sizeof(T)> contiguous;
+        if (array.strides(0) == contiguous)
+            copy_with(contiguous);  // in vectors
+        else
+            copy_with(array.strides(0));
     }
 
     std::unique_ptr<double[]> values_;
@@ -154,9 +175,10 @@ template <class T> const T* elements(const py::array& a) {
     return reinterpret_cast<const T*>(address(a));
 }
 
-py::tuple training(const py::object& given, const py::object& gamma_given, const py::object& beta_given, double eps,
-                   py::ssize_t channel_axis, const py::object& out, const py::object& running_mean,
-                   const py::object& running_var, double decay, bool unbiased) {
+py::tuple training(const py::object& given, const py::object& gamma_given, const py::object& beta_given,
+                   const py::object& eps_given, const py::object& channel_axis, const py::object& out,
+                   const py::object& running_mean, const py::object& running_var, double decay, bool unbiased) {
+    const double eps = checked_value(kEps, eps_given);
     const Input input("x", given, channel_axis);
     input.require_elements();
     const Layout& layout = input.layout;
@@ -186,8 +208,9 @@ py::tuple training(const py::object& given, const py::object& gamma_given, const
 }
 
 py::object inference(const py::object& given, const py::object& gamma_given, const py::object& beta_given,
-                     const py::object& mean_given, const py::object& var_given, double eps, py::ssize_t channel_axis,
-                     const py::object& out) {
+                     const py::object& mean_given, const py::object& var_given, const py::object& eps_given,
+                     const py::object& channel_axis, const py::object& out) {
+    const double eps = checked_value(kEps, eps_given);
     const Input input("x", given, channel_axis);
     const PerChannel gamma("gamma", gamma_given, input.layout), beta("beta", beta_given, input.layout),
         mean("mean", mean_given, input.layout), var("var", var_given, input.layout);
@@ -208,7 +231,7 @@ py::array rounded_to_float(const Doubles& values) {
 }
 
 py::tuple backward(const py::object& dout_given, const py::object& given, const py::object& gamma_given,
-                   const py::object& mean_given, const py::object& inv_std_given, py::ssize_t channel_axis,
+                   const py::object& mean_given, const py::object& inv_std_given, const py::object& channel_axis,
                    const py::object& out) {
     const Input input("x", given, channel_axis);
     input.require_elements();

@@ -67,8 +67,7 @@ def batch_norm(
         ValueError: A shape or the type of out doesn't fit that of x, x is empty, or elements of out share memory.
         TypeError: x or out is not a float32 or float64 array, or doesn't share memory of the CPU.
     """
-    axis = checked_axis(channel_axis)
-    return _native.batch_norm(x, gamma, beta, checked("eps", eps), axis, out, None, None, 0.0, False)
+    return _native.batch_norm(x, gamma, beta, eps, channel_axis, out, None, None, 0.0, False)
 
 
 @overload
@@ -109,7 +108,7 @@ def batch_norm_inference(
 
     Arguments, result and errors are those of `batch_norm`; x may be empty.
     """
-    return _native.batch_norm_inference(x, gamma, beta, mean, var, checked("eps", eps), checked_axis(channel_axis), out)
+    return _native.batch_norm_inference(x, gamma, beta, mean, var, eps, channel_axis, out)
 
 
 @overload
@@ -167,7 +166,7 @@ def batch_norm_backward(
         ValueError: A shape or the type of out doesn't fit that of x, x is empty, or elements of out share memory.
         TypeError: x, dout or out is not a float32 or float64 array, or doesn't share memory of the CPU.
     """
-    return _native.batch_norm_backward(dout, x, gamma, mean, inv_std, checked_axis(channel_axis), out)
+    return _native.batch_norm_backward(dout, x, gamma, mean, inv_std, channel_axis, out)
 
 
 class BatchNorm(Generic[F]):
@@ -280,8 +279,8 @@ class BatchNorm(Generic[F]):
             x,
             self.gamma,
             self.beta,
-            checked("eps", self.eps),
-            checked_axis(self.channel_axis),
+            self.eps,
+            self.channel_axis,
             target,
             self.running_mean,
             self.running_var,
