@@ -100,7 +100,9 @@ void Step::add(const Program& program, const View* operands, const Around& aroun
         item.extra->row_size = item.size / around.rows->count;
     }
     if (around.stochastic != 0) {
-        with_extra(item).stochastic = around.stochastic;
+        // Of a parameter with a master, the master is stored as it is.
+        const unsigned narrow = around.narrow ? around.stochastic & 1u << kParameter : 0;
+        with_extra(item).stochastic = (around.stochastic ^ narrow) | (narrow != 0 ? 1u << kNarrow : 0);
         item.extra->randomness = around.randomness;
     }
     const bool in_row_major_order = program.between || measure_ != Measure::kNothing || around.stochastic != 0;

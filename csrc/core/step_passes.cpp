@@ -89,12 +89,12 @@ void Step::load_array(const Item& item, int array, std::int64_t begin, std::int6
 void Step::store_array(const Item& item, int array, std::int64_t begin, std::int64_t n, const void* row) {
     const int storage = item.storage[array], arithmetic = item.program->arithmetic;
     const Extents* const strides = item.strides(array);
-    const int operand = array == kNarrow ? int{kParameter} : array;
     alignas(64) char rounded[kTile * sizeof(double)];
-    if (item.extra && has(item.extra->stochastic, operand)) {
+    if (item.extra && has(item.extra->stochastic, array)) {
         char narrow[kTile * sizeof(std::uint16_t)];
         Randomness randomness = item.extra->randomness;
-        randomness.slot = operand == kParameter ? 1 : static_cast<std::uint32_t>(2 + operand - kState);
+        const bool is_parameter = array == kParameter || array == kNarrow;
+        randomness.slot = is_parameter ? 1 : static_cast<std::uint32_t>(2 + array - kState);
         table().store_randomly[storage][arithmetic](begin, n, row, narrow, randomness);
         if (!strides && !item.has_rows()) {
             std::memcpy(item.data[array] + begin * size_of(storage), narrow,

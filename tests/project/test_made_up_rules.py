@@ -152,9 +152,7 @@ def five_edits(copy: Path) -> None:
     )
     edit(copy / "csrc" / "core" / "rules.cpp", ('        {"adamw", {"m", "v"}', ROWS_IN_CPP))
     reference = copy / "python" / "fusedstep" / "reference" / "optimizers.py"
-    reference.write_text(
-        reference.read_text().replace("numbers, stored", "numbers, stored, sum_of_squares") + REFERENCE
-    )
+    reference.write_text(reference.read_text().replace("import Array", "import Array, sum_of_squares") + REFERENCE)
     classes = copy / "python" / "fusedstep" / "optimizers" / "momentum.py"
     classes.write_text(classes.read_text() + CLASSES)
     family, package = classes.parent / "__init__.py", classes.parents[1] / "__init__.py"

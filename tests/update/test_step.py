@@ -53,7 +53,7 @@ def named(names: tuple[str, ...], arrays: list[Any]) -> Any:
 @pytest.mark.parametrize("extra", [{}, {"scale": 0.5, "weight_decay": 0.1}, {"weight_decay": 0.1, "decoupled": True}])
 def test_bits(rule: str, form: str, extra: dict[str, Any], dtype: Any, rng: np.random.Generator) -> None:
     names = fs.rules()[rule]["states"]
-    theirs = ORACLES[rule](lr=0.1, **extra)
+    theirs = ORACLES[rule](lr=0.1, **{name: value for name, value in extra.items() if name != "scale"})
     arrays = [rng.standard_normal(shape).astype(dtype) for shape in SHAPES]
     states = [[np.zeros(shape, dtype) for _ in names] for shape in SHAPES]
     expected = {i: np.array(w) for i, w in enumerate(arrays)}
@@ -69,7 +69,7 @@ def test_bits(rule: str, form: str, extra: dict[str, Any], dtype: Any, rng: np.r
         grads = [rng.standard_normal(shape).astype(dtype) for shape in SHAPES]
         given: Any = dict(enumerate(grads)) if isinstance(params, dict) else type(params)(grads)
         fs.step(rule, params, given, state, t=t, lr=0.1, **extra)
-        theirs.update(expected, dict(enumerate(grads)))
+        theirs.update(expected, dict(enumerate(grads)), scale=extra.get("scale", 1.0))
     for i, (w, own) in enumerate(zip(arrays, states, strict=True)):
         np.testing.assert_array_equal(w, expected[i])
         for name, array in zip(names, own, strict=True):

@@ -5,10 +5,11 @@ same doubles, rounded once to the type that is computed in, and the operations a
 module uses nothing of the rest of the package.
 """
 
+from fusedstep.reference.base import Optimizer, Rows, Split, accumulate, gradient_norm
 from fusedstep.reference.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
 from fusedstep.reference.dropout import Dropout, dropout, dropout_mask, threefry4x32
-from fusedstep.reference.optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSProp
-from fusedstep.reference.storage import bfloat16_to_float32, float32_to_bfloat16, sum_of_squares
+from fusedstep.reference.optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSProp
+from fusedstep.reference.storage import bfloat16_to_float32, float32_to_bfloat16, stored_randomly, sum_of_squares
 
 __all__ = [
     "SGD",
@@ -21,6 +22,9 @@ __all__ = [
     "Nesterov",
     "Optimizer",
     "RMSProp",
+    "Rows",
+    "Split",
+    "accumulate",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
@@ -28,6 +32,8 @@ __all__ = [
     "dropout",
     "dropout_mask",
     "float32_to_bfloat16",
+    "gradient_norm",
+    "stored_randomly",
     "sum_of_squares",
     "threefry4x32",
 ]

@@ -38,25 +38,30 @@ def threefry4x32(counter: Any, key: Any, rounds: int = 13) -> Any:
     return words
 
 
+def random_halves(size: int, key: tuple[int, int], third: int, fourth: int = 0) -> Any:
+    """16 random bits for each element, as uint32.
+
+    Elements come in groups of 64, from 8 counters each: first the lower halves of the counters' first words, of their
+    second words ..., then the upper halves. A counter is its number, in two words, and two words more; the key is two
+    numbers of 64 bits.
+    """
+    groups = -(-size // 64)
+    numbers = np.arange(8 * groups, dtype=np.uint64)
+    counter = np.zeros((4, len(numbers)), np.uint32)
+    counter[0], counter[1], counter[2], counter[3] = numbers & 0xFFFFFFFF, numbers >> 32, third, fourth
+    words = threefry4x32(counter, [half for number in key for half in (number & 0xFFFFFFFF, number >> 32)])
+    words = words.reshape(4, groups, 8).swapaxes(0, 1)
+    return np.stack([words & 0xFFFF, words >> 16], axis=1).ravel()[:size]
+
+
 def dropout_mask(shape: Any, rate: float, seed: int, call: int = 0) -> Any:
     """The elements that fusedstep.dropout keeps, as an array of bool.
 
-    Elements come in groups of 64, from 8 counters each: first the lower halves of the counters' first words, of their
-    second words ..., then the upper halves. The counters' third word is 0 for the upper 16 bits of an element's 32
+    The key of the generator is (seed, call); the counters' third word is 0 for the upper 16 bits of an element's 32
     random bits, and 1 for the lower 16.
     """
-    size = math.prod(shape)
-    groups = -(-size // 64)
-    numbers = np.arange(8 * groups, dtype=np.uint64)
-    bits = np.zeros(64 * groups, np.uint32)
-    for part in (0, 1):
-        counter = np.zeros((4, len(numbers)), np.uint32)
-        counter[0], counter[1], counter[2] = numbers & 0xFFFFFFFF, numbers >> 32, part
-        key = [half for number in (seed, call) for half in (number & 0xFFFFFFFF, number >> 32)]
-        words = threefry4x32(counter, key).reshape(4, groups, 8).swapaxes(0, 1)
-        halves = np.stack([words & 0xFFFF, words >> 16], axis=1)
-        bits = bits << 16 | halves.ravel()
-    return (bits[:size] >= min(round(rate * 2**32), 2**32 - 1)).reshape(shape)
+    upper, lower = (random_halves(math.prod(shape), (seed, call), part) for part in (0, 1))
+    return ((upper << 16 | lower) >= min(round(rate * 2**32), 2**32 - 1)).reshape(shape)
 
 
 def dropout(x: Array, rate: float = 0.5, *, seed: int, call: int = 0) -> Array:
