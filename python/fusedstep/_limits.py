@@ -1,6 +1,5 @@
 """The ranges of the hyper-parameters."""
 
-import contextlib
 import math
 import operator
 from typing import Any
@@ -86,9 +85,11 @@ def checked_if_own(rule: str | None, name: str, value: Any, shown_name: str | No
 def checked_norm(value: Any) -> float:
     """A norm as a float, which may be infinite or NaN; ValueError if it is negative, TypeError if it is no number."""
     number = _finite("norm", value)
-    if math.isnan(number):
-        with contextlib.suppress(OverflowError, ValueError):
+    try:
+        if math.isnan(number):
             number = float(value)
+    except (OverflowError, ValueError):
+        number = -1.0
     if number < 0:
         raise ValueError(f"norm is {shown(value)}, expected a number >= 0")
     return number

@@ -256,7 +256,7 @@ def _load(name: str, file: BinaryIO, optimizer: Optimizer | Split) -> None:
         raise ValueError(f"{name}: is damaged, or not a file of save_state: {error}") from error
     try:
         optimizer.load_state_dict(state_dict)
-    except (TypeError, ValueError) as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise ValueError(f"{name}: {error}") from error
 
 
