@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import math
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -50,7 +51,8 @@ def test_many_arrays_are_one_region(rng: np.random.Generator) -> None:
     fs.set_num_threads(2)
     sums = [np.zeros((200, 100), np.float32) for _ in range(30)]
     grads = [rng.standard_normal((200, 100)).astype(np.float32) for _ in range(30)]
-    for call in (lambda: fs.accumulate(sums, grads), lambda: fs.gradient_norm(grads)):
+    calls: tuple[Callable[[], float], ...] = (lambda: fs.accumulate(sums, grads), lambda: fs.gradient_norm(grads))
+    for call in calls:
         before = _native.parallel_regions()
         norm = call()
         assert _native.parallel_regions() - before == 1
@@ -85,7 +87,8 @@ def test_rows_are_checked_when_they_are_made() -> None:
     rows = fs.Rows([2, 0, 2], np.ones((3, 4), np.float32))
     assert rows.indices.dtype == np.int64
     assert rows.indices.flags.c_contiguous
-    for indices in ((), [], np.zeros(0, np.uint8)):
+    none: tuple[Any, ...] = ((), [], np.zeros(0, np.uint8))
+    for indices in none:
         assert fs.Rows(indices, np.ones((0, 4))).indices.tolist() == []
     assert fs.Rows(np.arange(6, dtype=np.int16)[::-2], np.ones(3)).indices.tolist() == [5, 3, 1]
     wrong: tuple[tuple[Any, Any, type[Exception], str], ...] = (
