@@ -2,6 +2,7 @@
 
 from fusedstep import initializers, reference, schedules
 from fusedstep._native import version as __version__
+from fusedstep._rows import Rows
 from fusedstep.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
 from fusedstep.config import (
     get_include,
@@ -23,8 +24,13 @@ from fusedstep.optimizers import (
     Momentum,
     Nesterov,
     Optimizer,
+    Options,
     RMSProp,
     RMSprop,
+    Split,
+    StepResult,
+    accumulate,
+    gradient_norm,
     rules,
     step,
 )
@@ -40,15 +46,21 @@ __all__ = [
     "Momentum",
     "Nesterov",
     "Optimizer",
+    "Options",
     "RMSProp",
     "RMSprop",
+    "Rows",
+    "Split",
+    "StepResult",
     "__version__",
+    "accumulate",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
     "dropout",
     "get_include",
     "get_num_threads",
+    "gradient_norm",
     "initializers",
     "isa",
     "isas",

@@ -8,13 +8,18 @@ import numpy as np
 
 from fusedstep import _native
 
-# The upper limit of each kind, and whether it is allowed. The lower limit is 0, which is allowed.
+# The upper limit of each kind, and whether it is allowed. The lower limit is 0, which is allowed. A kind after
+# "optional " also allows None.
 _KINDS = {"not negative": (math.inf, False), "up to one": (1.0, True), "below one": (1.0, False)}
-_KINDS |= {f"optional {kind}": _KINDS[kind] for kind in ("not negative", "up to one")}
-_HYPERPARAMETERS = {rule: own for rule, (_, own, _) in _native.rules.items()}
+_OPTIONAL = "optional "
+HYPERPARAMETERS = {rule: own for rule, (_, own, _) in _native.rules.items()}
 LIMITS = {
-    name: _KINDS[kind] for own in _HYPERPARAMETERS.values() for name, (_, kind) in own.items() if kind != "flag"
+    name: _KINDS[kind.removeprefix(_OPTIONAL)]
+    for own in HYPERPARAMETERS.values()
+    for name, (_, kind) in own.items()
+    if kind != "flag"
 } | {
+    "clip_norm": (math.inf, False),
     "decay": (1.0, True),
     "rate": (1.0, False),
     "gain": (math.inf, False),
@@ -67,12 +72,36 @@ def checked_flag(name: str, value: Any, shown_name: str | None = None) -> bool:
     raise TypeError(f"{shown_name or name} is {shown(value)}, expected True or False")
 
 
-def checked_if_own(rule: str | None, name: str, value: Any) -> Any:
+def checked_if_own(rule: str | None, name: str, value: Any, shown_name: str | None = None) -> Any:
     """The checked value of an attribute if the rule has a hyper-parameter of this name; others may be anything."""
-    _, kind = _HYPERPARAMETERS.get(rule or "", {}).get(name, (None, None))
+    _, kind = HYPERPARAMETERS.get(rule or "", {}).get(name, (None, None))
     if kind is None or name == "scale":  # which optimizers don't have
         return value
-    return checked_flag(name, value) if kind == "flag" else checked(name, value)
+    if value is None and kind.startswith(_OPTIONAL):
+        return None
+    return (checked_flag if kind == "flag" else checked)(name, value, shown_name)
+
+
+def checked_norm(value: Any) -> float:
+    """A norm as a float, which may be infinite or NaN; ValueError if it is negative, TypeError if it is no number."""
+    number = _finite("norm", value)
+    try:
+        if math.isnan(number):
+            number = float(value)
+    except (OverflowError, ValueError):
+        number = -1.0
+    if number < 0:
+        raise ValueError(f"norm is {shown(value)}, expected a number >= 0")
+    return number
+
+
+def checked_choice(name: str, value: Any, *choices: str | None) -> Any:
+    """One of some texts, or None; TypeError if it is neither, ValueError if it is another text."""
+    for choice in choices:
+        if value is choice or (isinstance(value, str) and value == choice):
+            return choice
+    error = ValueError if isinstance(value, str) else TypeError
+    raise error(f"{name} is {shown(value)}, expected {' or '.join(map(repr, choices))}")
 
 
 def checked_positive(name: str, value: Any) -> float:

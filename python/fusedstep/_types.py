@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fusedstep._rows import Rows
+
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
@@ -43,4 +45,6 @@ Value: TypeAlias = SharesMemory | float | np.floating[Any]
 # Mapping and Sequence, because a dict[str, NDArray[np.float32]] is no dict[str, Value]. At run time they are dicts,
 # lists and tuples only.
 Params: TypeAlias = Mapping[Any, Value] | Sequence[Value] | SharesMemory
-Grads: TypeAlias = Mapping[Any, Value | None] | Sequence[Value | None] | SharesMemory | None
+Gradient: TypeAlias = Value | Rows | None
+Grads: TypeAlias = Mapping[Any, Gradient] | Sequence[Gradient] | SharesMemory | Rows | None
+Copies: TypeAlias = Mapping[Any, SharesMemory | None] | Sequence[SharesMemory | None] | SharesMemory | None

@@ -1,7 +1,7 @@
-"""Learning-rate schedules, which every optimizer takes as its learning rate in place of a number.
+"""Schedules, which every optimizer takes as its learning rate, or as the decay of its average, in place of a number.
 
-A schedule is called with t, the number of updates made so far (0 at the first), and returns the learning rate of the
-next one. It counts updates, not epochs: with n = ceil(examples / batch size) updates an epoch, epoch e starts at update
+A schedule is called with t, the number of updates made so far (0 at the first), and returns the number for the next
+one. It counts updates, not epochs: with n = ceil(examples / batch size) updates an epoch, epoch e starts at update
 n * e. So `StepDecay(0.1, [n * e for e in (30, 60, 90)])` decays after 30, 60 and 90 epochs, and `Cosine(0.1, n * 90)`
 lasts for 90.
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from fusedstep._limits import checked, checked_count, checked_positive, shown
 
-__all__ = ["Cosine", "Exponential", "Joined", "LinearWarmup", "Polynomial", "StepDecay"]
+__all__ = ["AverageWarmup", "Cosine", "Exponential", "Joined", "LinearWarmup", "Polynomial", "StepDecay"]
 
 
 def _checked_starts(value: Iterable[Any]) -> tuple[int, ...]:
@@ -40,7 +40,7 @@ class _Schedule:
     """The base class of the schedules: checks t, and fields when they are set."""
 
     def __call__(self, t: int) -> float:
-        """The learning rate after t updates.
+        """The number for the update after t others.
 
         Raises:
             ValueError: t is negative.
@@ -209,6 +209,32 @@ class LinearWarmup(_Schedule):
 
     def _rate(self, t: int) -> float:
         return self.lr * (min(t + 1, self.steps) / self.steps)
+
+
+@dataclass(frozen=True)
+class AverageWarmup(_Schedule):
+    """The decay of an average of weights that is short at first: for `average`, not for lr.
+
+        min(decay, (1 + t) / (10 + t))
+
+    At first the average forgets fast, so that it doesn't keep the initial weights; this is the `num_updates` of
+    TensorFlow's ExponentialMovingAverage. For a decay of 0.999 the warm-up takes 8990 updates.
+
+    Arguments:
+        decay: The decay that is reached, from 0 to 1.
+
+    Raises:
+        ValueError: decay is out of range.
+        TypeError: decay is not a number.
+    """
+
+    decay: float
+
+    def __post_init__(self) -> None:
+        self._set(decay=_checked_decay("decay", self.decay))
+
+    def _rate(self, t: int) -> float:
+        return min(self.decay, (1 + t) / (10 + t))
 
 
 @dataclass(frozen=True)

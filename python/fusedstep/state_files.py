@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusedstep._native import version
-from fusedstep.optimizers import Optimizer
+from fusedstep.optimizers import Optimizer, Split
+from fusedstep.optimizers.options import bfloat16
+from fusedstep.optimizers.snapshots import is_bfloat16
 
 # A name, or a binary file that is open.
 StateFile: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | BinaryIO
@@ -33,18 +35,18 @@ class _UnfitError(Exception):
     """A file that is not damaged, but can't be loaded; the message says why."""
 
 
-def save_state(path: StateFile, optimizer: Optimizer) -> None:
+def save_state(path: StateFile, optimizer: Optimizer | Split) -> None:
     """Writes the state of an optimizer, as `Optimizer.state_dict` returns it, to a file.
 
     A new file is written in the same folder and renamed, so whatever interrupts this, the old file or the new one is
     there, whole. (A process that is killed leaves the unfinished file, `.<name>.<16 digits>.unfinished`, in which a
     long name is cut.) Links stay, and so do the mode and, if the system allows it, the owner and group of an old file.
-    Devices and pipes are written to. A learning-rate schedule is left out.
+    Devices and pipes are written to. Schedules and the matches of groups are left out.
 
     Arguments:
         path: The file; it is replaced if there is one. Or a binary file that is open, which is written from its
             current position on.
-        optimizer: An optimizer of `fusedstep` or `fusedstep.book`.
+        optimizer: An optimizer of `fusedstep` or `fusedstep.book`, or a `Split`.
 
     Raises:
         TypeError: A key of the state is neither a string nor an integer nor a tuple of these, or a hyper-parameter of
@@ -59,23 +61,22 @@ def save_state(path: StateFile, optimizer: Optimizer) -> None:
         _save(os.fsdecode(cast(str, path)), entries)
 
 
-def load_state(path: StateFile, optimizer: Optimizer) -> None:
+def load_state(path: StateFile, optimizer: Optimizer | Split) -> None:
     """Loads a file of `save_state` into an optimizer, as `Optimizer.load_state_dict` does.
 
-    The next update is then the same as the next one of the saved optimizer. A learning-rate schedule is not changed.
+    The next update is then the same as the next one of the saved optimizer. Schedules are not changed.
 
     Arguments:
         path: The file, or a binary file that is open, which is read from its current position to its end.
-        optimizer: An optimizer of the class that was saved.
+        optimizer: An optimizer of the class that was saved, or a `Split` of such optimizers.
 
     Raises:
-        ValueError: The file isn't one of `save_state`, is damaged, is of a newer format, or of another class. Nothing
-            has changed.
+        ValueError: The file isn't one of `save_state`, is damaged, is of a newer format, or of another class, or it has
+            state in bfloat16 and ml_dtypes can't be imported. Nothing has changed.
         OSError: The file can't be read.
     """
     given = _opened(path, "read")
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer is a {type(optimizer).__name__}, expected one of fusedstep")
+    _require_optimizer(optimizer)
     if given is not None:
         name = f"path (a {type(given).__name__})"
         _load(name, io.BytesIO(given.read()), optimizer)
@@ -94,30 +95,45 @@ def _opened(path: Any, method: str) -> Any:
     return path
 
 
+def _require_optimizer(optimizer: Any) -> None:
+    if not isinstance(optimizer, Optimizer | Split):
+        raise TypeError(f"optimizer is a {type(optimizer).__name__}, expected one of fusedstep")
+
+
 # Writing.
 
 
-def _entries(optimizer: Optimizer) -> dict[str, NDArray[Any]]:
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer is a {type(optimizer).__name__}, expected one of fusedstep")
+def _entries(optimizer: Optimizer | Split) -> dict[str, NDArray[Any]]:
+    _require_optimizer(optimizer)
     state_dict = optimizer.state_dict()
-    name = optimizer._full_name()
-    if more := set(state_dict) - {"iterations", "state", "steps", name}:
+    about: dict[str, Any] = {"format": _FORMAT, "version": _VERSION, "fusedstep": version}
+    if isinstance(optimizer, Split):
+        snapshots = state_dict["optimizers"]
+        own = {key: value for key, value in state_dict.items() if key != "optimizers"}
+        parts = [_part(one._full_name(), snapshots[i]) for i, (_, one) in enumerate(optimizer.pairs)]
+        about |= {"split": own, "optimizers": parts}
+    else:
+        snapshots = [state_dict]
+        about |= _part(optimizer._full_name(), state_dict)
+    arrays = [arrays for snapshot in snapshots for arrays in snapshot["state"].values()]
+    entries = {f"{i}.{letter}": array for i, letters in enumerate(arrays) for letter, array in letters.items()}
+    # NumPy's format has no bfloat16: its bits are saved.
+    about["bfloat16"] = [name for name, array in entries.items() if is_bfloat16(array.dtype)]
+    entries |= {name: entries[name].view(np.uint16) for name in about["bfloat16"]}
+    return {_ABOUT: np.array(json.dumps(about))} | entries
+
+
+def _part(name: str, state_dict: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's part of the description."""
+    if more := set(state_dict) - {"iterations", "skipped", "state", "steps", name}:
         raise TypeError(f"{', '.join(sorted(map(str, more)))} of the state dict can't be saved in a file")
-    about = {
-        "format": _FORMAT,
-        "version": _VERSION,
-        "fusedstep": version,
+    return {
         "optimizer": name,
         "hyperparameters": {key: _json_value(key, value) for key, value in state_dict[name].items()},
         "iterations": state_dict["iterations"],
+        "skipped": state_dict["skipped"],
         "keys": [_checked_key(key) for key in state_dict["state"]],
         "steps": list(state_dict["steps"].values()) if "steps" in state_dict else None,
-    }
-    return {_ABOUT: np.array(json.dumps(about))} | {
-        f"{i}.{letter}": array
-        for i, arrays in enumerate(state_dict["state"].values())
-        for letter, array in arrays.items()
     }
 
 
@@ -227,7 +243,7 @@ def _sync_folder(folder: Path) -> None:
 # Reading.
 
 
-def _load(name: str, file: BinaryIO, optimizer: Optimizer) -> None:
+def _load(name: str, file: BinaryIO, optimizer: Optimizer | Split) -> None:
     try:
         state_dict = _read(file, optimizer)
     except _UnfitError as error:
@@ -240,11 +256,11 @@ def _load(name: str, file: BinaryIO, optimizer: Optimizer) -> None:
         raise ValueError(f"{name}: is damaged, or not a file of save_state: {error}") from error
     try:
         optimizer.load_state_dict(state_dict)
-    except (TypeError, ValueError) as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _read(file: BinaryIO, optimizer: Optimizer) -> dict[str, Any]:
+def _read(file: BinaryIO, optimizer: Optimizer | Split) -> dict[str, Any]:
     members = _Members(file)
     if _ABOUT not in members.infos:
         raise _UnfitError("is not a file of save_state")
@@ -256,22 +272,45 @@ def _read(file: BinaryIO, optimizer: Optimizer) -> dict[str, Any]:
         raise ValueError(f"version is {given!r}")
     if given > _VERSION:
         raise _UnfitError(f"has format {given}, this version of fusedstep reads up to {_VERSION}")
+    is_split = "split" in about
+    parts = _checked_list("optimizers", about["optimizers"]) if is_split else [about]
+    own = [optimizer for _, optimizer in optimizer.pairs] if isinstance(optimizer, Split) else [optimizer]
+    if len(parts) != len(own) or is_split != isinstance(optimizer, Split):
+        expected = _kind(isinstance(optimizer, Split), len(own))
+        raise _UnfitError(f"has the state of {_kind(is_split, len(parts))}, expected that of {expected}")
+    snapshots = [_snapshot(part, one, given) for part, one in zip(parts, own, strict=True)]
+    states = [state for snapshot in snapshots for state in snapshot["state"].values()]
+    narrow = _checked_list("bfloat16", about.get("bfloat16", []))
+    for entry in members.infos:
+        if entry != _ABOUT:
+            match = re.fullmatch(r"(0|[1-9][0-9]{0,17})\.(\w+)", entry, re.ASCII)
+            if match is None or int(match[1]) >= len(states):
+                raise ValueError(f"{entry!r} belongs to no key")
+            states[int(match[1])][match[2]] = members.read(entry, entry in narrow)
+    return about["split"] | {"optimizers": snapshots} if is_split else snapshots[0]
+
+
+def _kind(is_split: bool, count: int) -> str:
+    return f"a Split of {count}" if is_split else "one optimizer"
+
+
+def _snapshot(about: dict[str, Any], optimizer: Optimizer, given: int) -> dict[str, Any]:
+    """What `load_state_dict` takes, with state that has no arrays yet."""
     keys = [_key_of_json(key) for key in _checked_list("keys", about["keys"])]
     state: dict[Any, dict[str, Any]] = {key: {} for key in keys}
     if len(state) < len(keys):
         raise ValueError("a key is there twice")
-    for entry in members.infos:
-        if entry != _ABOUT:
-            match = re.fullmatch(r"(0|[1-9][0-9]{0,17})\.(\w+)", entry, re.ASCII)
-            if match is None or int(match[1]) >= len(keys):
-                raise ValueError(f"{entry!r} belongs to no key")
-            state[keys[int(match[1])]][match[2]] = members.read(entry)
-    state_dict = {"iterations": about["iterations"], about["optimizer"]: about["hyperparameters"], "state": state}
+    snapshot = {
+        "iterations": about["iterations"],
+        "skipped": about.get("skipped", 0),
+        about["optimizer"]: about["hyperparameters"],
+        "state": state,
+    }
     if given > 1 and about["steps"] is not None:
-        state_dict["steps"] = dict(zip(keys, _checked_list("steps", about["steps"]), strict=True))
+        snapshot["steps"] = dict(zip(keys, _checked_list("steps", about["steps"]), strict=True))
     elif given > 1 and about["optimizer"] == optimizer._full_name() and optimizer._counts_steps:
         raise ValueError("it has no steps")
-    return state_dict
+    return snapshot
 
 
 class _Members:
@@ -292,19 +331,27 @@ class _Members:
         if sum(info.compress_size for info in infos) > file.seek(0, io.SEEK_END):
             raise ValueError("it has less data than its members")
 
-    def read(self, entry: str) -> NDArray[Any]:
+    def read(self, entry: str, is_bits: bool = False) -> NDArray[Any]:
+        """An array; is_bits: of the bits of bfloat16."""
         info = self.infos[entry]
         with self._archive.open(info) as member:
             shape, _, dtype = _header(member)
             size = info.file_size - member.tell()
-            if dtype.kind != ("U" if entry == _ABOUT else "f") or not dtype.itemsize:
+            if dtype.kind != ("U" if entry == _ABOUT else "u" if is_bits else "f") or not dtype.itemsize:
                 raise ValueError(f"{entry} has dtype {dtype}")
+            if is_bits and dtype != np.uint16:
+                raise ValueError(f"{entry} has dtype {dtype}, expected the bits of bfloat16 in uint16")
             if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size:
                 raise ValueError(f"{entry} has shape {shape} and dtype {dtype}, but {size} bytes")
         with self._archive.open(info) as member:
             array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
             member.read()  # at the end the checksum is compared
+        if not is_bits:
             return array
+        try:
+            return array.view(bfloat16("its state, which is in bfloat16,"))
+        except ImportError as error:
+            raise _UnfitError(str(error)) from None
 
 
 def _header(member: Any) -> Any:

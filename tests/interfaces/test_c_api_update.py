@@ -41,7 +41,7 @@ class Row:
     options: dict[str, float] = field(default_factory=dict)
 
 
-_PLAIN_VELOCITY = {"lr_in_velocity": False}
+_PLAIN_VELOCITY: dict[str, Any] = {"lr_in_velocity": False}
 ROWS = (
     Row("sgd", fs.SGD, reference.SGD),
     Row("sgd", fs.SGD, reference.SGD, {"weight_decay": 0.3}),
@@ -125,7 +125,9 @@ def test_every_hyperparameter_has_the_bits_of_python(rule: str, storage: str, rn
         ours = new_arrays(rng, 1033, rule, storage, storage)
         ours.states = [np.abs(rng.standard_normal(1033)).astype(state.dtype) for state in ours.states]
         right = copied(ours)
-        hyperparameters = {name: bool(value) if name in flags else value for name, value in chosen.items()}
+        hyperparameters: dict[str, Any] = {
+            name: bool(value) if name in flags else value for name, value in chosen.items()
+        }
         fs.step(rule, [right.parameter], [right.gradient], [right.states], t=5, **hyperparameters)
         assert update([ours.item(settings_of(rule, 5, **chosen))]) == (0, -1, None)
         assert_same(ours, right)

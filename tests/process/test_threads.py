@@ -60,9 +60,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made: list[str] = []
     update = _native.update
 
-    def counted(optimizer: Any, rule: str, *arguments: Any) -> None:
-        made.append(rule)
-        update(optimizer, rule, *arguments)
+    def counted(members: Any, *arguments: Any) -> Any:
+        made.append(members[0][1])
+        return update(members, *arguments)
 
     monkeypatch.setattr(_native, "update", counted)
     return made

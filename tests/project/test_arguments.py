@@ -46,6 +46,7 @@ NEITHER: tuple[Any, ...] = (
 )
 FLOATS = (*NEITHER, float("nan"), float("inf"), -1, -0.5, Fraction(10**400), 10**400, -(10**6000))
 INTEGERS = (*NEITHER, 1.5, float("nan"), -(10**400), 10**6000)
+NORMS = (*NEITHER[1:], -1, -0.5, -(10**6000), -np.inf)
 FLAGS = tuple(value for value in FLOATS if not isinstance(value, bool | np.bool_))
 
 
@@ -74,6 +75,38 @@ CASES: tuple[tuple[str, Callable[[Any], Any], tuple[Any, ...]], ...] = (
     ("lr", lambda v: updated(fs.SGD(v)), FLOATS),
     ("lr(0)", lambda v: updated(fs.SGD(lambda t: v)), FLOATS),
     ("momentum", lambda v: fs.Momentum(momentum=v), FLOATS),
+    ("clip_norm", lambda v: fs.SGD(clip_norm=v), FLOATS[1:]),  # None is none
+    ("clip_norm", lambda v: fs.Split([], clip_norm=v), FLOATS[1:]),
+    ("clip_norm", lambda v: stepped(clip_norm=v), FLOATS[1:]),
+    ("clip_value", lambda v: fs.Adam(clip_value=v), FLOATS[1:]),
+    ("average", lambda v: fs.Adam(average=v), FLOATS[1:]),
+    ("average(0)", lambda v: updated(fs.SGD(average=lambda t: v)), FLOATS),
+    ("groups[0]['lr']", lambda v: fs.SGD(groups=[("a", {"lr": v})]), FLOATS),
+    ("lr(0)", lambda v: updated(fs.SGD(groups=[(0, {"lr": lambda t: v})])), FLOATS),
+    ("decoupled", lambda v: fs.SGD(decoupled=v), FLAGS),
+    ("maximize", lambda v: fs.SGD(maximize=v), FLAGS),
+    ("master", lambda v: fs.SGD(master=v), FLAGS),
+    ("skip_nonfinite", lambda v: fs.SGD(skip_nonfinite=v), FLAGS),
+    ("skip_nonfinite", lambda v: fs.Split([], skip_nonfinite=v), FLAGS),
+    ("skip_nonfinite", lambda v: stepped(skip_nonfinite=v), FLAGS),
+    ("rounding", lambda v: fs.SGD(rounding=v), FLOATS),
+    ("rounding", lambda v: stepped(rounding=v), FLOATS),
+    ("state_dtype", lambda v: fs.SGD(state_dtype=v), FLOATS[1:]),
+    ("seed", lambda v: fs.SGD(seed=v), INTEGERS),
+    ("seed", lambda v: stepped(seed=v), INTEGERS),
+    ("skipped", lambda v: setattr(fs.SGD(), "skipped", v), INTEGERS),
+    ("scale", lambda v: fs.SGD().update(ONES.copy(), ONES, scale=v), FLOATS),
+    ("scale", lambda v: fs.Split([(0, fs.SGD())]).update(ONES.copy(), ONES, scale=v), FLOATS),
+    ("scale", lambda v: fs.accumulate(ONES.copy(), ONES, v), FLOATS),
+    ("norm", lambda v: fs.SGD().update(ONES.copy(), ONES, norm=v), NORMS),
+    ("norm", lambda v: fs.Split([(0, fs.SGD())]).update(ONES.copy(), ONES, norm=v), NORMS),
+    ("norm", lambda v: stepped(norm=v), NORMS),
+    ("zero_grads", lambda v: fs.SGD().update(ONES.copy(), ONES.copy(), zero_grads=v), FLAGS),
+    ("zero_grads", lambda v: fs.Split([(0, fs.SGD())]).update(ONES.copy(), ONES.copy(), zero_grads=v), FLAGS),
+    ("zero_grads", lambda v: stepped(zero_grads=v), FLAGS),
+    ("decay", lambda v: schedules.AverageWarmup(v), FLOATS),
+    ("indices", lambda v: fs.Rows(v, X), NEITHER[:6]),
+    ("values", lambda v: fs.Rows([0], v), NEITHER[:5]),
     ("lr_in_velocity", lambda v: fs.Momentum(lr_in_velocity=v), FLAGS),
     ("eps_inside_root", lambda v: fs.Adam(eps_inside_root=v), FLAGS),
     ("legacy", lambda v: book.Nesterov(legacy=v), FLAGS),

@@ -82,6 +82,35 @@ def updates(x: Singles, y: Doubles, other: Exporter, optional: Singles | None) -
         optimizer.update({"W": [1.0]}, by_name)  # type: ignore[dict-item]
         optimizer.update({1.0}, {1.0})  # type: ignore[arg-type]
         optimizer.update(some, some)  # type: ignore[arg-type]
+        optimizer.update(by_name, {"W": fs.Rows([1, 2], x)}, scale=0.5, zero_grads=True, copies=by_name, norm=1.0)
+        optimizer.update(x, fs.Rows(y.nonzero()[0], other), copies=other)
+        optimizer.update(x, y, zeros=True)  # type: ignore[call-arg]
+        with optimizer.averaged(by_name):
+            assert_type(optimizer.averages()["W"], NDArray[Any])
+        assert_type(optimizer.gradient_norm, float | None)
     assert_type(fs.Adam().state["W"]["m"], NDArray[Any])
     fs.Adam(lr="fast")  # type: ignore[arg-type]
     fs.Adam(lr=lambda: 0.1)  # type: ignore[arg-type, misc]
+
+
+def options(by_name: dict[str, Singles], more: fs.Options) -> None:
+    fs.SGD(0.1, clip_norm=1.0, clip_value=None, maximize=True, skip_nonfinite=True, decoupled=True)
+    fs.Nesterov(0.1, **more)
+    fs.Momentum(average=fs.schedules.AverageWarmup(0.9), master=True, rounding="stochastic", seed=3)
+    fs.Adam(state_dtype="bfloat16", groups=[("W", {"lr": 0.5}), (lambda key, w: w.ndim < 2, {"weight_decay": 0.0})])
+    adam = fs.AdamW(groups=[({"W", "b"}, {}), (["a"], {}), (("a", 0), {"average": None})])
+    adam.average = lambda t: 0.5
+    adam.groups = []
+    split = fs.Split([("W", adam), (lambda key, w: True, fs.SGD())], clip_norm=1.0)
+    split.update(by_name, by_name, zero_grads=True)
+    assert_type(split.pairs[0][1], fs.Optimizer)
+    assert_type(fs.step("sgd", by_name, by_name, None, lr=[0.1], average={"W": 0.5}, seed=1), fs.StepResult)
+    assert_type(fs.step("sgd", by_name, by_name, None, clip_norm=1.0).gradient_norm, float | None)
+    assert_type(fs.accumulate(by_name, by_name, 0.5) + fs.gradient_norm(by_name), float)
+    fs.SGD(clip=1.0)  # type: ignore[call-arg]
+    fs.SGD(rounding="down")  # type: ignore[arg-type]
+    fs.AdamW(state_dtype="float16")  # type: ignore[arg-type]
+    fs.Adam(average="0.5")  # type: ignore[arg-type]
+    fs.Adam(groups=[("W", 0.5)])  # type: ignore[list-item]
+    fs.Split([("W", split)])  # type: ignore[list-item]
+    fs.step("sgd", by_name, by_name, None, rounding="up")  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ import pytest
 
 import fusedstep as fs
 from cases import ALL_ROWS, Row, assert_same_state
-from fusedstep.schedules import Cosine, Exponential, Joined, LinearWarmup, Polynomial, StepDecay
+from fusedstep.schedules import AverageWarmup, Cosine, Exponential, Joined, LinearWarmup, Polynomial, StepDecay
 
 # No rate of WORKED and no right side of FORMULAS makes more than eight roundings of half an eps each, relative to the
 # largest number on the way, which is at most lr or end; an elementary function counts as two.
@@ -64,6 +64,8 @@ WORKED: tuple[tuple[Callable[[int], float], dict[int, float]], ...] = (
     (Joined((0.5, WARM), (3,)), {0: 0.5, 2: 0.5, 3: 0.1, 6: 0.4, 9: 0.2, 11: 0.05}),
     (Joined((inverse, inverse), [2]), {0: 1.0, 1: 0.5, 2: 1.0, 3: 0.5, 5: 0.25}),
     (Joined([0.3], []), {0: 0.3, FAR: 0.3}),
+    (AverageWarmup(0.5), {0: 0.1, 2: 0.25, 8: 0.5, 9: 0.5, FAR: 0.5}),
+    (AverageWarmup(1), {0: 0.1, 8: 0.5, 80: 0.9, 8990: 0.999}),
 )
 SCHEDULES = [schedule for schedule, _ in WORKED]
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=text)
@@ -208,6 +210,7 @@ BAD: tuple[tuple[Callable[[], Any], type[Exception], str], ...] = (
             lambda lr: LinearWarmup(lr, 5),
         )
     ),
+    (lambda: AverageWarmup(1.5), ValueError, rf"^decay is 1.5, {UNIT}"),
     *(
         (lambda make=make: make(0), ValueError, r"^steps is 0, expected 1 or more$")
         for make in (

@@ -70,7 +70,7 @@ def test_state_dict_is_a_snapshot(row: Row, rng: np.random.Generator) -> None:
     assert type(saved) is dict
     name = f"fusedstep.optimizers.{type(optimizer).__name__}"
     counts = {"steps"} if row.reference.counts_steps else set()
-    assert saved.keys() == {"iterations", name, "state"} | counts
+    assert saved.keys() == {"iterations", "skipped", name, "state"} | counts
     assert "lr" not in saved[name]
     assert "weight_decay" in saved[name]
     advance(optimizer, w, rng)
@@ -150,18 +150,18 @@ def test_damaged_snapshots_change_nothing() -> None:
         (
             of_another(fs.Momentum),
             ValueError,
-            f"has fusedstep.optimizers.Momentum, iterations, state, but lacks {name}$",
+            f"has fusedstep.optimizers.Momentum, iterations, skipped, state, but lacks {name}$",
         ),
         (
             of_another(fs.AdamW),
             ValueError,
-            f"has fusedstep.optimizers.AdamW, iterations, state, steps, but lacks {name}$",
+            f"has fusedstep.optimizers.AdamW, iterations, skipped, state, steps, but lacks {name}$",
         ),
-        (of_another(book.Adam), ValueError, f"has fusedstep.book.Adam, iterations, state, but lacks {name}$"),
+        (of_another(book.Adam), ValueError, f"has fusedstep.book.Adam, iterations, skipped, state, but lacks {name}$"),
         (
             damaged(**{name: {"lr": 0.1}}),
             ValueError,
-            f"{name} has lr, expected beta1, beta2, eps, eps_inside_root, lr, w",
+            f"{name} has lr, expected average, beta1, beta2, clip_norm, .*, eps, eps_inside_root, groups, lr, m",
         ),
         (damaged(**{name: {**good[name], "beta1": 2}}), ValueError, "beta1 is 2, expected a number from 0 to below 1"),
         (damaged(state={"W": {"m": np.ones(3)}}), ValueError, r"state\['W'\] has m, expected m, v"),

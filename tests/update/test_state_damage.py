@@ -125,7 +125,7 @@ CHANGED: dict[str, tuple[dict[str, bytes], str]] = {
     "keys are a text": (described(keys="Wb"), "keys is no list"),
     "keys are an object": (described(keys={"W": 1, "b": 2}), "keys is no list"),
     "keys are null": (described(keys=None), "keys is no list"),
-    "a key less": (described(keys=["W"]), "belongs to no key"),
+    "a key less": (described(keys=["W"], steps=[2]), "belongs to no key"),
     "a key more": (described(keys=["W", "b", "c"], steps=[2, 2, 2]), r"state\['c'\] has nothing"),
     "steps are a text": (described(steps="22"), "steps is no list"),
     "a step less": (described(steps=[2]), "damaged"),

@@ -277,25 +277,25 @@ def test_messages(optimizer: fs.Adam, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-class Seeded(fs.SGD):
-    def __init__(self, lr: float = 0.1, seed: Any = None) -> None:
+class Tagged(fs.SGD):
+    def __init__(self, lr: float = 0.1, tag: Any = None) -> None:
         super().__init__(lr)
-        self.seed = seed
+        self.tag = tag
 
 
-@pytest.mark.parametrize("seed", [np.int64(3), np.float32(0.1), np.bool_(True), np.str_("a"), None, [1, {"a": 2}], "ä"])
-def test_hyperparameters_of_other_classes(seed: Any) -> None:
-    memory, other = io.BytesIO(), Seeded()
-    fs.save_state(memory, Seeded(seed=seed))
+@pytest.mark.parametrize("tag", [np.int64(3), np.float32(0.1), np.bool_(True), np.str_("a"), None, [1, {"a": 2}], "ä"])
+def test_hyperparameters_of_other_classes(tag: Any) -> None:
+    memory, other = io.BytesIO(), Tagged()
+    fs.save_state(memory, Tagged(tag=tag))
     memory.seek(0)
     fs.load_state(memory, other)
-    assert other.seed == seed
+    assert other.tag == tag
 
 
-@pytest.mark.parametrize("seed", [object(), {1, 2}, 1j, np.longdouble(1), np.ones(3)])
-def test_hyperparameters_that_no_file_can_hold(seed: Any) -> None:
-    with pytest.raises(TypeError, match=rf"^seed is {re.escape(repr(seed))}, which can't be saved"):
-        fs.save_state(io.BytesIO(), Seeded(seed=seed))
+@pytest.mark.parametrize("tag", [object(), {1, 2}, 1j, np.longdouble(1), np.ones(3)])
+def test_hyperparameters_that_no_file_can_hold(tag: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^tag is {re.escape(repr(tag))}, which can't be saved"):
+        fs.save_state(io.BytesIO(), Tagged(tag=tag))
 
 
 def test_flags_of_numpy() -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from fusedstep import _native, optimizers
 from fusedstep._limits import checked, checked_count, checked_flag, shown
-from fusedstep._types import Grads, Params
+from fusedstep._types import Copies, Grads, Params
 
 __all__ = ["SGD", "AdaGrad", "Adam", "BatchNormalization", "Dropout", "Momentum", "Nesterov", "RMSprop", "np"]
 
@@ -143,10 +143,20 @@ class _Dialect(optimizers.Optimizer):
             ours.__init__(self)  # a reader's subclass may not call it
         return self
 
-    def update(self, params: Params, grads: Grads) -> None:
+    def update(
+        self,
+        params: Params,
+        grads: Grads,
+        *,
+        scale: float = 1.0,
+        zero_grads: bool = False,
+        copies: Copies = None,
+        norm: float | None = None,
+    ) -> None:
         """Makes one step, as `fusedstep.Optimizer.update`; integers count as floats too."""
+        options: Any = {"scale": scale, "zero_grads": zero_grads, "copies": copies, "norm": norm}
         try:
-            super().update(params, grads)
+            super().update(params, grads, **options)
         except TypeError:
             whole, whole_gradients = _floats(params), _floats(grads)
             if not whole and not whole_gradients:
@@ -155,7 +165,7 @@ class _Dialect(optimizers.Optimizer):
             for container, floats in ((trial, whole), (trial_grads, whole_gradients)):
                 for key, value in floats.items():
                     container[key] = value  # type: ignore[index]
-            super().update(trial, trial_grads)
+            super().update(trial, trial_grads, **options)
             for key in trial if isinstance(trial, dict) else range(len(trial)):  # type: ignore[arg-type]
                 if trial[key] is not params[key] and trial[key] is not whole.get(key):  # type: ignore[index]
                     params[key] = trial[key]  # type: ignore[index]

@@ -2,10 +2,12 @@
 
 from fusedstep.optimizers.adam import Adam, AdamW
 from fusedstep.optimizers.adaptive import AdaGrad, RMSProp, RMSprop
-from fusedstep.optimizers.base import LearningRate as LearningRate
 from fusedstep.optimizers.base import Optimizer
 from fusedstep.optimizers.momentum import SGD, Momentum, Nesterov
-from fusedstep.optimizers.stateless import rules, step
+from fusedstep.optimizers.options import LearningRate as LearningRate
+from fusedstep.optimizers.options import Options
+from fusedstep.optimizers.split import Split
+from fusedstep.optimizers.stateless import StepResult, accumulate, gradient_norm, rules, step
 
 __all__ = [
     "SGD",
@@ -15,8 +17,13 @@ __all__ = [
     "Momentum",
     "Nesterov",
     "Optimizer",
+    "Options",
     "RMSProp",
     "RMSprop",
+    "Split",
+    "StepResult",
+    "accumulate",
+    "gradient_norm",
     "rules",
     "step",
 ]

@@ -1,8 +1,9 @@
 """Adam and AdamW."""
 
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
-from fusedstep.optimizers.base import LearningRate, Optimizer
+from fusedstep.optimizers.base import Optimizer
+from fusedstep.optimizers.options import LearningRate, Options
 
 
 class Adam(Optimizer):
@@ -23,6 +24,7 @@ class Adam(Optimizer):
         eps: Keeps the quotient finite.
         weight_decay: L2 weight decay, which enters the moments. For the decoupled kind use `AdamW`.
         eps_inside_root: sqrt(vhat + eps) takes the place of sqrt(vhat) + eps.
+        options: What all optimizers have; see `Options`.
     """
 
     _rule = "adam"
@@ -38,8 +40,9 @@ class Adam(Optimizer):
         *,
         weight_decay: float = 0.0,
         eps_inside_root: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(lr, weight_decay=weight_decay)
+        super().__init__(lr, weight_decay=weight_decay, **options)
         self.beta1 = beta1
         self.beta2 = beta2
         self.eps = eps
@@ -61,11 +64,12 @@ class AdamW(Adam):
         eps: Keeps the quotient finite.
         weight_decay: An update takes off lr weight_decay w.
         eps_inside_root: sqrt(vhat + eps) takes the place of sqrt(vhat) + eps.
+        options: What all optimizers have; see `Options`. Here `decoupled` is True unless it is given.
     """
 
     _rule = "adamw"
 
-    decoupled: ClassVar[bool] = True
+    decoupled: bool = True
 
     def __init__(
         self,
@@ -76,5 +80,6 @@ class AdamW(Adam):
         weight_decay: float = 0.01,
         *,
         eps_inside_root: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(lr, beta1, beta2, eps, weight_decay=weight_decay, eps_inside_root=eps_inside_root)
+        super().__init__(lr, beta1, beta2, eps, weight_decay=weight_decay, eps_inside_root=eps_inside_root, **options)

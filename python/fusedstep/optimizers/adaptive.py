@@ -1,6 +1,9 @@
 """Rules that divide by the root of a sum or mean of squared gradients."""
 
-from fusedstep.optimizers.base import LearningRate, Optimizer
+from typing import Unpack
+
+from fusedstep.optimizers.base import Optimizer
+from fusedstep.optimizers.options import LearningRate, Options
 
 
 class AdaGrad(Optimizer):
@@ -14,14 +17,21 @@ class AdaGrad(Optimizer):
         eps: Keeps the quotient finite.
         weight_decay: L2 weight decay.
         eps_inside_root: sqrt(h + eps) takes the place of sqrt(h) + eps, as in Keras.
+        options: What all optimizers have; see `Options`.
     """
 
     _rule = "adagrad"
 
     def __init__(
-        self, lr: LearningRate = 0.01, eps: float = 1e-7, *, weight_decay: float = 0.0, eps_inside_root: bool = False
+        self,
+        lr: LearningRate = 0.01,
+        eps: float = 1e-7,
+        *,
+        weight_decay: float = 0.0,
+        eps_inside_root: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(lr, weight_decay=weight_decay)
+        super().__init__(lr, weight_decay=weight_decay, **options)
         self.eps = eps
         self.eps_inside_root = eps_inside_root
 
@@ -38,6 +48,7 @@ class RMSProp(Optimizer):
         eps: Keeps the quotient finite.
         weight_decay: L2 weight decay.
         eps_inside_root: sqrt(h + eps) takes the place of sqrt(h) + eps, as in Keras.
+        options: What all optimizers have; see `Options`.
     """
 
     _rule = "rmsprop"
@@ -50,8 +61,9 @@ class RMSProp(Optimizer):
         *,
         weight_decay: float = 0.0,
         eps_inside_root: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(lr, weight_decay=weight_decay)
+        super().__init__(lr, weight_decay=weight_decay, **options)
         self.decay_rate = decay_rate
         self.eps = eps
         self.eps_inside_root = eps_inside_root

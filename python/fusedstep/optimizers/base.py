@@ -1,27 +1,34 @@
 """The base class of the optimizers: hyper-parameters, state, counts. The arithmetic is in the extension module."""
 
+import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Callable, Iterator
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias, Unpack
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fusedstep import _native
-from fusedstep._limits import checked, checked_count, checked_if_own
-from fusedstep._types import Grads, Params
+from fusedstep._limits import checked, checked_count, checked_flag, checked_norm
+from fusedstep._types import Copies, Grads, Params
+from fusedstep.optimizers.options import (
+    OPTIONS,
+    SCHEDULED,
+    Groups,
+    LearningRate,
+    Options,
+    Schedule,
+    checked_setting,
+    matches,
+    scheduled,
+)
+from fusedstep.optimizers.snapshots import loaded_attributes
 
-LearningRate: TypeAlias = float | Callable[[int], float]
+# Options for which an update has to do more than to read the attributes.
+_SPECIAL = ("average", "groups", "master", "rounding", "state_dtype")
 
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(map(str, names)))
-
-
-def _checked_dict(name: str, value: Any) -> Mapping[Any, Any]:
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{name} is a {type(value).__name__}, expected a dict")
-    return value
+# An optimizer, its rule, lr, number of the step, overrides, options.
+Member: TypeAlias = tuple[Any, str, Any, int | None, dict[str, Any] | None, tuple[Any, ...] | None]
 
 
 class Optimizer:
@@ -38,51 +45,92 @@ class Optimizer:
         steps: The number of updates that each parameter has had, by key, for rules that correct a bias by it. A
             parameter that comes late, or was left out of some updates, has fewer than `iterations`.
 
-    The hyper-parameters may be changed between updates. Setting a value out of range raises ValueError.
+        gradient_norm: The norm of the last update's gradients, times `scale` and before they were clipped; None if none
+            was taken or given.
+        skipped: The number of updates that skip_nonfinite has left out.
+
+    The hyper-parameters and options may be changed between updates. Setting a value out of range raises ValueError.
     """
 
     _rule: str
 
     lr: LearningRate
     weight_decay: float
-    decoupled: ClassVar[bool] = False
-    maximize: ClassVar[bool] = False
-    clip_value: ClassVar[float | None] = None
+    # Defaults of the class, which optimizers from older pickles have.
+    decoupled: bool = False
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    maximize: bool = False
+    skip_nonfinite: bool = False
+    average: float | Schedule | None = None
+    groups: Groups = ()
+    master: bool = False
+    rounding: Literal["nearest", "stochastic"] = "nearest"
+    seed: int = 0
+    state_dtype: Literal["bfloat16"] | None = None
+    gradient_norm: float | None = None
+    skipped: int = 0
     _length: int | None = None  # of the list whose indices are the keys of the state; None after loading
+    _is_special: bool | None = None  # whether one of _SPECIAL is set; None before the next update has looked
 
-    def __init__(self, lr: LearningRate, *, weight_decay: float = 0.0) -> None:
+    def __init__(self, lr: LearningRate, *, weight_decay: float = 0.0, **options: Unpack[Options]) -> None:
         self.lr = lr
         self.weight_decay = weight_decay
         self.iterations = 0
         self.state: dict[Any, dict[str, NDArray[Any]]] = {}
         self.steps: dict[Any, int] = {}
+        for name, value in options.items():
+            if name not in OPTIONS:
+                raise TypeError(f"{type(self).__name__} got an unexpected keyword argument {name!r}")
+            setattr(self, name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | _native.exclusively(self, self._copies)
+        attributes: dict[str, Any] = self.__dict__ | _native.exclusively(self, self._copies)
+        attributes.pop("_assigned", None)
+        return attributes | {"groups": self._readable_groups()}  # a view of a dict has no pickle
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
         state = {
             key: {letter: _native.copy_apart(array, i) for i, (letter, array) in enumerate(arrays.items())}
             for key, arrays in attributes["state"].items()
         }
-        self.__dict__.update({"steps": {}} | attributes, state=state)  # pickles of 0.1.0 have no steps
+        groups = tuple((match, MappingProxyType(overrides)) for match, overrides in attributes.get("groups", ()))
+        # Pickles of 0.1.0 have no steps.
+        self.__dict__.update({"steps": {}} | attributes, state=state, groups=groups)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "iterations":
-            value = checked_count("iterations", value)
+        if name in ("iterations", "skipped"):
+            value = checked_count(name, value)
         elif name == "state":
             if not isinstance(value, dict):
                 raise TypeError(f"state is a {type(value).__name__}, expected a dict")
             self._length = None
-        elif not (name == "lr" and callable(value)):
-            value = checked_if_own(getattr(self, "_rule", None), name, value)
+        elif not (name in SCHEDULED and callable(value)):
+            value = checked_setting(getattr(self, "_rule", None), name, value)
         object.__setattr__(self, name, value)
+        if name in _SPECIAL:
+            self._is_special = None
+        if name == "groups":
+            self._assigned: dict[Any, int] = {}
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._arguments(type(self)))
-        return f"{type(self).__name__}({values})"
+        cls = type(self)
+        names = self._arguments(cls)
+        if _takes_options(cls):
+            names += [name for name in OPTIONS if getattr(self, name) != getattr(cls, name)]
+        shown = {name: self._readable_groups() if name == "groups" else getattr(self, name) for name in names}
+        return f"{cls.__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
-    def update(self, params: Params, grads: Grads) -> None:
+    def update(
+        self,
+        params: Params,
+        grads: Grads,
+        *,
+        scale: float = 1.0,
+        zero_grads: bool = False,
+        copies: Copies = None,
+        norm: float | None = None,
+    ) -> None:
         """Makes one step: updates every parameter in place.
 
         Arguments:
@@ -93,7 +141,14 @@ class Optimizer:
             grads: The gradients, with the same keys and shapes; keys that params lacks are ignored, but lists have the
                 same length, in all updates. A parameter whose gradient is None is left alone. They may be strided,
                 read-only or of another floating-point type, from which they are converted to the one that is computed
-                in; they are never written.
+                in; they are written only by `zero_grads`. For a matrix of which few rows have a gradient, `Rows`.
+            scale: A factor of all gradients, applied first: 1 / loss scale, or 1 / the number of batches summed up.
+            zero_grads: Leaves zeros in all gradients of parameters, in the same pass, also if the update is skipped.
+                They must then be arrays that can be written, and share no memory with parameters or state.
+            copies: A container like params of arrays of any of the types, for the new parameters, rounded to nearest:
+                bfloat16 copies of float32 parameters, for example. None for a parameter without one.
+            norm: The norm of the gradients as they are given, if it is known (`accumulate` returns one): with
+                clip_norm or skip_nonfinite none is taken then. It is multiplied by scale.
 
         An array may be any object that shares memory of the CPU: a NumPy array, a PyTorch tensor, or one with the
         buffer protocol (memoryview, array.array, ctypes), __array_interface__ or DLPack. Its memory is updated in
@@ -113,13 +168,77 @@ class Optimizer:
                 a parameter and its state, or a parameter is read-only, or the schedule returned a number out of range,
                 or the state has "0" for a key 0 (or the reverse for all keys), as after JSON.
             TypeError: An array is not of a floating-point type, or an object doesn't share memory of the CPU.
+            IndexError: `Rows` have an index that the parameter lacks.
 
-        All arguments are checked before anything is written, so after an error nothing has changed.
+        All arguments are checked before anything is written, so after an error nothing has changed. See `Options` for
+        the order of the operations.
         """
-        lr = self.lr
-        if callable(lr):
-            lr = checked("lr", lr(self.iterations), f"lr({self.iterations})")
-        _native.update([(self, self._rule, lr, self._step_of_all(), None, None)], None, None, params, grads, 1.0, False, None, None, None, False)
+        if type(scale) is not float or scale != 1.0:
+            scale = checked("scale", scale)
+        if zero_grads is not False:
+            zero_grads = checked_flag("zero_grads", zero_grads)
+        if norm is not None:
+            norm = checked_norm(norm)
+        if self._is_special is None:
+            self._is_special = any(getattr(self, name) != getattr(Optimizer, name) for name in _SPECIAL)
+        if self._is_special:
+            members = self._members()
+        else:
+            lr = scheduled("lr", self.lr, self.iterations) if callable(self.lr) else self.lr
+            members = [(self, self._rule, lr, self._step_of_all(), None, None)]
+        taken, skipped = _native.update(
+            members,
+            self.__dict__.setdefault("_assigned", {}) if self.groups else None,
+            self._group_of,
+            params,
+            grads,
+            scale,
+            zero_grads,
+            copies,
+            norm,
+            self.clip_norm,
+            self.skip_nonfinite,
+        )
+        if taken is not self.gradient_norm:
+            object.__setattr__(self, "gradient_norm", taken)
+        if skipped:
+            self.skipped += 1
+
+    def _members(self) -> list[Member]:
+        """What an update of some options takes: a member for each group, and one for the other parameters."""
+        narrow_state, stochastic = self.state_dtype is not None, self.rounding == "stochastic"
+        members: list[Member] = []
+        for overrides in (*(overrides for _, overrides in self.groups), {}):
+            lr, average = (
+                scheduled(name, overrides.get(name, getattr(self, name)), self.iterations) for name in SCHEDULED
+            )
+            others = {name: value for name, value in overrides.items() if name not in SCHEDULED}
+            options = (average, self.master, self.seed, stochastic, narrow_state)
+            members.append((self, self._rule, lr, self._step_of_all(), others or None, options))
+        return members
+
+    def _group_of(self, key: Any, param: Any) -> int:
+        """The number of a parameter's group, or that of the groups if it is of none."""
+        return next((i for i, (match, _) in enumerate(self.groups) if matches(match, key, param)), len(self.groups))
+
+    def averages(self) -> dict[Any, NDArray[Any]]:
+        """The averages of the parameters by key: the arrays of the state themselves."""
+        return {key: arrays["average"] for key, arrays in self.state.items() if "average" in arrays}
+
+    def averaged(self, params: Params) -> contextlib.AbstractContextManager[None]:
+        """A context in which the parameters have the values of their averages: `with optimizer.averaged(params): ...`.
+
+        Afterwards, also after an exception, they have their own values again, to the bit; what was written to them
+        meanwhile is lost. A parameter without an average keeps its value. State can be saved meanwhile, but don't
+        update.
+
+        Arguments:
+            params: As in `update`.
+
+        Raises:
+            ValueError: There are no averages, or one has another shape than its parameter. Nothing has changed.
+        """
+        return exchanged(params, self.averages)
 
     def _check_length(self, length: int) -> None:
         """Checks that the state is that of a list of this length, or of at least this length if it was loaded."""
@@ -137,13 +256,15 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """A snapshot as a plain dict of arrays (copies) and numbers.
 
-        It has the hyper-parameters under the full name of the class, without a learning-rate schedule, and `steps` for
-        rules that use them. It is of one moment: while another thread makes a step, this waits.
+        It has the hyper-parameters and options under the full name of the class, without schedules and without the
+        matches of groups, and `steps` for rules that use them. It is of one moment: while another thread makes a step,
+        this waits.
         """
         copies = _native.exclusively(self, self._copies)
         iterations, state, steps = copies["iterations"], copies["state"], copies["steps"]
         return {
             "iterations": iterations,
+            "skipped": copies["skipped"],
             self._full_name(): {k: v for k, v in self._hyperparameters().items() if not callable(v)},
             "state": state,
         } | ({"steps": {key: int(steps.get(key, iterations)) for key in state}} if self._counts_steps else {})
@@ -151,39 +272,23 @@ class Optimizer:
     def _copies(self) -> dict[str, Any]:
         """What steps change."""
         state = {key: {k: a.copy("K") for k, a in arrays.items()} for key, arrays in self.state.items()}
-        return {"iterations": self.iterations, "state": state, "steps": dict(self.steps)}
+        return {"iterations": self.iterations, "skipped": self.skipped, "state": state, "steps": dict(self.steps)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a snapshot made by `state_dict`, with copies of its arrays.
 
-        The next update is then the same as the next one of the other optimizer. A learning-rate schedule of either
-        optimizer is not changed.
+        The next update is then the same as the next one of the other optimizer. Schedules of either optimizer are not
+        changed. Groups must be as many as those of the other optimizer, with the same hyper-parameters, whose numbers
+        are loaded; the matches stay.
 
-        A snapshot of 0.1.0 has no `steps`: each parameter then counts as having had all iterations.
+        Snapshots of older versions load: options that they lack get their defaults, but groups stay as they are, and
+        without `steps`, as in 0.1.0, each parameter counts as having had all iterations.
 
         Raises:
             ValueError: The snapshot is of another class, or is damaged.
             TypeError: Something in it is of another type. After any error nothing has changed.
         """
-        name = self._full_name()
-        if missing := {"iterations", name, "state"} - set(_checked_dict("the state dict", state_dict)):
-            raise ValueError(f"the state dict has {_listed(state_dict)}, but lacks {_listed(missing)}")
-        given = _checked_dict(name, state_dict[name])
-        own = self._hyperparameters()
-        if set(given) | {"lr"} != set(own):
-            raise ValueError(f"{name} has {_listed(given)}, expected {_listed(own)}")
-        values = own | {k: checked_if_own(self._rule, k, v) for k, v in given.items()}
-        if callable(self.lr):
-            values["lr"] = self.lr
-        iterations = checked_count("iterations", state_dict["iterations"])
-        given_state = _checked_dict("state", state_dict["state"])
-        state = {key: self._copied_state(key, arrays) for key, arrays in given_state.items()}
-        given_steps = _checked_dict("steps", state_dict.get("steps", {}))
-        steps = {
-            key: checked_count(f"steps[{key!r}]", given_steps.get(key, iterations))
-            for key in (state if self._counts_steps else ())
-        }
-        loaded = values | {"iterations": iterations, "state": state, "steps": steps, "_length": None}
+        loaded = loaded_attributes(self, state_dict)
         _native.exclusively(self, lambda: self.__dict__.update(loaded))
 
     @property
@@ -194,38 +299,37 @@ class Optimizer:
     def _counts_steps(self) -> bool:
         return _native.rules[self._rule][2] and self._step_of_all() is None
 
-    def _copied_state(self, key: Any, arrays: dict[str, Any]) -> dict[str, NDArray[Any]]:
-        names = self._state_names
-        if set(_checked_dict(f"state[{key!r}]", arrays)) != set(names):
-            raise ValueError(
-                f"state[{key!r}] has {_listed(arrays) or 'nothing'}, expected {_listed(names) or 'nothing'}"
-            )
-        copies: dict[str, NDArray[Any]] = {}
-        for i, letter in enumerate(names):
-            shown_name = f"state[{key!r}][{letter!r}]"
-            try:
-                array = np.asarray(arrays[letter])
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{shown_name} is no array: {error}") from error
-            if array.dtype not in (np.float32, np.float64):
-                raise ValueError(f"{shown_name} has dtype {array.dtype}, expected float32 or float64")
-            for other, first in list(copies.items())[:1]:
-                if (array.shape, array.dtype) != (first.shape, first.dtype):
-                    raise ValueError(
-                        f"{shown_name} has shape {array.shape} and dtype {array.dtype}, "
-                        f"state[{key!r}][{other!r}] has {first.shape} and {first.dtype}"
-                    )
-            copies[letter] = _native.copy_apart(array, i)
-        return copies
-
     def _full_name(self) -> str:
         return f"{type(self).__module__}.{type(self).__qualname__}"
 
     def _arguments(self, cls: type) -> list[str]:
-        return [name for name in inspect.signature(cls).parameters if hasattr(self, name)]
+        parameters = inspect.signature(cls).parameters
+        return [name for name, p in parameters.items() if p.kind != p.VAR_KEYWORD and hasattr(self, name)]
 
     def _hyperparameters(self) -> dict[str, Any]:
         # Arguments of the bases too: the book's classes have no argument eps, but the attribute may be set.
         bases = (cls for cls in type(self).__mro__ if issubclass(cls, Optimizer))
-        names = {name for cls in bases for name in self._arguments(cls)}
-        return {name: getattr(self, name) for name in sorted(names)}
+        names = {name for cls in bases for name in self._arguments(cls)} | set(OPTIONS)
+        values = {name: getattr(self, name) for name in sorted(names)}
+        groups = [{k: v for k, v in overrides.items() if not callable(v)} for _, overrides in self.groups]
+        return values | {"groups": groups}
+
+    def _readable_groups(self) -> Groups:
+        return tuple((match, dict(overrides)) for match, overrides in self.groups)
+
+
+def _takes_options(cls: type) -> bool:
+    return any(p.kind == p.VAR_KEYWORD for p in inspect.signature(cls).parameters.values())
+
+
+@contextlib.contextmanager
+def exchanged(params: Params, averages: Callable[[], dict[Any, NDArray[Any]]]) -> Iterator[None]:
+    """Gives parameters the values of averages, and back."""
+    arrays = {key: array.copy("K") for key, array in averages().items()}
+    if not arrays:
+        raise ValueError("there are no averages: no update has had the option average")
+    _native.exchange(params, arrays)
+    try:
+        yield
+    finally:
+        _native.exchange(params, arrays)

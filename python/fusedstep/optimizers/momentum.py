@@ -1,9 +1,10 @@
 """Gradient descent, with and without momentum."""
 
-from typing import Any
+from typing import Any, Unpack
 
 from fusedstep._limits import checked_flag
-from fusedstep.optimizers.base import LearningRate, Optimizer
+from fusedstep.optimizers.base import Optimizer
+from fusedstep.optimizers.options import LearningRate, Options
 
 
 class SGD(Optimizer):
@@ -14,12 +15,13 @@ class SGD(Optimizer):
     Arguments:
         lr: The learning rate, or a schedule.
         weight_decay: L2 weight decay.
+        options: What all optimizers have; see `Options`.
     """
 
     _rule = "sgd"
 
-    def __init__(self, lr: LearningRate = 0.01, *, weight_decay: float = 0.0) -> None:
-        super().__init__(lr, weight_decay=weight_decay)
+    def __init__(self, lr: LearningRate = 0.01, *, weight_decay: float = 0.0, **options: Unpack[Options]) -> None:
+        super().__init__(lr, weight_decay=weight_decay, **options)
 
 
 class Momentum(Optimizer):
@@ -43,14 +45,21 @@ class Momentum(Optimizer):
         lr_in_velocity: True for the first form, False for the second. Can't be changed while there is a velocity,
             whose sign and scale would be wrong: ValueError.
         weight_decay: L2 weight decay.
+        options: What all optimizers have; see `Options`.
     """
 
     lr_in_velocity: bool = True
 
     def __init__(
-        self, lr: LearningRate = 0.01, momentum: float = 0.9, lr_in_velocity: bool = True, *, weight_decay: float = 0.0
+        self,
+        lr: LearningRate = 0.01,
+        momentum: float = 0.9,
+        lr_in_velocity: bool = True,
+        *,
+        weight_decay: float = 0.0,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(lr, weight_decay=weight_decay)
+        super().__init__(lr, weight_decay=weight_decay, **options)
         self.momentum = momentum
         self.lr_in_velocity = lr_in_velocity
 
@@ -82,10 +91,13 @@ class Nesterov(Optimizer):
         lr: The learning rate, or a schedule.
         momentum: a, from 0 to 1.
         weight_decay: L2 weight decay.
+        options: What all optimizers have; see `Options`.
     """
 
     _rule = "nesterov"
 
-    def __init__(self, lr: LearningRate = 0.01, momentum: float = 0.9, *, weight_decay: float = 0.0) -> None:
-        super().__init__(lr, weight_decay=weight_decay)
+    def __init__(
+        self, lr: LearningRate = 0.01, momentum: float = 0.9, *, weight_decay: float = 0.0, **options: Unpack[Options]
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay, **options)
         self.momentum = momentum

@@ -1,18 +1,47 @@
 """One step of a rule with parameters, state, counts and hyper-parameters from the caller, for adapters."""
 
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from fusedstep import _native
-from fusedstep._limits import shown
-from fusedstep._types import Grads, Params
+from fusedstep._limits import checked, checked_choice, checked_flag, checked_norm, checked_uint64, shown
+from fusedstep._types import Copies, Grads, Params
+from fusedstep.optimizers.options import checked_clip_norm
 
 
-def step(rule: str, params: Params, grads: Grads, state: Any, *, t: Any = 1, **hyperparameters: Any) -> None:
+class StepResult(NamedTuple):
+    """The result of `step`.
+
+    Attributes:
+        gradient_norm: The norm of the gradients, times the scale and before they were clipped; None if none was taken
+            or given.
+        skipped: Whether the step was left out because of skip_nonfinite.
+    """
+
+    gradient_norm: float | None
+    skipped: bool
+
+
+def step(
+    rule: str,
+    params: Params,
+    grads: Grads,
+    state: Any,
+    *,
+    t: Any = 1,
+    clip_norm: float | None = None,
+    skip_nonfinite: bool = False,
+    norm: float | None = None,
+    zero_grads: bool = False,
+    copies: Copies = None,
+    rounding: Literal["nearest", "stochastic"] = "nearest",
+    seed: int = 0,
+    **hyperparameters: Any,
+) -> StepResult:
     """Makes one step of a rule, in place, in one parallel region for all arrays: the stateless form of an optimizer.
 
-    The arithmetic is the same as in `Optimizer.update`, but nothing is kept between calls: an adapter stores state,
-    counts and hyper-parameters as its library does, and passes them on. For each element the gradient is multiplied by
-    the scale, L2 decay is added to it, decoupled decay shrinks the parameter, then comes the rule.
+    The arithmetic is the same as in `Optimizer.update`, and so is the order of the operations, which `Options` lists,
+    but nothing is kept between calls: an adapter stores state, counts and hyper-parameters as its library does, and
+    passes them on.
 
     Arguments:
         rule: One of `fusedstep.rules()`.
@@ -20,12 +49,21 @@ def step(rule: str, params: Params, grads: Grads, state: Any, *, t: Any = 1, **h
         grads: Likewise. A parameter whose gradient is None is left alone.
         state: The state arrays of each parameter, in a container like `params`: for each a dict by the names that
             `fusedstep.rules()` gives, or a tuple or list in their order (for Adam m, then v). Zeros before the first
-            step, in float64 for float64 parameters, else in float32. None for a rule without state.
+            step, in float64 for float64 parameters, else in float32. With an average (see below) that is one more
+            state, "average" or the last of the list, which begins as a copy of the parameter. None for a rule without
+            state.
         t: The number of the step from 1, for all parameters or in a container like `params`. Rules that correct no
             bias ignore it.
+        clip_norm, skip_nonfinite, rounding, seed: As in `Options`; t is the number of the update. For a float32 master,
+            give the master as the parameter and the narrow array in `copies`.
+        norm, zero_grads, copies: As in `Optimizer.update`.
         hyperparameters: lr, weight_decay, decoupled (weight decay of the parameter in place of L2), scale (the factor
-            that the gradients are multiplied by first), and the rule's own: each a number for all parameters, or a
-            container like `params` with one for each. Those that are not given have their defaults.
+            that the gradients are multiplied by first), maximize, clip_value, average (its decay), and the rule's own:
+            each a number for all parameters, or a container like `params` with one for each. Those that are not given
+            have their defaults.
+
+    Returns:
+        The norm of the gradients, and whether the step was skipped.
 
     Raises:
         KeyError: A dict lacks a parameter's key.
@@ -37,7 +75,60 @@ def step(rule: str, params: Params, grads: Grads, state: Any, *, t: Any = 1, **h
     """
     if not isinstance(rule, str):
         raise TypeError(f"rule is {shown(rule)}, expected one of {', '.join(_native.rules)}")
-    _native.step(rule, params, grads, state, t, hyperparameters, False, None, None, None, False, None)
+    random_bits = checked_choice("rounding", rounding, "nearest", "stochastic") == "stochastic"
+    seed = checked_uint64("seed", seed)
+    result = _native.step(
+        rule,
+        params,
+        grads,
+        state,
+        t,
+        hyperparameters,
+        checked_flag("zero_grads", zero_grads),
+        copies,
+        None if norm is None else checked_norm(norm),
+        checked_clip_norm(clip_norm),
+        checked_flag("skip_nonfinite", skip_nonfinite),
+        seed if random_bits else None,
+    )
+    return StepResult(*result)
+
+
+def accumulate(sums: Params, grads: Grads, scale: float = 1.0) -> float:
+    """Adds gradients to sums, in place, in one parallel region for all arrays.
+
+        sum = sum + scale g
+
+    It is computed in float64 for float64 sums, else in float32, whatever the type of the gradient: bfloat16 gradients
+    of several batches are summed up in float32, for example.
+
+    Arguments:
+        sums: A dict, list or tuple of arrays or tensors, or one, as the parameters of `Optimizer.update`.
+        grads: The gradients, with the same keys and shapes, as there. None adds nothing.
+        scale: The factor of the gradients: 1 / the number of batches, for example.
+
+    Returns:
+        The norm of all sums, taken in the same pass; `Optimizer.update` takes it as `norm`.
+
+    Raises:
+        KeyError, ValueError, TypeError: As in `Optimizer.update`. Nothing has changed.
+    """
+    return _native.accumulate(sums, grads, checked("scale", scale))
+
+
+def gradient_norm(grads: Grads) -> float:
+    """The norm of all gradients together: the root of the sum of their squares, in double, in a fixed order.
+
+    Arguments:
+        grads: A dict, list or tuple of arrays or tensors, or one, as in `Optimizer.update`. None is left out.
+
+    Returns:
+        The norm: 0 without any elements, infinite or NaN if an element is.
+
+    Raises:
+        TypeError: An element is no array of a floating-point type.
+    """
+    return _native.gradient_norm(grads)
 
 
 def rules() -> dict[str, dict[str, Any]]:
