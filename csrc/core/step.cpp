@@ -62,7 +62,7 @@ void Step::add(const Program& program, const View* operands, const Around& aroun
     item.zeroes_gradient = around.zeroes_gradient;
     if (measure_ != Measure::kNothing) first_tiles_.push_back(tiles_);
     if (item.size == 0) return;
-    tiles_ += tiles_of(item.size);
+    if (!around.rows || measure_ == Measure::kGradients) tiles_ += tiles_of(item.size);
     zeroes_ = zeroes_ || around.zeroes_gradient;
 
     View rows[kArrays];

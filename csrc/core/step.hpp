@@ -37,7 +37,7 @@ struct Around {
     const RowNumbers* rows = nullptr;  // if the gradient has only these rows, one after the other, without gaps
 };
 
-// The sum of squares of what elements there are to be taken of.
+// What the sum of squares is taken of: all gradients, or all new parameters, which rows of a parameter are not part of.
 enum class Measure { kNothing, kGradients, kParameters };
 
 // A program that changes nothing, for parameters that are measured only.

@@ -152,7 +152,7 @@ void Step::run_tiles(const Item& item, int number, std::int64_t begin, std::int6
     const Program& program = *item.program;
     const Program::Pass& pass = program.pass[number];
     const bool gradient_changes = has(pass.written, kGradient), ends = number == program.passes - 1;
-    const bool measures = ends && measure_ == Measure::kParameters;
+    const bool measures = ends && measure_ == Measure::kParameters && !item.has_rows();
     const bool zeroes = ends && item.zeroes_gradient && !zeroes_last_;
     const std::int64_t step = pass.square_count != 0 || measures || item.extra ? kTile : kStrip;
     Rows rows(item);

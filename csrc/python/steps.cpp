@@ -88,10 +88,18 @@ double gradient_norm(const py::object& grads) {
     Shared single;
     const Pairs pairs(grads, grads, single);
     std::vector<py::object> owners;
+    std::deque<TakenRows> rows;
     step.reserve(pairs.list.size());
     for (const Pair& pair : pairs.list) {
         if (pair.gradient.is_none()) continue;
         const Name name = {"grads", pairs.is_single ? py::handle() : py::handle(pair.key)};
+        if (TakenRows::is_rows(pair.gradient)) {
+            TakenRows& taken = rows.emplace_back(name, pair.gradient);
+            taken.merge(arithmetic_of(taken.storage()));
+            const View views[] = {taken.view(), taken.view()};
+            step.add(measurement(views[0].storage), views);
+            continue;
+        }
         Shared gradient;
         if (!gradient.take(name, pair.gradient)) {
             py::array array = array_of_number(name, pair.gradient);

@@ -9,9 +9,9 @@
 
 #include "containers.hpp"
 #include "member.hpp"
-#include "rows.hpp"
 #include "shared.hpp"
 #include "step.hpp"
+#include "taken_rows.hpp"
 
 namespace fusedstep {
 
@@ -128,9 +128,7 @@ class Update {
     Step step_;
     std::size_t added_ = 0;
     std::deque<Program> programs_;  // where they are, they stay
-    std::deque<MergedRows> merged_;
-    RowNumbers rows_;  // of the gradient at hand, whose view has the shape and strides
-    Extents rows_shape_, rows_strides_;
+    std::deque<TakenRows> rows_;
     std::vector<py::object> owners_;
     std::vector<Tensor> tensors_;
     py::list changed_tensors_;

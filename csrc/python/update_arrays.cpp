@@ -63,7 +63,7 @@ void Update::add(const Pair& pair) {
     Around around;
     around.zeroes_gradient = options_.zero_grads && !has_rows;
     if (copies) around.copy = &views_[kCopy];
-    if (has_rows) around.rows = &rows_;
+    if (has_rows) around.rows = &rows_.back().rows();
     if (member.masters && narrow) {
         keep(pair, member, kMaster);
         std::swap(views_[kParameter], views_[kMaster]);
@@ -92,6 +92,7 @@ void Update::add(const Pair& pair) {
                               (zeroed ? ", so the gradient can't be zeroed" : ""));
     }
     ++added_;
+    if (has_rows && options_.measure == Measure::kParameters) add_unchanged(pair);  // it has more rows
 }
 
 // A parameter without a gradient, of which the norm is asked.
@@ -150,42 +151,19 @@ bool Update::take_gradient(const Pair& pair, const Name& parameter_name, const N
 }
 
 bool Update::take_rows(const Pair& pair, const Name& gradient_name) {
-    static PyObject* const type = py::object(py::module_::import("fusedstep").attr("Rows")).release().ptr();
-    if (!py::isinstance(pair.gradient, type)) return false;
+    if (!TakenRows::is_rows(pair.gradient)) return false;
     if (options_.zero_grads)
         throw py::type_error(gradient_name.text() + " is a Rows, which can't be zeroed: make a new one for each step");
     ran_python_ = true;
+    TakenRows& taken = rows_.emplace_back(gradient_name, pair.gradient);
     const Shared& parameter = shared_[kParameter];
-    Shared& values = shared_[kGradient];
-    const auto indices =
-        py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>(py::object(pair.gradient.attr("indices")));
-    if (!values.take(gradient_name, pair.gradient.attr("values")) || values.view.storage == kNoStorage)
-        throw py::type_error(gradient_name.text() + " has values that are no array of " + kFloats);
-    const View& matrix = parameter.view;
-    if (matrix.dimensions == 0 || indices.ndim() != 1 || values.view.dimensions != matrix.dimensions ||
-        values.view.shape[0] != indices.shape(0) ||
-        !std::equal(matrix.shape + 1, matrix.shape + matrix.dimensions, values.view.shape + 1))
-        throw py::value_error(gradient_name.text() + " has indices of shape " +
-                              text_of(indices.shape(), static_cast<int>(indices.ndim())) + " and values of shape " +
-                              values.shape() + ", " + name("params", pair.key).text() + " has shape " +
-                              parameter.shape());
-    const std::int64_t* const numbers = indices.data();
-    for (std::int64_t i = 0; i < indices.size(); ++i)
-        if (numbers[i] < 0 || numbers[i] >= matrix.shape[0])
-            throw py::index_error(gradient_name.text() + ".indices[" + std::to_string(i) + "] is " +
-                                  std::to_string(numbers[i]) + ", " + name("params", pair.key).text() + " has " +
-                                  std::to_string(matrix.shape[0]) + " rows");
-    const int arithmetic = arithmetic_of(matrix.storage);
-    MergedRows& merged = merged_.emplace_back(merge_rows(numbers, indices.size(), values.view, arithmetic));
-    rows_ = {merged.numbers.data(), static_cast<std::int64_t>(merged.numbers.size())};
-    rows_shape_.assign(values.view.shape, values.view.shape + matrix.dimensions);
-    rows_shape_[0] = static_cast<Extent>(rows_.count);
-    rows_strides_.resize(rows_shape_.size());
-    Extent stride = static_cast<Extent>(size_of(arithmetic));
-    for (std::size_t d = rows_shape_.size(); d-- > 0; stride *= rows_shape_[d]) rows_strides_[d] = stride;
-    values.view = {merged.values.get(), arithmetic, matrix.dimensions, rows_shape_.data(), rows_strides_.data(), true};
-    values.by_dlpack = false;
-    values.tensor = py::object();
+    taken.require_fit(gradient_name, name("params", pair.key), parameter);
+    taken.merge(arithmetic_of(parameter.view.storage));
+    Shared& gradient = shared_[kGradient];
+    gradient.owner = pair.gradient;
+    gradient.view = taken.view();
+    gradient.by_dlpack = false;
+    gradient.tensor = py::object();
     return true;
 }
 
@@ -256,6 +234,9 @@ void Update::check_state(const Name& own_name, Shared& own, bool any, const py::
         throw py::type_error(own_name.text() + " is a " + type_name(value) + ", expected an array");
     const Shared& parameter = shared_[kParameter];
     require_shape(own_name, own, parameter_name, parameter);
+    if (own.view.storage != storage && (own.view.storage == kBFloat16 || storage == kBFloat16))
+        throw py::value_error(own_name.text() + " has dtype " + own.dtype() + ", expected " +
+                              (storage == kBFloat16 ? "bfloat16" : parameter.dtype()));
     if (own.view.storage != storage)
         throw py::value_error(own_name.text() + " has dtype " + own.dtype() + ", " + parameter_name.text() + " has " +
                               parameter.dtype());
