@@ -142,7 +142,6 @@ def test_the_first_match_counts_and_is_asked_once_for_a_key() -> None:
         ({None: np.zeros(1), "a": np.zeros(1)}, None, [None]),
         ({"a": np.zeros(1)}, "b", []),
     ],
-    ids=str,
 )
 def test_matches(params: Any, match: Any, chosen: list[Any]) -> None:
     keys = list(params if isinstance(params, dict) else range(len(params)))
