@@ -177,11 +177,11 @@ class Optimizer:
             self.state[key] = state
 
     def _store(self, values: Array, to: Array, at: Any, randomly: bool, number: int, slot: int) -> None:
-        """Stores at some places. The random bits depend on seed, update, array, slot and element."""
+        """Stores at some places. Random bits depend on seed, update, array, slot, and number of the element there."""
         if randomly and to.dtype != values.dtype:
             key = self.seed % 2**64, self.iterations
-            bits = random_halves(to.size, key, number % 2**32, slot + 1).reshape(to.shape)
-            to[at] = stored_randomly(values, to.dtype, bits[at])
+            bits = random_halves(values.size, key, number % 2**32, slot + 1).reshape(values.shape)
+            to[at] = stored_randomly(values, to.dtype, bits)
         else:
             to[at] = stored(values, to.dtype)
 
@@ -239,7 +239,7 @@ class Split:
         else:
             self.skipped += 1
         for _, key in keys if zero_grads else ():
-            (grads[key].values if hasattr(grads[key], "indices") else grads[key])[...] = 0
+            grads[key][...] = 0
 
     def averages(self) -> dict[Any, Array]:
         """The averages by key."""
@@ -252,14 +252,16 @@ class Split:
 
 
 def accumulate(sums: Any, grads: Any, scale: float = 1.0) -> float:
-    """Adds scaled gradients to sums, and returns the norm of these sums before they are rounded to a narrower type."""
-    new = []
-    for _, key in _keys(sums, grads):
+    """Adds scaled gradients to sums, and returns the norm of all sums before they are rounded to a narrower type."""
+    totals = []
+    for key in sums if isinstance(sums, dict) else range(len(sums)):
         dtype = arithmetic_of(sums[key])
-        total = numbers(sums[key], dtype) + dtype.type(scale) * numbers(np.array(grads[key]), dtype)
-        sums[key][...] = stored(total, sums[key].dtype)
-        new.append(total)
-    return math.sqrt(sum_of_squares(*new))
+        total = numbers(sums[key], dtype)
+        if grads[key] is not None:
+            total = total + dtype.type(scale) * numbers(np.array(grads[key]), dtype)
+            sums[key][...] = stored(total, sums[key].dtype)
+        totals.append(total)
+    return math.sqrt(sum_of_squares(*totals))
 
 
 def gradient_norm(grads: Any) -> float:
