@@ -164,10 +164,12 @@ SIZES = (0, 1, 7, 1000, 70_001)
 def test_sums_of_gradients(of_sums: Any, of_grads: Any, isa: str, threads: int, rng: np.random.Generator) -> None:
     sums: dict[Any, Array] = {n: rng.standard_normal(n).astype(of_sums) for n in SIZES}
     sums |= {"T": np.ones((30, 40), of_sums).T, "0-d": np.array(0.5, of_sums), "None": np.ones(3, of_sums)}
+    sums["rows"] = rng.standard_normal((90, 33)).astype(of_sums)
     expected = {key: array.copy() for key, array in sums.items()}
     for scale in (1.0, 0.37):
         grads: dict[Any, Any] = {key: rng.standard_normal(array.shape) for key, array in sums.items()}
-        grads = {key: np.asarray(g).astype(of_grads) for key, g in grads.items()} | {"None": None, "more": np.ones(3)}
+        grads = {key: np.asarray(g).astype(of_grads) for key, g in grads.items()} | {"None": None}
+        grads["rows"] = fs.Rows(rng.integers(0, 90, 20), rng.standard_normal((20, 33)).astype(of_grads))
         norm = fs.accumulate(sums, grads, scale)
         assert norm == reference.accumulate(expected, grads, scale)
         for key, array in sums.items():
