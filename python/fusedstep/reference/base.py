@@ -117,7 +117,7 @@ class Optimizer:
     def scaled(self, param: Array, gradient: Any, scale: float) -> tuple[Any, Array]:
         """The places in a parameter that a gradient is for, and its numbers there after operation 1."""
         dtype = arithmetic_of(param)
-        at, g = _rows(gradient, dtype) if hasattr(gradient, "indices") else (..., numbers(np.array(gradient), dtype))
+        at, g = _taken(gradient, dtype)
         factor = -scale if self.maximize else scale
         return at, g if factor == 1 else g * dtype.type(factor)
 
@@ -177,11 +177,11 @@ class Optimizer:
             self.state[key] = state
 
     def _store(self, values: Array, to: Array, at: Any, randomly: bool, number: int, slot: int) -> None:
-        """Stores at some places. The random bits depend on seed, update, array, slot and element."""
+        """Stores at some places. Random bits depend on seed, update, array, slot, and number of the element there."""
         if randomly and to.dtype != values.dtype:
             key = self.seed % 2**64, self.iterations
-            bits = random_halves(to.size, key, number % 2**32, slot + 1).reshape(to.shape)
-            to[at] = stored_randomly(values, to.dtype, bits[at])
+            bits = random_halves(values.size, key, number % 2**32, slot + 1).reshape(values.shape)
+            to[at] = stored_randomly(values, to.dtype, bits)
         else:
             to[at] = stored(values, to.dtype)
 
@@ -239,7 +239,7 @@ class Split:
         else:
             self.skipped += 1
         for _, key in keys if zero_grads else ():
-            (grads[key].values if hasattr(grads[key], "indices") else grads[key])[...] = 0
+            grads[key][...] = 0
 
     def averages(self) -> dict[Any, Array]:
         """The averages by key."""
@@ -252,19 +252,31 @@ class Split:
 
 
 def accumulate(sums: Any, grads: Any, scale: float = 1.0) -> float:
-    """Adds scaled gradients to sums, and returns the norm of these sums before they are rounded to a narrower type."""
-    new = []
-    for _, key in _keys(sums, grads):
+    """Adds scaled gradients to sums, and returns the norm of all sums.
+
+    The norm is that of the sums before they are rounded to a narrower type, if their gradient isn't Rows.
+    """
+    totals = []
+    for key in sums if isinstance(sums, dict) else range(len(sums)):
         dtype = arithmetic_of(sums[key])
-        total = numbers(sums[key], dtype) + dtype.type(scale) * numbers(np.array(grads[key]), dtype)
-        sums[key][...] = stored(total, sums[key].dtype)
-        new.append(total)
-    return math.sqrt(sum_of_squares(*new))
+        total = np.array(numbers(sums[key], dtype))
+        if grads[key] is not None:
+            at, g = _taken(grads[key], dtype)
+            total[at] += dtype.type(scale) * g
+            sums[key][at] = stored(total[at], sums[key].dtype)
+            if at is not ...:
+                total = numbers(sums[key], dtype)
+        totals.append(total)
+    return math.sqrt(sum_of_squares(*totals))
 
 
 def gradient_norm(grads: Any) -> float:
     """The norm of all gradients together, each in the type that it is computed in."""
-    return math.sqrt(sum_of_squares(*(np.asarray(grads[key]) for _, key in _keys(grads, grads))))
+    given = [grads[key] for _, key in _keys(grads, grads)]
+    dtypes = [arithmetic_of(np.asarray(getattr(gradient, "values", gradient))) for gradient in given]
+    return math.sqrt(
+        sum_of_squares(*(_taken(gradient, dtype)[1] for gradient, dtype in zip(given, dtypes, strict=True)))
+    )
 
 
 def _keys(params: Any, grads: Any) -> Iterator[tuple[int, Any]]:
@@ -284,8 +296,13 @@ def _now(value: Any, iterations: int) -> float:
     return float(value(iterations) if callable(value) else value)
 
 
-def _rows(gradient: Any, dtype: Any) -> tuple[Any, Array]:
-    """The rows that a gradient has, ascending, and the sums of the values of each, in their order from zero."""
+def _taken(gradient: Any, dtype: Any) -> tuple[Any, Array]:
+    """The places that a gradient is for, and its numbers there.
+
+    Of Rows these are the rows, ascending, and the sums of the values of each, in their order from zero.
+    """
+    if not hasattr(gradient, "indices"):
+        return ..., numbers(np.array(gradient), dtype)
     at, places = np.unique(np.asarray(gradient.indices), return_inverse=True)
     values = numbers(np.asarray(gradient.values), dtype)
     sums = np.zeros((len(at), *values.shape[1:]), dtype)

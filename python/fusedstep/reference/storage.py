@@ -55,7 +55,8 @@ def _units(values: Array, dtype: Any) -> tuple[Array, Array]:
 def _signed(magnitudes: Array, values: Array) -> Array:
     """The magnitudes as float32 with the signs of values, which stay if they aren't finite."""
     finite = np.isfinite(values)
-    signed = np.copysign(magnitudes, np.where(finite, values, 0)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        signed = np.copysign(magnitudes, np.where(finite, values, 0)).astype(np.float32)
     return np.where(finite, signed, values).astype(np.float32)
 
 
