@@ -33,13 +33,13 @@ const Names& names_of(const Rule& rule) {
     return (*all)[static_cast<std::size_t>(&rule - rules().data())];
 }
 
-double checked_value(const Hyperparameter& hyperparameter, const py::object& value, py::handle key) {
+double checked_value(const Hyperparameter& hyperparameter, const py::object& value, const Name& name) {
     const bool flag = hyperparameter.limit == Limit::kFlag;
     if (flag && PyBool_Check(value.ptr())) return value.is(py::bool_(true));
     if (!flag && PyFloat_CheckExact(value.ptr()) && is_within(hyperparameter.limit, PyFloat_AS_DOUBLE(value.ptr())))
         return PyFloat_AS_DOUBLE(value.ptr());
     const py::object check = py::module_::import("fusedstep._limits").attr(flag ? "checked_flag" : "checked");
-    return check(hyperparameter.name, value, Name{hyperparameter.name, key}.text()).cast<double>();
+    return check(hyperparameter.name, value, name.text()).cast<double>();
 }
 
 std::int64_t checked_count(const std::string& shown_name, const py::object& value) {

@@ -40,7 +40,7 @@ class Update {
           settings_(std::move(settings)),
           pairs_(params_, grads_, shared_[kParameter]) {
         single_ = pairs_.is_single;
-        check_length();
+        check_lengths();
         step_.reserve(pairs_.list.size());
         owners_.reserve(pairs_.list.size() * rule_.states.size());
         for (const Pair& pair : pairs_.list)
@@ -62,7 +62,7 @@ class Update {
             restored.emplace(std::initializer_list<py::object>{state_, settings_.counts});
         for (const auto& [key, arrays] : new_state_) set(state_, key, arrays);
         for (const auto& [pair, t] : new_counts_) set(settings_.counts, pair->key, py::int_(t));
-        if (new_length_) optimizer_.attr("_length") = py::int_(pairs_.list.size());
+        if (new_lengths_) optimizer_.attr("_lengths") = new_lengths_;
         if (restored) restored->keep();
         if (step_.is_sequential() && !converted_.empty())
             run_in_turn();
@@ -78,7 +78,7 @@ class Update {
 
   private:
     struct Tensor {
-        py::handle key;
+        const Pair* pair;
         int operand;
         py::object owner;
         Span span;
@@ -116,9 +116,9 @@ class Update {
             // Not by way of NumPy, which allocates memory for a tensor that has none, maybe where that was.
             if (same.take({"tensor"}, owners_.back()) && same.by_dlpack && span_of(same.view, false) == tensor.span)
                 continue;
-            const Name tensor_name = tensor.operand == kParameter  ? name("params", tensor.key)
-                                     : tensor.operand == kGradient ? name("grads", tensor.key)
-                                                                   : state_name(tensor.key, tensor.operand - kState);
+            const Name tensor_name = tensor.operand == kParameter  ? name("params", *tensor.pair)
+                                     : tensor.operand == kGradient ? name("grads", *tensor.pair)
+                                                                   : state_name(*tensor.pair, tensor.operand - kState);
             throw OtherMemory{tensor_name.text() + " was given other memory during the update", ran_python_};
         }
     }
@@ -152,29 +152,28 @@ class Update {
     }
 
     // The keys of a list are positions: in a list of another length they may be those of other parameters.
-    void check_length() {
-        if (optimizer_.is_none() || !is_list(params_) || rule_.states.empty()) return;
-        static PyObject* const name = PyUnicode_InternFromString("_length");
-        const py::int_ length(pairs_.list.size());
-        if (py::object(optimizer_.attr(py::handle(name))).equal(length)) return;
-        optimizer_.attr("_check_length")(length);
-        new_length_ = true;
+    void check_lengths() {
+        if (!optimizer_.is_none() && !rule_.states.empty()) new_lengths_ = pairs_.changed_lengths(optimizer_);
     }
 
-    Name name(const char* container, py::handle key) const { return {container, single_ ? py::handle() : key}; }
+    Name name(const char* container, const Pair& pair) const {
+        return single_ ? Name{container} : pair.name(container);
+    }
 
-    // An optimizer keeps the state of a single array by key too.
-    Name state_name(py::handle key) const { return {"state", single_ && optimizer_.is_none() ? py::handle() : key}; }
+    // An optimizer keeps all state by key, that of a single array too.
+    Name state_name(const Pair& pair) const {
+        return optimizer_.is_none() ? name("state", pair) : Name{"state", pair.key};
+    }
 
-    Name state_name(py::handle key, int i) const {
-        Name name = state_name(key);
+    Name state_name(const Pair& pair, int i) const {
+        Name name = state_name(pair);
         name.letter = names_.states[static_cast<std::size_t>(i)];
         return name;
     }
 
     void add(const Pair& pair) {
         ran_python_ = ran_python_ || !is_plain_key(pair.key) || !settings_.own_values.empty();
-        const Name parameter_name = name("params", pair.key), gradient_name = name("grads", pair.key);
+        const Name parameter_name = name("params", pair), gradient_name = name("grads", pair);
         Shared& parameter = shared_[kParameter];
         Shared& gradient = shared_[kGradient];
         // A single object has been taken already, to see that it is no container.
@@ -193,8 +192,7 @@ class Update {
 
         for (int i = 0; i < 2 + static_cast<int>(rule_.states.size()); ++i) {
             views_[i] = shared_[i].view;
-            if (shared_[i].by_dlpack)
-                tensors_.push_back({pair.key, i, shared_[i].owner, span_of(shared_[i].view, false)});
+            if (shared_[i].by_dlpack) tensors_.push_back({&pair, i, shared_[i].owner, span_of(shared_[i].view, false)});
             ran_python_ = ran_python_ || shared_[i].ran_python;
             if (shared_[i].tensor && i != kGradient) changed_tensors_.append(shared_[i].tensor);
             if (i >= kState || !(shared_[i].owner.is(pair.parameter) || shared_[i].owner.is(pair.gradient)))
@@ -204,7 +202,7 @@ class Update {
             step_.add(program(pair, arithmetic_of(parameter.view.storage), count_step(pair, fresh)), views_);
         } catch (const OperandsOverlap& overlap) {
             const auto shown = [&](int operand) {
-                return operand == kParameter ? parameter_name.text() : state_name(pair.key, operand - kState).text();
+                return operand == kParameter ? parameter_name.text() : state_name(pair, operand - kState).text();
             };
             throw py::value_error(shown(overlap.second) + " shares memory with " + shown(overlap.first));
         }
@@ -212,8 +210,7 @@ class Update {
     }
 
     void take_number(const Name& parameter_name, const Pair& pair) {
-        py::array array = array_of_number(parameter_name, pair.parameter);
-        numbers_.add(parameter_name, pair.key, pair.parameter, array);
+        py::array array = numbers_.add(parameter_name, pair);
         const int storage = storage_of(array);
         shared_[kParameter].take_array(std::move(array), storage);
     }
@@ -260,12 +257,12 @@ class Update {
         }
         const bool ordered = is_list(arrays);
         if (!ordered && !py::isinstance<py::dict>(arrays))
-            throw py::type_error(state_name(pair.key).text() + " is a " + type_name(arrays) + ", expected a dict");
+            throw py::type_error(state_name(pair).text() + " is a " + type_name(arrays) + ", expected a dict");
         if (ordered && py::len(arrays) != static_cast<std::size_t>(states))
-            throw py::value_error(state_name(pair.key).text() + " has length " + std::to_string(py::len(arrays)) +
+            throw py::value_error(state_name(pair).text() + " has length " + std::to_string(py::len(arrays)) +
                                   ", the rule has " + std::to_string(states) + " states");
         for (int i = 0; i < states; ++i) {
-            const Name own_name = state_name(pair.key, i);
+            const Name own_name = state_name(pair, i);
             const py::object value = ordered ? py::object(arrays[py::int_(i)]) : find_in_dict(arrays, names_.states[i]);
             if (!value) throw py::value_error(own_name.text() + " is missing");
             check_state(own_name, shared_[kState + i], value, parameter_name, parameter);
@@ -276,7 +273,7 @@ class Update {
     // The state of a parameter; null if it is to be made.
     py::object state_of(const Pair& pair) const {
         if (!optimizer_.is_none()) return find_in_dict(state_, pair.key);
-        return single_ ? state_ : element_of("state", state_, pair, pairs_.list.size());
+        return single_ ? state_ : element_of("state", state_, pair);
     }
 
     void check_state(const Name& own_name, Shared& own, const py::object& value, const Name& parameter_name,
@@ -298,8 +295,8 @@ class Update {
         if (!rule_.counts_steps) return 1;
         if (settings_.t != 0) return settings_.t;
         if (optimizer_.is_none()) {
-            const py::object t = element_of("t", settings_.counts, pair, pairs_.list.size());
-            return checked_count(Name{"t", pair.key}.text(), t);
+            const py::object t = element_of("t", settings_.counts, pair);
+            return checked_count(pair.name("t").text(), t);
         }
         std::int64_t t = 1;
         if (!fresh) {
@@ -314,8 +311,8 @@ class Update {
     const Program& program(const Pair& pair, int arithmetic, std::int64_t t) {
         for (const auto& [index, source] : settings_.own_values) {
             const Hyperparameter& hyperparameter = rule_.hyperparameters[static_cast<std::size_t>(index)];
-            const py::object value = element_of(hyperparameter.name, source, pair, pairs_.list.size());
-            settings_.values[index] = checked_value(hyperparameter, value, pair.key);
+            const py::object value = element_of(hyperparameter.name, source, pair);
+            settings_.values[index] = checked_value(hyperparameter, value, pair.name(hyperparameter.name));
         }
         const bool same = !programs_.empty() && programs_.back().arithmetic == arithmetic && programs_.back().t == t &&
                           (settings_.own_values.empty() ||
@@ -332,7 +329,7 @@ class Update {
     const Names& names_;
     const py::object params_, grads_, state_, optimizer_;
     Settings settings_;
-    bool single_ = false, new_length_ = false;
+    bool single_ = false;
     Shared shared_[2 + kMaxStates];  // of the parameter at hand
     View views_[2 + kMaxStates];
     const Pairs pairs_;  // after shared_, of which it may fill the first
@@ -344,7 +341,8 @@ class Update {
     py::list changed_tensors_;
     bool holds_gil_ = false;
     bool ran_python_ = false;  // since the first array was looked at
-    Numbers numbers_{params_};
+    Numbers numbers_;
+    py::object new_lengths_;
     std::vector<Converted> converted_;
     std::vector<std::pair<py::object, py::dict>> new_state_;
     std::vector<std::pair<const Pair*, std::int64_t>> new_counts_;

@@ -42,5 +42,7 @@ SharesMemory: TypeAlias = NDArray[Any] | Buffer | SupportsArrayInterface | Suppo
 Value: TypeAlias = SharesMemory | float | np.floating[Any]
 # Mapping and Sequence, because a dict[str, NDArray[np.float32]] is no dict[str, Value]. At run time they are dicts,
 # lists and tuples only.
-Params: TypeAlias = Mapping[Any, Value] | Sequence[Value] | SharesMemory
-Grads: TypeAlias = Mapping[Any, Value | None] | Sequence[Value | None] | SharesMemory | None
+_Params: TypeAlias = "Value | Mapping[Any, _Params] | Sequence[_Params]"
+_Grads: TypeAlias = "Value | Mapping[Any, _Grads] | Sequence[_Grads] | None"
+Params: TypeAlias = Mapping[Any, _Params] | Sequence[_Params] | SharesMemory
+Grads: TypeAlias = Mapping[Any, _Grads] | Sequence[_Grads] | SharesMemory | None
