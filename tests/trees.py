@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 STRUCTURES: dict[str, Any] = {
     "list of tuples": [(3, 0), (20, 1)],
     "list of tuples, alone": [(7,)],
@@ -21,6 +23,10 @@ def mapped(tree: Any, make: Callable[[Any], Any]) -> Any:
     if isinstance(tree, list | tuple):
         return type(tree)(mapped(value, make) for value in tree)
     return make(tree)
+
+
+def copied(tree: Any) -> Any:
+    return mapped(tree, np.copy)
 
 
 def leaves(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
