@@ -18,8 +18,12 @@ WithoutGil::~WithoutGil() {
 
 std::string Name::text() const {
     std::string result = container;
-    for (const py::handle part : {key, letter})
-        if (part) result += "[" + fusedstep::text(py::repr(part)) + "]";
+    const auto add = [&](py::handle part) { result += "[" + fusedstep::text(py::repr(part)) + "]"; };
+    if (is_path)
+        for (const py::handle part : key) add(part);
+    else if (key)
+        add(key);
+    if (letter) add(letter);
     return result;
 }
 

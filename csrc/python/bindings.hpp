@@ -33,10 +33,12 @@ void bind_dropout(py::module_& module);
 void bind_memory(py::module_& module);
 void bind_shared(py::module_& module);
 
-// How an error names an array: params['W1'], state['W1']['m'], x. Put together only when an error is raised.
+// How an error names an array: params['W1'], params['conv']['W'], state['W1']['m'], x. Put together only when an error
+// is raised.
 struct Name {
     const char* container;
     py::handle key = {}, letter = {};
+    bool is_path = false;  // the key: a tuple with the key of each level
 
     std::string text() const;
 };

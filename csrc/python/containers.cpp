@@ -2,6 +2,8 @@
 
 #include <pybind11/critical_section.h>
 
+#include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -9,6 +11,16 @@ namespace fusedstep {
 
 bool is_list(py::handle object) {
     return py::isinstance<py::list>(object) || py::isinstance<py::tuple>(object);
+}
+
+static bool is_text_or_integer(py::handle key) {
+    return PyUnicode_CheckExact(key.ptr()) || PyLong_CheckExact(key.ptr());
+}
+
+bool is_plain_key(py::handle key) {
+    if (!PyTuple_CheckExact(key.ptr())) return is_text_or_integer(key);
+    const auto path = py::reinterpret_borrow<py::tuple>(key);
+    return std::all_of(path.begin(), path.end(), is_text_or_integer);
 }
 
 py::object find_in_dict(const py::object& dict, const py::object& key) {
@@ -48,90 +60,196 @@ static py::object look_up(const py::object& dict, const py::object& key) {
     return value;
 }
 
-static void require_length(const char* name, std::size_t length, std::size_t expected) {
-    if (length != expected)
-        throw py::value_error(std::string(name) + " has length " + std::to_string(length) + ", params has " +
-                              std::to_string(expected));
+static py::object last(const py::tuple& path) {
+    return path[path.size() - 1];
 }
 
-py::object element_of(const char* name, const py::object& container, const Pair& pair, std::size_t count) {
-    if (py::isinstance<py::dict>(container)) {
-        const py::object value = look_up(container, pair.key);
-        if (!value)
-            throw py::key_error(std::string(name) + " lacks " + text(py::repr(pair.key)) + ", which params has");
-        return value;
-    }
-    if (!is_list(container))
-        throw py::type_error(std::string(name) + " is a " + type_name(container) + ", expected a dict, list or tuple");
-    require_length(name, py::len(container), count);
-    return container[py::int_(pair.index)];
+// What an error calls it.
+static std::string shown(const char* outermost, const Container& container) {
+    return Name{outermost, container.path, {}, true}.text();
+}
+
+static void require_length(const char* name, const Container& container, std::size_t length) {
+    if (length != container.length)
+        throw py::value_error(shown(name, container) + " has length " + std::to_string(length) + ", " +
+                              shown("params", container) + " has " + std::to_string(container.length));
+}
+
+// From a dict in the place of a container of parameters.
+static py::object find(const char* name, const Container& container, const py::object& dict, const py::object& key) {
+    py::object value = look_up(dict, key);
+    if (!value)
+        throw py::key_error(shown(name, container) + " lacks " + text(py::repr(key)) + ", which " +
+                            shown("params", container) + " has");
+    return value;
+}
+
+static py::object element_of(const char* name, const py::object& outermost, const Container& container,
+                             const py::object& key, std::size_t index) {
+    const py::object inner = container.outer
+                                 ? element_of(name, outermost, *container.outer, last(container.path), container.index)
+                                 : outermost;
+    if (py::isinstance<py::dict>(inner)) return find(name, container, inner, key);
+    if (!is_list(inner))
+        throw py::type_error(shown(name, container) + " is a " + type_name(inner) + ", expected a dict, list or tuple");
+    require_length(name, container, py::len(inner));
+    return inner[py::int_(index)];
+}
+
+py::object element_of(const char* name, const py::object& outermost, const Pair& pair) {
+    return element_of(name, outermost, *pair.container, pair.key_in_container(), pair.index);
+}
+
+py::object Pair::key_in_container() const {
+    return is_nested() ? last(key) : key;
+}
+
+static bool is_container(py::handle object) {
+    constexpr unsigned long kKinds = Py_TPFLAGS_DICT_SUBCLASS | Py_TPFLAGS_LIST_SUBCLASS | Py_TPFLAGS_TUPLE_SUBCLASS;
+    return PyType_HasFeature(Py_TYPE(object.ptr()), kKinds) != 0;
 }
 
 Pairs::Pairs(const py::object& params, const py::object& grads, Shared& single) {
-    if (py::isinstance<py::dict>(params)) {
-        collect_from_dict(params, grads);
-    } else if (is_list(params)) {
-        collect_from_list(params, grads);
+    containers.push_back({nullptr, params, py::tuple(), 0, 1});
+    if (is_container(params)) {
+        collect(containers.back(), grads);
     } else if (single.take({"params"}, params)) {
         is_single = true;
-        list.push_back({py::int_(0), 0, params, grads});
+        list.push_back({py::int_(0), 0, params, grads, &containers.back()});
     } else {
         throw py::type_error("params is a " + type_name(params) +
                              ", expected a dict, list or tuple of arrays, or one array");
     }
 }
 
-void Pairs::collect_from_dict(const py::object& params, const py::object& grads) {
-    if (!py::isinstance<py::dict>(grads))
-        throw py::type_error("params is a " + type_name(params) + ", grads is a " + type_name(grads));
-    list.reserve(py::len(params));
+// The key of the state of the element of a container that has this key.
+static py::object key_of_state(const Container& container, py::handle key) {
+    if (!container.outer) return py::reinterpret_borrow<py::object>(key);
+    return container.path + py::make_tuple(key);
+}
+
+static std::vector<Pair> pairs_of_list(const Container& container) {
+    const py::tuple values(container.object);  // asking an element for its memory may resize a list
+    std::vector<Pair> pairs;
+    pairs.reserve(values.size());
+    for (std::size_t i = 0; i < values.size(); ++i)
+        pairs.push_back({key_of_state(container, py::int_(i)), i, values[i], {}, &container});
+    return pairs;
+}
+
+static std::vector<Pair> pairs_of_dict(const Container& container) {
+    const py::object& params = container.object;
+    std::vector<Pair> pairs;
+    pairs.reserve(py::len(params));
+    const auto add = [&](py::handle key, py::object value) {
+        pairs.push_back({key_of_state(container, key), pairs.size(), std::move(value), {}, &container});
+    };
     // All pairs before the first lookup, because a key's __eq__ could change the dict.
     if (PyDict_CheckExact(params.ptr())) {
         const py::scoped_critical_section locked(params);
         for (const auto& [key, value] : py::reinterpret_borrow<py::dict>(params))
-            list.push_back(
-                {py::reinterpret_borrow<py::object>(key), list.size(), py::reinterpret_borrow<py::object>(value), {}});
+            add(key, py::reinterpret_borrow<py::object>(value));
     } else {  // it may have an order and values of its own
-        for (const py::handle key : py::list(params))
-            list.push_back({py::reinterpret_borrow<py::object>(key), list.size(), params[key], {}});
+        for (const py::handle key : py::list(params)) add(key, params[key]);
     }
-    for (Pair& pair : list) {
-        pair.gradient = look_up(grads, pair.key);
-        if (!pair.gradient) throw py::key_error("grads lacks " + text(py::repr(pair.key)) + ", which params has");
+    return pairs;
+}
+
+void Pairs::collect(Container& container, const py::object& grads) {
+    constexpr std::size_t kMostDepth = 100;
+    if (container.path.size() > kMostDepth)
+        throw py::value_error("params is nested more than " + std::to_string(kMostDepth) + " deep, or contains itself");
+    const bool ordered = is_list(container.object);
+    std::vector<Pair> own = ordered ? pairs_of_list(container) : pairs_of_dict(container);
+    container.length = own.size();
+    if (grads.is_none() && container.outer) {
+        for (Pair& pair : own) pair.gradient = grads;
+    } else if (ordered ? !is_list(grads) : !py::isinstance<py::dict>(grads)) {
+        throw py::type_error(shown("params", container) + " is a " + type_name(container.object) + ", " +
+                             shown("grads", container) + " is a " + type_name(grads));
+    } else if (ordered) {
+        const py::tuple gradients(grads);
+        require_length("grads", container, gradients.size());
+        for (Pair& pair : own) pair.gradient = gradients[pair.index];
+    } else {
+        for (Pair& pair : own) pair.gradient = find("grads", container, grads, pair.key_in_container());
+    }
+    const bool nested =
+        std::any_of(own.begin(), own.end(), [](const Pair& pair) { return is_container(pair.parameter); });
+    if (!nested && list.empty()) {
+        list = std::move(own);
+        return;
+    }
+    for (Pair& pair : own) {
+        if (!is_container(pair.parameter)) {
+            list.push_back(std::move(pair));
+            continue;
+        }
+        const py::tuple path = container.outer ? py::tuple(pair.key) : py::make_tuple(pair.key);
+        containers.push_back({&container, pair.parameter, path, pair.index, 0});
+        collect(containers.back(), pair.gradient);
     }
 }
 
-void Pairs::collect_from_list(const py::object& params, const py::object& grads) {
-    if (!is_list(grads)) throw py::type_error("params is a " + type_name(params) + ", grads is a " + type_name(grads));
-    const py::tuple values(params), gradients(grads);  // asking an element for its memory may resize a list
-    require_length("grads", gradients.size(), values.size());
-    list.reserve(values.size());
-    for (std::size_t i = 0; i < values.size(); ++i) list.push_back({py::int_(i), i, values[i], gradients[i]});
+// A tuple as a key in params can be the path to another parameter.
+void Pairs::require_distinct_keys() const {
+    py::dict tuples;
+    for (const Pair& pair : list)
+        if (!pair.is_nested() && py::isinstance<py::tuple>(pair.key)) tuples[pair.key] = py::none();
+    if (tuples.empty()) return;
+    for (const Pair& pair : list)
+        if (pair.is_nested() && find_in_dict(tuples, pair.key))
+            throw py::value_error("the state of params[" + text(py::repr(pair.key)) + "] and of " +
+                                  pair.name("params").text() + " would have one key");
 }
 
-void Numbers::add(const Name& name, const py::object& key, const py::object& given, const py::array& array) {
-    if (py::isinstance<py::tuple>(params_))
-        throw py::type_error(name.text() + " is a " + type_name(given) + ", which can't be replaced in a tuple");
-    list_.push_back({key, given, array});
+py::object Pairs::changed_lengths(const py::object& optimizer) const {
+    if (containers.size() > 1) require_distinct_keys();
+    static PyObject* const name = PyUnicode_InternFromString("_lengths");
+    py::object known;
+    std::optional<py::dict> changed;
+    for (const Container& container : containers) {
+        if (!is_list(container.object)) continue;
+        if (!known) known = optimizer.attr(py::handle(name));
+        const py::object before = find_in_dict(known, container.path);
+        if (before && PyLong_AsSize_t(before.ptr()) == container.length) continue;
+        if (!changed) changed.emplace();
+        (*changed)[container.path] = container.length;
+    }
+    return changed ? optimizer.attr("_checked_lengths")(*changed) : py::object();
+}
+
+py::array Numbers::add(const Name& name, const Pair& pair) {
+    const py::object& container = pair.container->object;
+    if (py::isinstance<py::tuple>(container))
+        throw py::type_error(name.text() + " is a " + type_name(pair.parameter) +
+                             ", which can't be replaced in a tuple");
+    if (pair.is_nested()) {
+        const auto [place, is_new] = nested_.try_emplace({container.ptr(), pair.index}, list_.size());
+        if (!is_new) return list_[place->second].array;
+    }
+    list_.push_back({&pair, array_of_number(name, pair.parameter)});
+    return list_.back().array;
 }
 
 void Numbers::require_replaceable() const {
-    for (const Number& number : list_) {
-        if (PyList_CheckExact(params_.ptr())) {
-            const std::size_t index = number.key.cast<std::size_t>();
-            if (index >= py::len(params_) || !py::object(params_[number.key]).is(number.given))
+    for (const auto& [pair, array] : list_) {
+        const py::object& container = pair->container->object;
+        const py::object key = pair->key_in_container();
+        if (PyList_CheckExact(container.ptr())) {
+            if (pair->index >= py::len(container) || !py::object(container[key]).is(pair->parameter))
                 throw py::value_error("params was changed during the update");
-        } else if (!PyDict_CheckExact(params_.ptr()) || !is_plain_key(number.key)) {
-            params_[number.key] = number.given;
+        } else if (!PyDict_CheckExact(container.ptr()) || !is_plain_key(key)) {
+            container[key] = pair->parameter;
         }
     }
 }
 
 void Numbers::replace() const {
-    for (const Number& number : list_) {
-        const py::object value = number.array[py::tuple()];
-        params_[number.key] =
-            PyFloat_CheckExact(number.given.ptr()) ? py::object(py::float_(value.cast<double>())) : value;
+    for (const auto& [pair, array] : list_) {
+        const py::object value = array[py::tuple()];
+        pair->container->object[pair->key_in_container()] =
+            PyFloat_CheckExact(pair->parameter.ptr()) ? py::object(py::float_(value.cast<double>())) : value;
     }
 }
 

@@ -1,6 +1,8 @@
-// Parameters and gradients as they come from Python: dicts, lists and tuples of arrays, or one array.
+// Parameters and gradients as they come from Python: dicts, lists and tuples, in one another, of arrays, or one array.
 #pragma once
 
+#include <list>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -8,31 +10,49 @@
 
 namespace fusedstep {
 
+// params, or a container inside it.
+struct Container {
+    const Container* outer;  // null for params
+    py::object object;
+    py::tuple path;             // the keys that lead from params to it
+    std::size_t index, length;  // in the outer one; of its own
+};
+
 // A parameter with its gradient, not looked at yet.
 struct Pair {
-    py::object key;
-    std::size_t index;
+    py::object key;     // of its state: its key in params, or the path to it as a tuple
+    std::size_t index;  // in its container
     py::object parameter, gradient;
+    const Container* container;
+
+    bool is_nested() const { return container->outer != nullptr; }
+    py::object key_in_container() const;
+    Name name(const char* outermost) const { return {outermost, key, {}, is_nested()}; }
 };
 
 struct Pairs {
     // single: becomes the parameter where `params` is no container.
     Pairs(const py::object& params, const py::object& grads, Shared& single);
+    Pairs(const Pairs&) = delete;
+    Pairs& operator=(const Pairs&) = delete;
+
+    // For an optimizer with state: what its `_lengths` are to become, or null if they stay; ValueError if the state is
+    // that of lists of other lengths, or two parameters would have the same.
+    py::object changed_lengths(const py::object& optimizer) const;
 
     std::vector<Pair> list;
+    std::list<Container> containers;  // params first
     bool is_single = false;
 
   private:
-    void collect_from_dict(const py::object& params, const py::object& grads);
-    void collect_from_list(const py::object& params, const py::object& grads);
+    void collect(Container& container, const py::object& grads);
+    void require_distinct_keys() const;
 };
 
 bool is_list(py::handle object);  // or a tuple
 
 // Whether neither hash nor comparison runs Python's code.
-inline bool is_plain_key(py::handle key) {
-    return PyUnicode_CheckExact(key.ptr()) || PyLong_CheckExact(key.ptr());
-}
+bool is_plain_key(py::handle key);
 
 // Gives dicts (or nulls) back what they had, unless it is told to keep what they have. By copies, which ask no key for
 // its hash.
@@ -52,19 +72,18 @@ class Restored {
 // The value of a key, or null.
 py::object find_in_dict(const py::object& dict, const py::object& key);
 
-// A parameter's element: of a dict by its key, of a list or tuple, whose length must be the number of parameters, by
-// its index. KeyError or ValueError if there is none.
-py::object element_of(const char* name, const py::object& container, const Pair& pair, std::size_t count);
+// A parameter's element in containers nested as params is: of a dict by its key, of a list or tuple, whose length must
+// be that of the container in params, by its index. KeyError or ValueError if there is none.
+py::object element_of(const char* name, const py::object& outermost, const Pair& pair);
 
 // Parameters that are numbers: new ones take their places after the step.
 class Numbers {
   public:
-    explicit Numbers(const py::object& params) : params_(params) {}
-
     bool empty() const { return list_.empty(); }
 
-    // array: without dimensions, which is stepped. TypeError in a tuple.
-    void add(const Name& name, const py::object& key, const py::object& given, const py::array& array);
+    // An array without dimensions, which is stepped: one for all occurrences of a number whose container occurs more
+    // than once. TypeError in a tuple. The pair must outlive this.
+    py::array add(const Name& name, const Pair& pair);
 
     // An error if they are no longer where they were. A container of a type of its own says whether it takes a number
     // by taking the old one.
@@ -74,12 +93,12 @@ class Numbers {
 
   private:
     struct Number {
-        py::object key, given;
+        const Pair* pair;
         py::array array;
     };
 
-    const py::object params_;
     std::vector<Number> list_;
+    std::map<std::pair<PyObject*, std::size_t>, std::size_t> nested_;  // in list_, by container and index
 };
 
 // ValueError if parameters would get new state because saved keys came back as other ones, like 0 as "0" from JSON.

@@ -49,14 +49,14 @@ py::handle master_name() {
     return name;
 }
 
-double checked_value(const Hyperparameter& hyperparameter, const py::object& value, py::handle key) {
+double checked_value(const Hyperparameter& hyperparameter, const py::object& value, const Name& name) {
     const bool flag = hyperparameter.limit == Limit::kFlag;
     if (value.is_none() && is_within(hyperparameter.limit, kOff)) return kOff;
     if (flag && PyBool_Check(value.ptr())) return value.is(py::bool_(true));
     const double number = !flag && PyFloat_CheckExact(value.ptr()) ? PyFloat_AS_DOUBLE(value.ptr()) : kOff;
     if (number != kOff && is_within(hyperparameter.limit, number)) return number;
     const py::object check = py::module_::import("fusedstep._limits").attr(flag ? "checked_flag" : "checked");
-    return check(hyperparameter.name, value, Name{hyperparameter.name, key}.text()).cast<double>();
+    return check(hyperparameter.name, value, name.text()).cast<double>();
 }
 
 std::int64_t checked_count(const std::string& shown_name, const py::object& value) {

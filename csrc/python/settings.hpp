@@ -24,9 +24,12 @@ const Names& names_of(const Rule& rule);
 py::handle average_name();
 py::handle master_name();
 
-// A hyper-parameter as a number; the error of Python's own check if it is out of range. key: the parameter's, if each
-// has its own.
-double checked_value(const Hyperparameter& hyperparameter, const py::object& value, py::handle key = {});
+// A hyper-parameter as a number; the error of Python's own check, which calls it by its name, if it is out of range.
+double checked_value(const Hyperparameter& hyperparameter, const py::object& value, const Name& name);
+
+inline double checked_value(const Hyperparameter& hyperparameter, const py::object& value) {
+    return checked_value(hyperparameter, value, {hyperparameter.name});
+}
 
 // A number of a step, from 1. shown_name is that of the error.
 std::int64_t checked_count(const std::string& shown_name, const py::object& value);

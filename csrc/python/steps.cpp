@@ -92,7 +92,7 @@ double gradient_norm(const py::object& grads) {
     step.reserve(pairs.list.size());
     for (const Pair& pair : pairs.list) {
         if (pair.gradient.is_none()) continue;
-        const Name name = {"grads", pairs.is_single ? py::handle() : py::handle(pair.key)};
+        const Name name = pairs.is_single ? Name{"grads"} : pair.name("grads");
         if (TakenRows::is_rows(pair.gradient)) {
             TakenRows& taken = rows.emplace_back(name, pair.gradient);
             taken.merge(arithmetic_of(taken.storage()));

@@ -17,11 +17,9 @@ Update::Update(std::vector<Member> members, const Assignment& assignment, const 
       grads_(grads),
       options_(std::move(options)),
       pairs_(params_, grads_, shared_[kParameter]),
-      step_(options_.measure),
-      numbers_(params_) {
+      step_(options_.measure) {
     single_ = pairs_.is_single;
     find_optimizers();
-    for (const py::object& optimizer : optimizers_) check_length(optimizer);
     step_.reserve(pairs_.list.size());
     owners_.reserve(pairs_.list.size() * 2);
     for (const Pair& pair : pairs_.list) {
@@ -37,9 +35,16 @@ Update::Update(std::vector<Member> members, const Assignment& assignment, const 
 
 void Update::find_optimizers() {
     for (const Member& member : members_) {
-        const bool known = std::any_of(optimizers_.begin(), optimizers_.end(),
-                                       [&](const py::object& other) { return other.is(member.optimizer); });
-        if (!member.optimizer.is_none() && !known) optimizers_.push_back(member.optimizer);
+        const auto is_same = [&](const py::object& other) { return other.is(member.optimizer); };
+        if (!member.optimizer.is_none() && std::none_of(optimizers_.begin(), optimizers_.end(), is_same))
+            optimizers_.push_back(member.optimizer);
+        // The keys of a list are positions: in a list of another length they may be those of other parameters.
+        const auto has_lengths = [&](const auto& each) { return is_same(each.first); };
+        if (member.optimizer.is_none() || (member.state_count() == 0 && !member.masters) ||
+            std::any_of(new_lengths_.begin(), new_lengths_.end(), has_lengths))
+            continue;
+        if (py::object lengths = pairs_.changed_lengths(member.optimizer))
+            new_lengths_.emplace_back(member.optimizer, std::move(lengths));
     }
 }
 
@@ -52,20 +57,6 @@ Member& Update::member_of(const Pair& pair) {
         if (PyDict_SetItem(assignment_.known.ptr(), pair.key.ptr(), index.ptr()) != 0) throw py::error_already_set();
     }
     return members_.at(index.cast<std::size_t>());
-}
-
-// The keys of a list are positions: in a list of another length they may be those of other parameters.
-void Update::check_length(const py::object& optimizer) {
-    const bool has_state = std::any_of(members_.begin(), members_.end(), [&](const Member& member) {
-        return member.optimizer.is(optimizer) && (member.state_count() > 0 || member.masters);
-    });
-    if (!is_list(params_) || !has_state) return;
-    static PyObject* const name = PyUnicode_InternFromString("_length");
-    const py::object before = optimizer.attr(py::handle(name));
-    if (PyLong_CheckExact(before.ptr()) && PyLong_AsSize_t(before.ptr()) == pairs_.list.size()) return;
-    PyErr_Clear();  // of a number that is no size
-    optimizer.attr("_check_length")(pairs_.list.size());
-    new_lengths_.push_back(optimizer);
 }
 
 void Update::refuse_keys_of_json() {
@@ -88,7 +79,7 @@ void Update::plan() {
         std::size_t number = 0;
         for (const Pair& pair : pairs_.list)
             if (!pair.gradient.is_none() && number++ == overlap.number)
-                throw py::value_error(name("grads", pair.key).text() +
+                throw py::value_error(name("grads", pair).text() +
                                       " shares memory with an array of another parameter, so it can't be zeroed");
     }
 }
@@ -112,9 +103,8 @@ void Update::keep_memory_of_tensors() {
         // Not by way of NumPy, which allocates memory for a tensor that has none, maybe where that was.
         if (same.take({"tensor"}, owners_.back()) && same.by_dlpack && span_of(same.view, false) == tensor.span)
             continue;
-        const Pair pair{py::reinterpret_borrow<py::object>(tensor.key), 0, {}, {}};
         throw OtherMemory{
-            name_of(tensor.key, *tensor.member, tensor.operand).text() + " was given other memory during the update",
+            name_of(*tensor.pair, *tensor.member, tensor.operand).text() + " was given other memory during the update",
             ran_python_};
     }
 }
@@ -196,7 +186,7 @@ void Update::commit() {
         if (t != last) count = py::int_(last = t);
         set(member->settings.counts, pair->key, count);
     }
-    for (const py::object& optimizer : new_lengths_) optimizer.attr("_length") = py::int_(pairs_.list.size());
+    for (const auto& [optimizer, lengths] : new_lengths_) optimizer.attr("_lengths") = lengths;
     if (restored) restored->keep();
 }
 

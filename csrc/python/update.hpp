@@ -52,7 +52,7 @@ class Update {
     enum { kCopy = kTemporary, kMaster, kTaken };
 
     struct Tensor {
-        py::handle key;
+        const Pair* pair;
         int operand;
         const Member* member;
         py::object owner;
@@ -81,7 +81,6 @@ class Update {
 
     void find_optimizers();
     Member& member_of(const Pair& pair);
-    void check_length(const py::object& optimizer);
     void refuse_keys_of_json();
     void plan();
     void keep_memory_of_tensors();
@@ -105,9 +104,11 @@ class Update {
     const Program& program(Member& member, int arithmetic, std::int64_t t, bool new_average);
     void keep(const Pair& pair, const Member& member, int operand);
 
-    Name name(const char* container, py::handle key) const { return {container, single_ ? py::handle() : key}; }
-    Name state_name(py::handle key, const Member& member, py::handle letter) const;
-    Name name_of(py::handle key, const Member& member, int operand) const;
+    Name name(const char* container, const Pair& pair) const {
+        return single_ ? Name{container} : pair.name(container);
+    }
+    Name state_name(const Pair& pair, const Member& member, py::handle letter) const;
+    Name name_of(const Pair& pair, const Member& member, int operand) const;
 
     std::optional<Norm> take_norm();
     void commit();
@@ -138,7 +139,7 @@ class Update {
     std::vector<Converted> converted_;
     std::vector<NewState> new_state_;
     std::vector<NewCount> new_counts_;
-    std::vector<py::object> new_lengths_;  // optimizers that get one
+    std::vector<std::pair<py::object, py::object>> new_lengths_;  // of optimizers
 };
 
 // Begins again where another thread came between, before anything was written.

@@ -30,23 +30,23 @@ void require_shape(const Name& name, const Shared& array, const Name& other_name
 }  // namespace
 
 // An optimizer keeps the state of a single array by key too.
-Name Update::state_name(py::handle key, const Member& member, py::handle letter) const {
-    Name name = {"state", single_ && member.optimizer.is_none() ? py::handle() : key};
+Name Update::state_name(const Pair& pair, const Member& member, py::handle letter) const {
+    Name name = member.optimizer.is_none() ? this->name("state", pair) : Name{"state", pair.key};
     name.letter = letter;
     return name;
 }
 
-Name Update::name_of(py::handle key, const Member& member, int operand) const {
-    if (operand == kParameter) return name("params", key);
-    if (operand == kGradient) return name("grads", key);
-    if (operand == kCopy) return name("copies", key);
-    return state_name(key, member, operand == kMaster ? master_name() : member.state_name(operand - kState));
+Name Update::name_of(const Pair& pair, const Member& member, int operand) const {
+    if (operand == kParameter) return name("params", pair);
+    if (operand == kGradient) return name("grads", pair);
+    if (operand == kCopy) return name("copies", pair);
+    return state_name(pair, member, operand == kMaster ? master_name() : member.state_name(operand - kState));
 }
 
 void Update::add(const Pair& pair) {
     Member& member = member_of(pair);
     ran_python_ = ran_python_ || !is_plain_key(pair.key) || !member.settings.own_values.empty();
-    const Name parameter_name = name("params", pair.key), gradient_name = name("grads", pair.key);
+    const Name parameter_name = name("params", pair), gradient_name = name("grads", pair);
     if (member.is_exchange && !find_in_dict(member.state, pair.key)) return;
     take_parameter(pair, parameter_name);
     const Shared& parameter = shared_[kParameter];
@@ -75,17 +75,13 @@ void Update::add(const Pair& pair) {
         around.stochastic |= 1u << (kState + i);
     const bool own_t = member.optimizer.is_none() && member.settings.t == 0;
     around.randomness = {member.seed, own_t ? static_cast<std::uint64_t>(t) : member.update,
-                         static_cast<std::uint32_t>(pair.index), 0};
+                         static_cast<std::uint32_t>(&pair - pairs_.list.data()), 0};
     try {
         step_.add(program(member, arithmetic, t, fresh.average), views_, around);
     } catch (const OperandsOverlap& overlap) {
         const auto shown = [&](int operand) {
             const bool other = member.masters && narrow && operand == kParameter;
-            return name_of(pair.key, member,
-                           other                ? int{kMaster}
-                           : operand == kMaster ? int{kParameter}
-                                                : operand)
-                .text();
+            return name_of(pair, member, other ? int{kMaster} : operand == kMaster ? int{kParameter} : operand).text();
         };
         const bool zeroed = overlap.first == kGradient || overlap.second == kGradient;
         throw py::value_error(shown(overlap.second) + " shares memory with " + shown(overlap.first) +
@@ -97,7 +93,7 @@ void Update::add(const Pair& pair) {
 
 // A parameter without a gradient, of which the norm is asked.
 void Update::add_unchanged(const Pair& pair) {
-    take_parameter(pair, name("params", pair.key));
+    take_parameter(pair, name("params", pair));
     for (const int operand : {kParameter, kGradient}) views_[operand] = shared_[kParameter].view;
     owners_.push_back(std::move(shared_[kParameter].owner));
     step_.add(measurement(arithmetic_of(views_[kParameter].storage)), views_);
@@ -116,7 +112,7 @@ void Update::take_parameter(const Pair& pair, const Name& parameter_name) {
 void Update::keep(const Pair& pair, const Member& member, int operand) {
     Shared& taken = shared_[operand];
     views_[operand] = taken.view;
-    if (taken.by_dlpack) tensors_.push_back({pair.key, operand, &member, taken.owner, span_of(taken.view, false)});
+    if (taken.by_dlpack) tensors_.push_back({&pair, operand, &member, taken.owner, span_of(taken.view, false)});
     ran_python_ = ran_python_ || taken.ran_python;
     if (taken.tensor && (operand != kGradient || options_.zero_grads)) changed_tensors_.append(taken.tensor);
     if (operand >= kState || !(taken.owner.is(pair.parameter) || taken.owner.is(pair.gradient)))
@@ -124,8 +120,7 @@ void Update::keep(const Pair& pair, const Member& member, int operand) {
 }
 
 void Update::take_number(const Name& parameter_name, const Pair& pair) {
-    py::array array = array_of_number(parameter_name, pair.parameter);
-    numbers_.add(parameter_name, pair.key, pair.parameter, array);
+    py::array array = numbers_.add(parameter_name, pair);
     const int storage = storage_of(array);
     shared_[kParameter].take_array(std::move(array), storage);
 }
@@ -157,7 +152,7 @@ bool Update::take_rows(const Pair& pair, const Name& gradient_name) {
     ran_python_ = true;
     TakenRows& taken = rows_.emplace_back(gradient_name, pair.gradient);
     const Shared& parameter = shared_[kParameter];
-    taken.require_fit(gradient_name, name("params", pair.key), parameter);
+    taken.require_fit(gradient_name, name("params", pair), parameter);
     taken.merge(arithmetic_of(parameter.view.storage));
     Shared& gradient = shared_[kGradient];
     gradient.owner = pair.gradient;
@@ -191,14 +186,13 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
         throw py::value_error(parameter_name.text() + " has dtype float64, whose state can't be bfloat16");
     const py::object arrays = own       ? find_in_dict(member.state, pair.key)
                               : single_ ? member.state
-                                        : element_of("state", member.state, pair, pairs_.list.size());
+                                        : element_of("state", member.state, pair);
     const bool ordered = arrays && is_list(arrays);
     if (arrays && !ordered && !py::isinstance<py::dict>(arrays))
-        throw py::type_error(state_name(pair.key, member, {}).text() + " is a " + type_name(arrays) +
-                             ", expected a dict");
+        throw py::type_error(state_name(pair, member, {}).text() + " is a " + type_name(arrays) + ", expected a dict");
     if (ordered && py::len(arrays) != static_cast<std::size_t>(count))
-        throw py::value_error(state_name(pair.key, member, {}).text() + " has length " +
-                              std::to_string(py::len(arrays)) + ", the rule has " + std::to_string(count) + " states");
+        throw py::value_error(state_name(pair, member, {}).text() + " has length " + std::to_string(py::len(arrays)) +
+                              ", the rule has " + std::to_string(count) + " states");
     fresh.state = !arrays;
     std::optional<py::dict> made;
     const int own_count = static_cast<int>(member.rule->states.size());
@@ -211,11 +205,11 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
                                  : ordered ? py::object(arrays[py::int_(i)])
                                            : find_in_dict(arrays, py::reinterpret_borrow<py::object>(letter));
         if (value) {
-            check_state(state_name(pair.key, member, letter), state, !own, value, storage, parameter_name);
+            check_state(state_name(pair, member, letter), state, !own, value, storage, parameter_name);
             continue;
         }
         if (arrays && !(own && i >= own_count))
-            throw py::value_error(state_name(pair.key, member, letter).text() + " is missing");
+            throw py::value_error(state_name(pair, member, letter).text() + " is missing");
         state.take_array(zeros_beside(parameter.view, storage, i), storage);
         fresh.average = fresh.average || (i == own_count && !is_master);
         // A step of some rows leaves the other rows of a new average as they are here.
@@ -245,10 +239,9 @@ void Update::check_state(const Name& own_name, Shared& own, bool any, const py::
 
 // Whether there is one.
 bool Update::take_copy(const Pair& pair, const Name& parameter_name) {
-    const py::object given =
-        single_ ? options_.copies : element_of("copies", options_.copies, pair, pairs_.list.size());
+    const py::object given = single_ ? options_.copies : element_of("copies", options_.copies, pair);
     if (given.is_none()) return false;
-    const Name copy_name = name("copies", pair.key);
+    const Name copy_name = name("copies", pair);
     Shared& copy = shared_[kCopy];
     if (!copy.take(copy_name, given)) refuse_unshared(copy_name, given, "an array");
     require_float(copy_name, copy);
@@ -263,8 +256,8 @@ std::int64_t Update::count_step(const Pair& pair, const Member& member, bool fre
     if (settings.t != 0) return settings.t;
     if (!settings.counts) return 1;
     if (member.optimizer.is_none()) {
-        const py::object t = element_of("t", settings.counts, pair, pairs_.list.size());
-        return checked_count(Name{"t", pair.key}.text(), t);
+        const py::object t = element_of("t", settings.counts, pair);
+        return checked_count(pair.name("t").text(), t);
     }
     std::int64_t t = 1;
     if (!fresh) {
@@ -280,8 +273,8 @@ std::int64_t Update::count_step(const Pair& pair, const Member& member, bool fre
 void Update::find_values(const Pair& pair, Member& member) const {
     for (const auto& [index, source] : member.settings.own_values) {
         const Hyperparameter& hyperparameter = member.rule->hyperparameters[static_cast<std::size_t>(index)];
-        const py::object value = element_of(hyperparameter.name, source, pair, pairs_.list.size());
-        member.settings.values[index] = checked_value(hyperparameter, value, pair.key);
+        const py::object value = element_of(hyperparameter.name, source, pair);
+        member.settings.values[index] = checked_value(hyperparameter, value, pair.name(hyperparameter.name));
     }
 }
 

@@ -44,7 +44,9 @@ SharesMemory: TypeAlias = NDArray[Any] | Buffer | SupportsArrayInterface | Suppo
 Value: TypeAlias = SharesMemory | float | np.floating[Any]
 # Mapping and Sequence, because a dict[str, NDArray[np.float32]] is no dict[str, Value]. At run time they are dicts,
 # lists and tuples only.
-Params: TypeAlias = Mapping[Any, Value] | Sequence[Value] | SharesMemory
-Gradient: TypeAlias = Value | Rows | None
-Grads: TypeAlias = Mapping[Any, Gradient] | Sequence[Gradient] | SharesMemory | Rows | None
-Copies: TypeAlias = Mapping[Any, SharesMemory | None] | Sequence[SharesMemory | None] | SharesMemory | None
+_Params: TypeAlias = "Value | Mapping[Any, _Params] | Sequence[_Params]"
+_Grads: TypeAlias = "Value | Rows | Mapping[Any, _Grads] | Sequence[_Grads] | None"
+_Copies: TypeAlias = "SharesMemory | Mapping[Any, _Copies] | Sequence[_Copies] | None"
+Params: TypeAlias = Mapping[Any, _Params] | Sequence[_Params] | SharesMemory
+Grads: TypeAlias = Mapping[Any, _Grads] | Sequence[_Grads] | SharesMemory | Rows | None
+Copies: TypeAlias = Mapping[Any, _Copies] | Sequence[_Copies] | SharesMemory | None

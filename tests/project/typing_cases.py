@@ -79,7 +79,10 @@ def updates(x: Singles, y: Doubles, other: Exporter, optional: Singles | None) -
         optimizer.update(floats, floats)
         optimizer.update(exporters, [x])
         optimizer.update(other, memoryview(b""))
-        optimizer.update({"W": [1.0]}, by_name)  # type: ignore[dict-item]
+        optimizer.update([(x, y), (x, 0.5)], [(x, y), None])
+        optimizer.update({"conv": {"W": x, "b": [y, 1.0]}, "b": y}, {"conv": {"W": x, "b": None}, "b": None})
+        optimizer.update([by_name, ordered], [by_name, None])
+        optimizer.update({"W": [{1.0}]}, by_name)  # type: ignore[list-item]
         optimizer.update({1.0}, {1.0})  # type: ignore[arg-type]
         optimizer.update(some, some)  # type: ignore[arg-type]
         optimizer.update(by_name, {"W": fs.Rows([1, 2], x)}, scale=0.5, zero_grads=True, copies=by_name, norm=1.0)

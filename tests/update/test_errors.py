@@ -79,11 +79,11 @@ BAD: dict[str, tuple[Any, Any, type[Exception], str]] = {
         TypeError,
         r"^params\['x'\] has dtype int64, expected float32, float64, float16 or bfloat16$",
     ),
-    "list for an array": (
-        {"x": [1.0]},
-        {"x": [1.0]},
+    "set for an array": (
+        {"x": {1.0}},
+        {"x": {1.0}},
         TypeError,
-        r"^params\['x'\] is a list, expected an array of floats$",
+        r"^params\['x'\] is a set, expected an array of floats$",
     ),
     "list for a gradient": (
         GOOD,

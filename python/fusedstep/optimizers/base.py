@@ -40,8 +40,9 @@ class Optimizer:
         weight_decay: L2 weight decay: `g + weight_decay * w` takes the place of `g`. `AdamW` has its own kind.
         iterations: The number of updates made, which schedules get.
         state: The state arrays of each parameter by key, and in it by the paper's letters: `state["W1"]["m"]`. In a
-            list or tuple the key is the index; a single array has key 0. SGD's state is empty. A parameter whose entry
-            is removed starts again with zeros, and at step 1.
+            list or tuple the key is the index; a single array has key 0; in nested containers the key is the path as a
+            tuple, `state["conv", 0]["m"]`. SGD's state is empty. A parameter whose entry is removed starts again with
+            zeros, and at step 1.
         steps: The number of updates that each parameter has had, by key, for rules that correct a bias by it. A
             parameter that comes late, or was left out of some updates, has fewer than `iterations`.
 
@@ -70,7 +71,7 @@ class Optimizer:
     state_dtype: Literal["bfloat16"] | None = None
     gradient_norm: float | None = None
     skipped: int = 0
-    _length: int | None = None  # of the list whose indices are the keys of the state; None after loading
+    _lengths: dict[tuple[Any, ...], int]  # of the lists whose indices are in the keys of the state, if it wasn't loaded
     _is_special: bool | None = None  # whether one of _SPECIAL is set; None before the next update has looked
 
     def __init__(self, lr: LearningRate, *, weight_decay: float = 0.0, **options: Unpack[Options]) -> None:
@@ -95,8 +96,8 @@ class Optimizer:
             for key, arrays in attributes["state"].items()
         }
         groups = tuple((match, MappingProxyType(overrides)) for match, overrides in attributes.get("groups", ()))
-        # Pickles of 0.1.0 have no steps.
-        self.__dict__.update({"steps": {}} | attributes, state=state, groups=groups)
+        # Pickles of 0.1.0 have no steps and no lengths.
+        self.__dict__.update({"steps": {}, "_lengths": {}} | attributes, state=state, groups=groups)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("iterations", "skipped"):
@@ -104,7 +105,7 @@ class Optimizer:
         elif name == "state":
             if not isinstance(value, dict):
                 raise TypeError(f"state is a {type(value).__name__}, expected a dict")
-            self._length = None
+            self._lengths = {}
         elif not (name in SCHEDULED and callable(value)):
             value = checked_setting(getattr(self, "_rule", None), name, value)
         object.__setattr__(self, name, value)
@@ -134,26 +135,28 @@ class Optimizer:
         """Makes one step: updates every parameter in place.
 
         Arguments:
-            params: A dict, list or tuple of arrays of any shape, or one such array, in float32, float64, float16 or
-                bfloat16 (ml_dtypes' arrays, PyTorch's tensors). The narrow types are computed in float32, have float32
-                state, and are rounded to nearest, ties to even. A float in a dict or list is replaced by its new value.
-                An array that is not contiguous works too, more slowly.
-            grads: The gradients, with the same keys and shapes; keys that params lacks are ignored, but lists have the
-                same length, in all updates. A parameter whose gradient is None is left alone. They may be strided,
-                read-only or of another floating-point type, from which they are converted to the one that is computed
-                in; they are written only by `zero_grads`. For a matrix of which few rows have a gradient, `Rows`.
+            params: A dict, list or tuple of arrays of any shape, or of further dicts, lists and tuples (up to 100 in
+                one another), or one array, in float32, float64, float16 or bfloat16 (ml_dtypes' arrays, PyTorch's
+                tensors). The narrow types are computed in float32, have float32 state, and are rounded to nearest, ties
+                to even. A float in a dict or list is replaced by its new value. An array that is not contiguous works
+                too, more slowly.
+            grads: The gradients, in the same containers, with the same keys and shapes; keys that params lacks are
+                ignored, but lists have the same length, in all updates. A parameter whose gradient is None is left
+                alone, and so are all those in a container for which grads has None. They may be strided, read-only or
+                of another floating-point type, from which they are converted to the one that is computed in; they are
+                written only by `zero_grads`. For a matrix of which few rows have a gradient, `Rows`.
             scale: A factor of all gradients, applied first: 1 / loss scale, or 1 / the number of batches summed up.
             zero_grads: Leaves zeros in all gradients of parameters, in the same pass, also if the update is skipped.
                 They must then be arrays that can be written, and share no memory with parameters or state.
-            copies: A container like params of arrays of any of the types, for the new parameters, rounded to nearest:
+            copies: Containers like params, of arrays of any of the types, for the new parameters, rounded to nearest:
                 bfloat16 copies of float32 parameters, for example. None for a parameter without one.
             norm: The norm of the gradients as they are given, if it is known (`accumulate` returns one): with
                 clip_norm or skip_nonfinite none is taken then. It is multiplied by scale.
 
         An array may be any object that shares memory of the CPU: a NumPy array, a PyTorch tensor, or one with the
         buffer protocol (memoryview, array.array, ctypes), __array_interface__ or DLPack. Its memory is updated in
-        place; `state` has NumPy arrays. Objects that could only be copied (a list, an object with nothing but
-        __array__) are refused, as are masked arrays. A tensor may require a gradient; its version counter is raised, so
+        place; `state` has NumPy arrays. Objects that could only be copied (as those with nothing but __array__) are
+        refused, as are masked arrays. A tensor may require a gradient; its version counter is raised, so
         that a backward pass that needs what it was before is an error. A tensor of an older PyTorch can't be resized
         afterwards, as after Tensor.numpy(). A parameter by DLPack needs NumPy 2.2.5 and an exporter that takes
         copy=False, else it is read-only.
@@ -166,8 +169,10 @@ class Optimizer:
             ValueError: Lists differ in length from each other, or from those of earlier updates, whose state belongs to
                 positions; clear `state` to start again. A shape differs between a gradient and its parameter or between
                 a parameter and its state, or a parameter is read-only, or the schedule returned a number out of range,
-                or the state has "0" for a key 0 (or the reverse for all keys), as after JSON.
-            TypeError: An array is not of a floating-point type, or an object doesn't share memory of the CPU.
+                or the state has "0" for a key 0 (or the reverse for all keys), as after JSON. A container contains
+                itself, or a key that is a tuple is also the path to another parameter.
+            TypeError: An array is not of a floating-point type, or an object doesn't share memory of the CPU. There is
+                a container in params and none of its kind in grads, or the reverse.
             IndexError: `Rows` have an index that the parameter lacks.
 
         All arguments are checked before anything is written, so after an error nothing has changed. See `Options` for
@@ -240,14 +245,25 @@ class Optimizer:
         """
         return exchanged(params, self.averages)
 
-    def _check_length(self, length: int) -> None:
-        """Checks that the state is that of a list of this length, or of at least this length if it was loaded."""
-        least = 1 + max((key for key in self.state if isinstance(key, int)), default=-1)
-        if self.state and (length != self._length if self._length is not None else length < least):
-            raise ValueError(
-                f"params has length {length}, but the state is that of {self._length or f'{least} or more'}: give None "
-                "for a missing gradient, or a dict with names"
-            )
+    def _checked_lengths(self, lengths: dict[tuple[Any, ...], int]) -> dict[tuple[Any, ...], int]:
+        """The lengths of all lists by path, with these in place of known ones; ValueError if the state is in the way.
+
+        Where no length is known, as after loading, an index in the state has to be below the new one.
+        """
+        least: dict[tuple[Any, ...], int] = {}
+        for key in self.state:
+            path = key if isinstance(key, tuple) else (key,)
+            for depth, part in enumerate(path):
+                if isinstance(part, int):
+                    least[path[:depth]] = max(least.get(path[:depth], 0), part + 1)
+        for path, length in lengths.items():
+            known = self._lengths.get(path)
+            if path in least and (length < least[path] if known is None else length != known):
+                raise ValueError(
+                    f"params{''.join(f'[{part!r}]' for part in path)} has length {length}, but the state is that of "
+                    f"{known or f'{least[path]} or more'}: give None for a missing gradient, or a dict with names"
+                )
+        return self._lengths | lengths
 
     def _step_of_all(self) -> int | None:
         """The number of the step for all parameters, or None if each counts its own."""

@@ -60,7 +60,7 @@ def loaded_attributes(optimizer: "Optimizer", state_dict: dict[str, Any]) -> dic
         "skipped": checked_count("skipped", state_dict.get("skipped", 0)),
         "state": state,
         "steps": steps,
-        "_length": None,
+        "_lengths": {},
         "_is_special": None,
     }
 

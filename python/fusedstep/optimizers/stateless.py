@@ -45,21 +45,21 @@ def step(
 
     Arguments:
         rule: One of `fusedstep.rules()`.
-        params: As in `Optimizer.update`: a dict, list or tuple of arrays or tensors, or one.
+        params: As in `Optimizer.update`: dicts, lists and tuples of arrays or tensors, or one.
         grads: Likewise. A parameter whose gradient is None is left alone.
-        state: The state arrays of each parameter, in a container like `params`: for each a dict by the names that
+        state: The state arrays of each parameter, in containers like `params`: for each a dict by the names that
             `fusedstep.rules()` gives, or a tuple or list in their order (for Adam m, then v). Zeros before the first
             step, in float64 for float64 parameters, else in float32. With an average (see below) that is one more
             state, "average" or the last of the list, which begins as a copy of the parameter. None for a rule without
             state.
-        t: The number of the step from 1, for all parameters or in a container like `params`. Rules that correct no
+        t: The number of the step from 1, for all parameters or in containers like `params`. Rules that correct no
             bias ignore it.
         clip_norm, skip_nonfinite, rounding, seed: As in `Options`; t is the number of the update. For a float32 master,
             give the master as the parameter and the narrow array in `copies`.
         norm, zero_grads, copies: As in `Optimizer.update`.
         hyperparameters: lr, weight_decay, decoupled (weight decay of the parameter in place of L2), scale (the factor
             that the gradients are multiplied by first), maximize, clip_value, average (its decay), and the rule's own:
-            each a number for all parameters, or a container like `params` with one for each. Those that are not given
+            each a number for all parameters, or containers like `params` with one for each. Those that are not given
             have their defaults.
 
     Returns:
