@@ -201,16 +201,17 @@ void Pairs::require_distinct_keys() const {
 py::object Pairs::changed_lengths(const py::object& optimizer) const {
     if (containers.size() > 1) require_distinct_keys();
     static PyObject* const name = PyUnicode_InternFromString("_lengths");
-    py::object known;
-    py::dict changed;
+    py::object known, changed;
     for (const Container& container : containers) {
         if (!is_list(container.object)) continue;
         if (!known) known = optimizer.attr(py::handle(name));
         const py::int_ length(container.length);
         const py::object before = find_in_dict(known, container.path);
-        if (!before || !before.equal(length)) changed[container.path] = length;
+        if (before && before.equal(length)) continue;
+        if (!changed) changed = py::dict();
+        changed[container.path] = length;
     }
-    return changed.empty() ? py::object() : optimizer.attr("_checked_lengths")(changed);
+    return changed ? optimizer.attr("_checked_lengths")(changed) : changed;
 }
 
 py::array Numbers::add(const Name& name, const Pair& pair) {
