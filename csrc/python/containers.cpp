@@ -13,17 +13,13 @@ bool is_list(py::handle object) {
     return py::isinstance<py::list>(object) || py::isinstance<py::tuple>(object);
 }
 
-static bool is_text_or_integer(py::handle key) {
-    return PyUnicode_CheckExact(key.ptr()) || PyLong_CheckExact(key.ptr());
-}
-
-bool is_plain_key(py::handle key) {
-    if (!PyTuple_CheckExact(key.ptr())) return is_text_or_integer(key);
+bool is_plain_path(py::handle key) {
+    if (!PyTuple_CheckExact(key.ptr())) return false;
     const auto path = py::reinterpret_borrow<py::tuple>(key);
     return std::all_of(path.begin(), path.end(), is_text_or_integer);
 }
 
-py::object find_in_dict(const py::object& dict, const py::object& key) {
+py::object find_in_dict(const py::object& dict, py::handle key) {
 #if PY_VERSION_HEX >= 0x030D0000
     PyObject* found = nullptr;  // not borrowed: without a GIL another thread could free it at once
     PyDict_GetItemRef(dict.ptr(), key.ptr(), &found);
@@ -52,7 +48,7 @@ Restored::~Restored() {
 }
 
 // As container[key] has it, where the type of a dict may look things up in its own way.
-static py::object look_up(const py::object& dict, const py::object& key) {
+static py::object look_up(const py::object& dict, py::handle key) {
     if (PyDict_CheckExact(dict.ptr())) return find_in_dict(dict, key);
     auto value = py::reinterpret_steal<py::object>(PyObject_GetItem(dict.ptr(), key.ptr()));
     if (!value && !PyErr_ExceptionMatches(PyExc_KeyError)) throw py::error_already_set();
@@ -60,8 +56,8 @@ static py::object look_up(const py::object& dict, const py::object& key) {
     return value;
 }
 
-static py::object last(const py::tuple& path) {
-    return path[path.size() - 1];
+static py::handle last(py::handle path) {
+    return PyTuple_GET_ITEM(path.ptr(), PyTuple_GET_SIZE(path.ptr()) - 1);
 }
 
 // What an error calls it.
@@ -76,7 +72,7 @@ static void require_length(const char* name, const Container& container, std::si
 }
 
 // From a dict in the place of a container of parameters.
-static py::object find(const char* name, const Container& container, const py::object& dict, const py::object& key) {
+static py::object find(const char* name, const Container& container, const py::object& dict, py::handle key) {
     py::object value = look_up(dict, key);
     if (!value)
         throw py::key_error(shown(name, container) + " lacks " + text(py::repr(key)) + ", which " +
@@ -84,8 +80,8 @@ static py::object find(const char* name, const Container& container, const py::o
     return value;
 }
 
-static py::object element_of(const char* name, const py::object& outermost, const Container& container,
-                             const py::object& key, std::size_t index) {
+static py::object element_of(const char* name, const py::object& outermost, const Container& container, py::handle key,
+                             std::size_t index) {
     const py::object inner = container.outer
                                  ? element_of(name, outermost, *container.outer, last(container.path), container.index)
                                  : outermost;
@@ -100,8 +96,8 @@ py::object element_of(const char* name, const py::object& outermost, const Pair&
     return element_of(name, outermost, *pair.container, pair.key_in_container(), pair.index);
 }
 
-py::object Pair::key_in_container() const {
-    return is_nested() ? last(key) : key;
+py::handle Pair::key_in_container() const {
+    return is_nested() ? last(key) : py::handle(key);
 }
 
 static bool is_container(py::handle object) {
@@ -235,7 +231,7 @@ py::array Numbers::add(const Name& name, const Pair& pair) {
 void Numbers::require_replaceable() const {
     for (const auto& [pair, array] : list_) {
         const py::object& container = pair->container->object;
-        const py::object key = pair->key_in_container();
+        const py::handle key = pair->key_in_container();
         if (PyList_CheckExact(container.ptr())) {
             if (pair->index >= py::len(container) || !py::object(container[key]).is(pair->parameter))
                 throw py::value_error("params was changed during the update");

@@ -26,7 +26,7 @@ struct Pair {
     const Container* container;
 
     bool is_nested() const { return container->outer != nullptr; }
-    py::object key_in_container() const;
+    py::handle key_in_container() const;
     Name name(const char* outermost) const { return {outermost, key, {}, is_nested()}; }
 };
 
@@ -52,7 +52,13 @@ struct Pairs {
 bool is_list(py::handle object);  // or a tuple
 
 // Whether neither hash nor comparison runs Python's code.
-bool is_plain_key(py::handle key);
+inline bool is_text_or_integer(py::handle key) {
+    return PyUnicode_CheckExact(key.ptr()) || PyLong_CheckExact(key.ptr());
+}
+bool is_plain_path(py::handle key);  // a tuple of these
+inline bool is_plain_key(py::handle key) {
+    return is_text_or_integer(key) || is_plain_path(key);
+}
 
 // Gives dicts (or nulls) back what they had, unless it is told to keep what they have. By copies, which ask no key for
 // its hash.
@@ -70,7 +76,7 @@ class Restored {
 };
 
 // The value of a key, or null.
-py::object find_in_dict(const py::object& dict, const py::object& key);
+py::object find_in_dict(const py::object& dict, py::handle key);
 
 // A parameter's element in containers nested as params is: of a dict by its key, of a list or tuple, whose length must
 // be that of the container in params, by its index. KeyError or ValueError if there is none.
