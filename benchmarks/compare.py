@@ -11,11 +11,24 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from benchmarks import dropouts, norms, pairs, peers
+from benchmarks import dropouts, norms, pairs, peers, touched_rows, whole_steps
 from benchmarks.results import Against, duration, work_text, write_ratios
 from benchmarks.training import ROWS
 from benchmarks.turns import Sides, add_arguments, chosen, measure_in_new_process
-from benchmarks.workloads import BOOK, IN_PLACE, LIMIT, LISTS, NETWORKS, NORMS, OURS, OURS_OUT, SIZES, THREADS, Shapes
+from benchmarks.workloads import (
+    BOOK,
+    IN_PLACE,
+    LIMIT,
+    LISTS,
+    NETWORKS,
+    NORMS,
+    OURS,
+    OURS_OUT,
+    SIZES,
+    THREADS,
+    WHOLE_STEPS,
+    Shapes,
+)
 
 # NumPy's elementwise operations have one thread, whatever fusedstep has.
 _SERIAL = (BOOK, IN_PLACE)
@@ -56,6 +69,19 @@ def _updates(kind: str, dtype: str, works: dict[str, Shapes]) -> Iterator[Pair]:
                 yield Pair(kind, row, "Adam", dtype, work, make, peer.package)
 
 
+def _whole_steps() -> Iterator[Pair]:
+    for work in WHOLE_STEPS:
+        for row in whole_steps.ROWS:
+            if row != OURS:
+                make = partial(pairs.whole_step, row, OURS, work, _threads(row), THREADS)
+                yield Pair("whole step", row, "Adam", "float32", work, make, whole_steps.package(row))
+    for rule in touched_rows.RULES:
+        for row in touched_rows.ROWS:
+            if row != OURS:
+                make = partial(pairs.rows, row, rule, _threads(row), THREADS)
+                yield Pair("rows", row, rule, "float32", touched_rows.WORK, make, touched_rows.package(row))
+
+
 def _layers() -> Iterator[Pair]:
     for direction in ("forward", "backward"):
         for row in (BOOK, IN_PLACE, LIMIT, norms.PYTORCH):
@@ -82,6 +108,7 @@ def all_pairs() -> list[Pair]:
         *_updates("update", "float32", {str(size): [(size,)] for size in SIZES}),
         *_updates("many", "float32", LISTS),
         *_updates("many", "float64", LISTS),
+        *_whole_steps(),
     ]
 
 

@@ -11,6 +11,7 @@ from benchmarks.results import origin
 
 Measure = Callable[..., Any]
 QUICK_SECONDS = Decimal("0.15")
+SETUP_BYTES = 4_000_000_000  # moved in all rounds of a function that needs a setup before each, which isn't timed
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,10 +42,22 @@ def _restore_threads() -> Iterator[None]:
 def measure(benchmark: Any) -> Measure:
     """Times a function in a group and notes what it was and how fast."""
 
-    def run(group: str, function: Callable[[], Any], moved: int, threads: int, **about: Any) -> Any:
+    def run(
+        group: str,
+        function: Callable[[], Any],
+        moved: int,
+        threads: int,
+        *,
+        setup: Callable[[], None] | None = None,
+        **about: Any,
+    ) -> Any:
         benchmark.group = group
         benchmark.extra_info |= {"threads": threads, "bytes": moved, "origin": origin(), **about}
-        result = benchmark(function)
+        if setup:
+            rounds = max(5, min(1000, SETUP_BYTES // moved))
+            result = benchmark.pedantic(function, setup=setup, rounds=rounds, warmup_rounds=1)
+        else:
+            result = benchmark(function)
         if benchmark.enabled and moved:
             benchmark.extra_info["GB/s"] = moved / benchmark.stats.stats.median / 1e9
         return result

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from benchmarks import norms, pairs, peers
+from benchmarks import norms, pairs, peers, touched_rows, whole_steps
 from benchmarks.turns import Sides
 from benchmarks.workloads import BOOK, LIMIT, LISTS, OURS, OURS_OUT, RULES, THREADS, threads_text
 
@@ -83,6 +83,28 @@ def _storage_floors() -> Iterator[Floor]:
     yield Floor(name, 1.5, 1.2, pairs.tensors, at_most=True, missing=_torch)
 
 
+def _whole_step_floors() -> Iterator[Floor]:
+    """Clipping by norm, Adam, an average and zeros in one pass move 44 bytes for each float32 parameter."""
+    for n in THREADS:
+        for row, floor, aim in ((LIMIT, 0.85, 0.95), (whole_steps.TORCH_FUSED, 2.5, 3)):
+            name = f"whole step of Adam, 40 million float32, {threads_text(n)}: {row} / ours"
+            make = partial(pairs.whole_step, row, OURS, "40000000", [n], [n])
+            yield Floor(name, floor, aim, make, missing=_measurable if row == LIMIT else _torch)
+    for tensors, kind in ((False, "arrays"), (True, "tensors")):
+        name = f"whole step of Adam, 12 small {kind}, 1 thread: with options / without"
+        make = partial(pairs.options, "actor-critic", tensors)
+        yield Floor(name, 1.5, 1.3, make, at_most=True, missing=_torch if tensors else _measurable)
+        ours = whole_steps.TENSORS if tensors else OURS
+        for row in (whole_steps.TORCH_FUSED, whole_steps.TORCH_DEFAULT):
+            name = f"whole step of Adam, 12 small {kind}, 1 thread: {row} / ours"
+            make = partial(pairs.whole_step, row, ours, "actor-critic", [1], [1])
+            yield Floor(name, 8, 15, make, missing=_torch)
+    for rule in touched_rows.RULES:
+        for n in THREADS:
+            name = f"rows of a matrix, {rule}, {touched_rows.WORK} float32, {threads_text(n)}: dense / ours"
+            yield Floor(name, 20, 50, partial(pairs.rows, touched_rows.DENSE, rule, [n], [n]))
+
+
 # Floors and aims. Arrays that fit the cache are bound by arithmetic on both sides, and a small fresh result by Python.
 _NORM_FLOORS = {
     # work: forward into out=, backward into out=, forward with a fresh result
@@ -125,4 +147,11 @@ def _other_floors() -> Iterator[Floor]:
 
 def floors() -> list[Floor]:
     """All of them."""
-    return [*_update_floors(), *_storage_floors(), *_norm_floors(), *_dropout_floors(), *_other_floors()]
+    return [
+        *_update_floors(),
+        *_storage_floors(),
+        *_whole_step_floors(),
+        *_norm_floors(),
+        *_dropout_floors(),
+        *_other_floors(),
+    ]

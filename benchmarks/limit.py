@@ -31,6 +31,7 @@ class _Job(ctypes.Structure):
         ("items", ctypes.c_int64),
         ("first", ctypes.POINTER(_Item)),
         ("mask", ctypes.c_uint64),
+        ("whole", ctypes.c_int64),
     )
 
 
@@ -67,14 +68,18 @@ class Limit:
     Arguments:
         rule: The rule that it reads and writes like.
         state: The state of an optimizer, to use the same memory; its own by default.
-        mask: The bits of a gradient that are added to weight and states as integers: for a test of what is written.
+        mask: The bits of a gradient that are added to weight and states as integers, and kept in gradients: for a test
+            of what is written.
+        whole: Whether it reads and writes like a step with clip_norm, average and zero_grads.
     """
 
-    def __init__(self, rule: str, state: dict[Any, dict[str, Array]] | None = None, mask: int = 0) -> None:
-        self._names = RULES[rule]
+    def __init__(
+        self, rule: str, state: dict[Any, dict[str, Array]] | None = None, mask: int = 0, *, whole: bool = False
+    ) -> None:
+        self._names = RULES[rule] + (("average",) if whole else ())
         self._state = {} if state is None else state
         self._function = _function(fs.isa())
-        self._job = _Job(states=len(self._names), mask=mask)
+        self._job = _Job(states=len(self._names), mask=mask, whole=whole)
         self._items: ctypes.Array[_Item] | None = None
         self._arrays: list[Array] = []  # they outlive the pointers to them
         self._grads: list[Array] = []

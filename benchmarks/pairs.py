@@ -1,7 +1,7 @@
 """Pairs that are measured in turns: fusedstep and another row, with an alternative for each number of threads."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import pairwise
 from typing import Any
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 import fusedstep as fs
-from benchmarks import dropouts, norms, peers
-from benchmarks.baselines import options
+from benchmarks import baselines, dropouts, norms, peers, touched_rows, whole_steps
 from benchmarks.limit import Limit
 from benchmarks.rows import UpdateCase, checked_first_step
 from benchmarks.training import checked_training
 from benchmarks.turns import Sides, Work
 from benchmarks.workloads import (
+    LIMIT,
     LR,
     NETWORKS,
     NORMS,
@@ -23,11 +23,13 @@ from benchmarks.workloads import (
     OURS_OUT,
     SMALL_TENSORS,
     THREADS,
+    WHOLE_STEPS,
     Array,
     Shapes,
     arrays,
     assert_periodic_close,
     first_period,
+    refill,
     values,
 )
 from fusedstep import reference
@@ -48,10 +50,60 @@ def update(row: str, rule: str, dtype: str, shapes: Shapes, threads: Sequence[in
 def limit(rule: str, dtype: str, shapes: Shapes, threads: Sequence[int]) -> Sides:
     """The limit, and our update of the same arrays: the place of arrays in memory makes a difference."""
     params, grads = (dict(enumerate(arrays(shapes, dtype, seed))) for seed in (1, 2))
-    optimizer = getattr(fs, rule)(LR, **options(rule))
+    optimizer = getattr(fs, rule)(LR, **baselines.options(rule))
     optimizer.update(params, grads)  # makes the state
     least, ours = Limit(rule, optimizer.state).prepare(params, grads), partial(optimizer.update, params, grads)
     return [Work(least, n) for n in threads], [Work(ours, n) for n in threads]
+
+
+def whole_step(row: str, ours: str, work: str, threads: Sequence[int], our_threads: Sequence[int]) -> Sides:
+    """A row's whole step, and ours; the gradients are put back before each."""
+    if row == LIMIT:
+        return _whole_limit(WHOLE_STEPS[work], threads, our_threads)
+
+    def works(name: str, threads: Sequence[int]) -> list[Work]:
+        made = whole_steps.checked(name, WHOLE_STEPS[work])
+        return [Work(made.step, n, made.setup) for n in threads]
+
+    return works(row, threads), works(ours, our_threads)
+
+
+def _whole_limit(shapes: Shapes, threads: Sequence[int], our_threads: Sequence[int]) -> Sides:
+    params, grads, setup = _with_setup(shapes)
+    named = dict(enumerate(params)), dict(enumerate(grads))
+    optimizer = whole_steps.optimizer(whole_steps.half_the_norm(grads))
+    optimizer.update(*named)
+    least = Limit("Adam", optimizer.state, whole=True).prepare(*named)
+    ours = partial(optimizer.update, *named, zero_grads=True)
+    return [Work(least, n, setup) for n in threads], [Work(ours, n, setup) for n in our_threads]
+
+
+def _with_setup(shapes: Shapes) -> tuple[list[Array], list[Array], Callable[[], None]]:
+    """Parameters, gradients, and a function that puts the gradients back."""
+    params, grads = (arrays(shapes, np.float32, seed) for seed in (1, 2))
+    return params, grads, partial(refill, grads, first_period(max(grads, key=np.size)))
+
+
+def options(work: str, tensors: bool) -> Sides:
+    """Our whole step, and our step without options, of the same arrays or tensors on one thread."""
+    params, grads, setup = _with_setup(WHOLE_STEPS[work])
+    given: Any = (params, grads)
+    if tensors:
+        parameters = peers.torch_parameters(params, grads)
+        given = parameters, [parameter.grad for parameter in parameters]
+    whole = partial(whole_steps.optimizer(whole_steps.half_the_norm(grads)).update, *given, zero_grads=True)
+    plain = partial(fs.Adam(LR, **baselines.options("Adam")).update, *given)
+    return [Work(whole, 1, setup)], [Work(plain, 1, setup)]
+
+
+def rows(row: str, rule: str, threads: Sequence[int], our_threads: Sequence[int]) -> Sides:
+    """A row's step with a gradient of some rows of a matrix, and ours."""
+
+    def works(name: str, threads: Sequence[int]) -> list[Work]:
+        step = touched_rows.checked(name, rule)
+        return [Work(step, n) for n in threads]
+
+    return works(row, threads), works(OURS, our_threads)
 
 
 def norm(row: str, ours: str, work: str, direction: str, threads: Sequence[int], our_threads: Sequence[int]) -> Sides:
@@ -154,8 +206,8 @@ def narrow(name: str, size: int, threads: int) -> Sides:
     def work(dtype: np.dtype[Any]) -> Work:
         w, g = values(size, dtype, 1), values(size, dtype, 2)
         expected, gradient = (first_period(a).astype(np.float32) for a in (w, g))
-        reference.Adam(LR, **options("Adam")).update({"W": expected}, {"W": gradient})
-        optimizer = fs.Adam(LR, **options("Adam"))
+        reference.Adam(LR, **baselines.options("Adam")).update({"W": expected}, {"W": gradient})
+        optimizer = fs.Adam(LR, **baselines.options("Adam"))
         update = partial(optimizer.update, {"W": w}, {"W": g})
         update()
         # Weights are below 2, and rounded once to the nearest.
@@ -172,7 +224,7 @@ def tensors() -> Sides:
     parameters = peers.torch_parameters(*(arrays(SMALL_TENSORS, np.float32, seed) for seed in (1, 2)))
 
     def work(params: Any, grads: Any) -> Work:
-        optimizer = fs.Adam(LR, **options("Adam"))
+        optimizer = fs.Adam(LR, **baselines.options("Adam"))
         update = partial(optimizer.update, params, grads)
         update()
         return Work(update, 1)

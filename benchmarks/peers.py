@@ -102,13 +102,16 @@ def torch_parameters(params: list[Array], grads: list[Array]) -> list[Any]:
     return parameters
 
 
+def torch_optimizer(rule: str, parameters: list[Any], **options: Any) -> Any:
+    """PyTorch's optimizer of a rule."""
+    name, own = _torch_options(rule)
+    return getattr(importlib.import_module("torch.optim"), name)(parameters, lr=LR, **own, **options)
+
+
 def _torch(kind: str) -> Callable[[str, list[Array], list[Array]], Stepper]:
     def make(rule: str, params: list[Array], grads: list[Array]) -> Stepper:
-        name, options = _torch_options(rule)
-        optimizer = getattr(importlib.import_module("torch.optim"), name)
-        return Stepper(
-            optimizer(torch_parameters(params, grads), lr=LR, **options, **{kind: True}).step, lambda: params
-        )
+        optimizer = torch_optimizer(rule, torch_parameters(params, grads), **{kind: True})
+        return Stepper(optimizer.step, lambda: params)
 
     return make
 

@@ -21,6 +21,9 @@ LOOKS: dict[str, tuple[str, str]] = {
     "PyTorch": ("#009E73", "^"),
     "PyTorch (fused)": ("#009E73", "^"),
     "PyTorch (foreach)": ("#7FCDB4", "v"),
+    "PyTorch (default)": ("#7FCDB4", "v"),
+    "PyTorch (sparse)": ("#009E73", "^"),
+    "fusedstep (dense)": ("#56B4E9", "o"),
     "JAX + optax": ("#CC79A7", "P"),
     "thinc": ("#999933", "X"),
     "numba": ("#882255", "*"),
@@ -116,7 +119,7 @@ def _bars(ax: Axes, ratios: list[Against]) -> None:
         ax.text(ratio.high, y, text, va="center", fontsize=7.5, color=GREY)
     ax.axvline(1, color=LOOKS[OURS][0], linewidth=1.5, zorder=0)
     one = shown[0]
-    work = f"{one.work} {one.rule}" if one.kind in ("batch norm", "dropout") else f"{one.work}, {one.dtype}"
+    work = f"{one.work} {one.rule}" if one.kind in ("batch norm", "dropout", "rows") else f"{one.work}, {one.dtype}"
     ours = duration(statistics.median(one.ratio.denominator for one in ratios))
     widest = max(1.0, *(one.ratio.high for one in ratios))
     ax.set(yticks=range(len(shown)), xlim=(0, 1.55 * widest), title=f"{work}: fusedstep {ours}")
@@ -146,6 +149,8 @@ def _panels(run: Run, kind: str, title: str) -> Figure | None:
 PICTURES: dict[str, Callable[[Run], Figure | None]] = {
     "speed.png": _speed,
     "many_arrays.png": partial(_panels, kind="many", title="Adam, many arrays"),
+    "whole_step.png": partial(_panels, kind="whole step", title="Adam + clipping + average + zeros"),
+    "rows.png": partial(_panels, kind="rows", title="Gradients of some rows of a matrix"),
     "batch_norm.png": partial(_panels, kind="batch norm", title="Batch normalisation, float32"),
     "dropout.png": partial(_panels, kind="dropout", title="Dropout, float32"),
     "training.png": partial(_panels, kind="training", title="Training iteration (batch normalisation, Adam)"),

@@ -13,7 +13,7 @@ from benchmarks.workloads import BOOK, IN_PLACE, LIMIT
 _BESIDE = {
     "NumPy (book)": (BOOK,),
     "NumPy (in place)": (IN_PLACE,),
-    "PyTorch": ("PyTorch", "PyTorch (fused)", "PyTorch (foreach)"),
+    "PyTorch": ("PyTorch", "PyTorch (fused)", "PyTorch (foreach)", "PyTorch (default)", "PyTorch (sparse)"),
     "limit": (LIMIT,),
 }
 

@@ -169,5 +169,7 @@ def work_text(kind: str, rule: str, dtype: str, work: str) -> str:
         "batch norm": f"batch normalisation {work} {rule}",
         "dropout": f"dropout {work} {rule}",
         "training": f"training iteration {work}",
+        "whole step": f"{rule} + clipping + average + zeros, {work}",
+        "rows": f"{rule}, rows: {work}",
     }
     return f"{names.get(kind, f'{rule}, {work}')}, {dtype}"

@@ -82,12 +82,17 @@ def _oracle(case: UpdateCase, block: Array, gradient: Array) -> tuple[Array, flo
     getattr(reference, case.rule)(LR, **baselines.options(case.rule)).update(w, g)
     if exact:
         return w, 0.0
+    return w, tolerance(case.rule, case.dtype, block, w)
+
+
+def tolerance(rule: str, dtype: str, before: Array, after: Array) -> float:
+    """By how much the parameters after a step of another library's may miss those of the formulas."""
     # A step is some ten roundings off, and the weight one more. Coefficients that are 1 - beta in the array's own type
     # have lost digits before that.
-    eps = float(np.finfo(case.dtype).eps)
-    lost = {"RMSProp": eps / (1 - DECAY), "Adam": eps / (1 - BETA2), "AdamW": eps / (1 - BETA2)}.get(case.rule, 0.0)
-    step = float(np.abs(w - block).max())
-    return w, eps * float(np.abs(w).max()) + (10 * eps + lost) * step
+    eps = float(np.finfo(dtype).eps)
+    lost = {"RMSProp": eps / (1 - DECAY), "Adam": eps / (1 - BETA2), "AdamW": eps / (1 - BETA2)}.get(rule, 0.0)
+    step = float(np.abs(after - before).max())
+    return eps * float(np.abs(after).max()) + (10 * eps + lost) * step
 
 
 def bind(case: UpdateCase) -> None:

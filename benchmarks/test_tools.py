@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import compare, floors, guard, pairs, peers, pictures, report, results, turns
-from benchmarks.workloads import BOOK, LIMIT, THREADS
+from benchmarks.workloads import BOOK, LIMIT, OURS, THREADS
 
 RATIO = turns.Ratio(2.0, 1.9, 2.2, 2e-3, 1e-3)
 
@@ -78,6 +78,7 @@ def test_names_are_unique_and_verdicts_have_a_direction() -> None:
 def test_pairs_without_a_row_of_their_own() -> None:
     assert pairs.not_taken("float32") is None
     works = [*pairs.narrow("float32", 200_000, 1), *pairs.subnormal(), *pairs.products()]
+    works += [*pairs.options("actor-critic", tensors=False), *pairs.whole_step(LIMIT, OURS, "actor-critic", [1], [1])]
     for (work,) in works:
         if work.setup:
             work.setup()
@@ -86,7 +87,7 @@ def test_pairs_without_a_row_of_their_own() -> None:
 
 @pytest.mark.skipif(peers.missing("torch") is not None, reason="PyTorch is not installed")
 def test_tensors_are_updated_as_arrays_are() -> None:
-    for (work,) in pairs.tensors():
+    for (work,) in (*pairs.tensors(), *pairs.options("actor-critic", tensors=True)):
         work.run()
 
 

@@ -64,6 +64,14 @@ SMALL_TENSORS: Shapes = [
     shape for last in (6, 1) for o, i in ((64, 17), (64, 64), (last, 64)) for shape in ((o, i), (o,))
 ]
 
+# What whole steps go through: a network of the book's, those two, and arrays out of the cache.
+WHOLE_STEPS: dict[str, Shapes] = {
+    "784-100x4-10": LISTS["784-100x4-10"],
+    "actor-critic": SMALL_TENSORS,
+    "ResNet-50": LISTS["ResNet-50"],
+    "40000000": [(40_000_000,)],
+}
+
 # Shapes of batch normalisation, with their channel axes.
 NORMS: dict[str, tuple[tuple[int, ...], int]] = {
     "(100, 100)": ((100, 100), 1),
@@ -117,16 +125,35 @@ def first_period(array: Array) -> Array:
     return array.reshape(-1)[:_PERIOD].copy()
 
 
+def refill(arrays: list[Array], block: Array) -> None:
+    """Puts the block of `first_period` into all arrays again."""
+    for array in arrays:
+        flat = array.reshape(-1)
+        whole = flat.size // _PERIOD * _PERIOD
+        flat[:whole].reshape(-1, _PERIOD)[...] = block[:_PERIOD] if whole else 0
+        flat[whole:] = block[: flat.size - whole]
+
+
 def threads_text(n: int) -> str:
     """A number of threads in words."""
     return "1 thread" if n == 1 else f"{n} threads"
 
 
+def elements(shapes: Shapes) -> int:
+    """How many numbers the arrays have."""
+    return sum(int(np.prod(shape)) for shape in shapes)
+
+
 def update_bytes(rule: str, shapes: Shapes, dtype: Any) -> int:
     """What an update moves at least: weights and states read and written, gradients read."""
-    size = sum(int(np.prod(shape)) for shape in shapes)
+    size = elements(shapes)
     state = np.promote_types(dtype, np.float32)
     return size * (3 * int(np.dtype(dtype).itemsize) + 2 * len(RULES[rule]) * state.itemsize)
+
+
+def whole_step_bytes(shapes: Shapes) -> int:
+    """What a whole step in float32 moves at least: Adam's 28, 4 for the norm, 8 for the average, 4 for the zeros."""
+    return update_bytes("Adam", shapes, np.float32) + 16 * elements(shapes)
 
 
 def small(size: int) -> int:

@@ -18,6 +18,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "hyperparameters": ("--trials", "3", "--epochs", "1"),
     "initial_weights": ("--epochs", "1"),
     "learning_rates": ("--epochs", "1"),
+    "one_step": ("--size", "1000", "--steps", "2"),
     "trajectories": ("--iterations", "3"),
     "weight_decay": ("--epochs", "1"),
 }
