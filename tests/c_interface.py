@@ -234,10 +234,10 @@ def assert_same(ours: Arrays, expected: Arrays) -> None:
     np.testing.assert_array_equal(ours.parameter, expected.parameter, strict=True)
     for state, right in zip(ours.states, expected.states, strict=True):
         np.testing.assert_array_equal(state, right, strict=True)
-    for own, right in ((ours.copy, expected.copy), (ours.average, expected.average)):
-        if right is not None:
+    for own, other in ((ours.copy, expected.copy), (ours.average, expected.average)):
+        if other is not None:
             assert own is not None
-            np.testing.assert_array_equal(own, right, strict=True)
+            np.testing.assert_array_equal(own, other, strict=True)
     np.testing.assert_array_equal(ours.gradient, expected.gradient, strict=True)
 
 
