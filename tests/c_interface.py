@@ -3,6 +3,7 @@
 import ctypes
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,9 @@ STRUCTS: dict[str, Any] = {
     name: type(name, (ctypes.Structure,), {"_fields_": list(_fields(body))})
     for name, body in re.findall(r"typedef struct (\w+) \{(.*?)\} \1;", _TEXT, re.DOTALL)
 }
-Error, Rule, Hyperparameter, Option, Settings, Item = (
-    STRUCTS[f"fusedstep_{name}"] for name in ("error", "rule", "hyperparameter", "option", "settings", "item")
+Error, Rule, Hyperparameter, Option, Settings, Item, Gradients = (
+    STRUCTS[f"fusedstep_{name}"]
+    for name in ("error", "rule", "hyperparameter", "option", "settings", "item", "gradients")
 )
 
 
@@ -77,6 +79,8 @@ def _table() -> Any:
 
 API = _table()
 
+
+OFF = -1.0  # the value of a hyper-parameter that may be off, which is None in Python
 
 # Storage types: the number in the header, and how NumPy holds them. bfloat16 is uint16 there.
 TYPES = {"float32": 1, "float64": 2, "float16": 3, "bfloat16": 4}
@@ -120,6 +124,10 @@ class HyperparameterOfRule:
     maximum: float
     is_flag: bool
     is_option: bool
+
+    @property
+    def may_be_off(self) -> bool:
+        return self.minimum == OFF
 
 
 @dataclass(frozen=True)
@@ -177,6 +185,11 @@ class Arrays:
     parameter_type: str = "float32"
     gradient_type: str = "float32"
     copy_type: str = "float32"
+    state_type: str | None = None  # None: the arithmetic's
+    average: Array | None = None
+    zero_gradient: bool = False
+    rows: Array | None = None
+    row_size: int = 0
 
     def item(self, settings: Any) -> Any:
         item = Item()
@@ -185,9 +198,14 @@ class Arrays:
         for i, state in enumerate(self.states):
             item.state[i] = state.ctypes.data
         item.parameter_type, item.gradient_type = TYPES[self.parameter_type], TYPES[self.gradient_type]
-        item.state_type = TYPES[arithmetic_of(self.parameter_type)]
+        item.state_type = TYPES[self.state_type or arithmetic_of(self.parameter_type)]
         if self.copy is not None:
             item.copy, item.copy_type = self.copy.ctypes.data, TYPES[self.copy_type]
+        if self.average is not None:
+            item.average = self.average.ctypes.data
+        item.zero_gradient, item.row_size = self.zero_gradient, self.row_size
+        if self.rows is not None:
+            item.rows, item.row_count = self.rows.ctypes.data, self.rows.size
         item.settings = ctypes.addressof(settings)
         item.kept = settings
         return item
@@ -208,11 +226,34 @@ def new_arrays(
     )
 
 
-def update(items: list[Any]) -> tuple[int, int, str | None]:
+def copied(arrays: Arrays) -> Arrays:
+    return deepcopy(arrays)
+
+
+def assert_same(ours: Arrays, expected: Arrays) -> None:
+    np.testing.assert_array_equal(ours.parameter, expected.parameter, strict=True)
+    for state, right in zip(ours.states, expected.states, strict=True):
+        np.testing.assert_array_equal(state, right, strict=True)
+    for own, other in ((ours.copy, expected.copy), (ours.average, expected.average)):
+        if other is not None:
+            assert own is not None
+            np.testing.assert_array_equal(own, other, strict=True)
+    np.testing.assert_array_equal(ours.gradient, expected.gradient, strict=True)
+
+
+def gradients_of(**fields: Any) -> Any:
+    return Gradients(**({"size": ctypes.sizeof(Gradients)} | fields))
+
+
+def update(items: list[Any], gradients: Any = None) -> tuple[int, int, str | None]:
     """One step: the code, and the item and the field of the error."""
+    return call_with_items("update", items, None if gradients is None else ctypes.byref(gradients))
+
+
+def call_with_items(function: str, items: list[Any], *arguments: Any) -> tuple[int, int, str | None]:
     error = Error(ctypes.sizeof(Error), -2, b"not written")
     array = (Item * len(items))(*items)
-    code = API.update(len(items), array, ctypes.sizeof(Item), ctypes.byref(error))
+    code = getattr(API, function)(len(items), array, ctypes.sizeof(Item), *arguments, ctypes.byref(error))
     return code, error.item, error.field.decode() if error.field else None
 
 

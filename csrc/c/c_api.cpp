@@ -61,6 +61,8 @@ const fusedstep_api c_api = {
     describe_hyperparameter,
     defaults,
     update,
+    accumulate,
+    gradient_norm,
     batch_norm_training,
     batch_norm_inference,
     batch_norm_backward,

@@ -24,6 +24,11 @@ inline void require(bool holds, int code, const char* field) {
     if (!holds) throw Failure{code, field};
 }
 
+inline bool checked_flag(std::int64_t value, const char* field) {
+    require(value == 0 || value == 1, FUSEDSTEP_OUT_OF_RANGE, field);
+    return value == 1;
+}
+
 template <class T> void require_pointer(const T* pointer, const char* field) {
     require(pointer != nullptr, FUSEDSTEP_NULL_POINTER, field);
     require(reinterpret_cast<std::uintptr_t>(pointer) % alignof(T) == 0, FUSEDSTEP_MISALIGNED, field);

@@ -13,7 +13,12 @@ int describe_hyperparameter(const char* rule, std::int32_t index, fusedstep_hype
 int defaults(const char* rule, fusedstep_settings* result, std::size_t size) noexcept;
 
 // c_update.cpp
-int update(std::int64_t count, const fusedstep_item* items, std::size_t item_size, fusedstep_error* error) noexcept;
+int update(std::int64_t count, const fusedstep_item* items, std::size_t item_size, fusedstep_gradients* gradients,
+           fusedstep_error* error) noexcept;
+int accumulate(std::int64_t count, const fusedstep_item* items, std::size_t item_size, double scale, double* norm,
+               fusedstep_error* error) noexcept;
+int gradient_norm(std::int64_t count, const fusedstep_item* items, std::size_t item_size, double* norm,
+                  fusedstep_error* error) noexcept;
 
 // c_layers.cpp
 int batch_norm_training(const fusedstep_batch_norm_training* call, fusedstep_error* error) noexcept;

@@ -18,6 +18,10 @@ const Rule& rule_named(const char* name) {
     return *rule;
 }
 
+double minimum_of(Limit limit) {
+    return limit == Limit::kNotNegativeOrOff || limit == Limit::kUpToOneOrOff ? kOff : 0;
+}
+
 double maximum_of(Limit limit) {
     switch (limit) {
         case Limit::kNotNegative:
@@ -61,7 +65,7 @@ int describe_hyperparameter(const char* name, std::int32_t index, fusedstep_hype
         const Hyperparameter& given = rule.hyperparameters[static_cast<std::size_t>(index)];
         const fusedstep_hyperparameter description = {given.name,
                                                       given.fallback,
-                                                      0,
+                                                      minimum_of(given.limit),
                                                       maximum_of(given.limit),
                                                       given.limit == Limit::kFlag ? 1 : 0,
                                                       index > kScale ? 1 : 0};
@@ -81,6 +85,8 @@ int defaults(const char* name, fusedstep_settings* result, std::size_t size) noe
                                              fallback(kDecoupled),
                                              fallback(kScale),
                                              nullptr,
+                                             0,
+                                             0,
                                              0};
         write_struct(settings, result, size, offsetof(fusedstep_settings, lr));
     });

@@ -1,10 +1,13 @@
-// A step of many arrays for the C interface: all items are checked, then all are updated in one region.
+// Steps of many arrays for the C interface: all items are checked, then all are updated in one region.
 #include <algorithm>
-#include <cstring>
+#include <cmath>
 #include <deque>
+#include <functional>
+#include <vector>
 
 #include "c_checks.hpp"
 #include "c_functions.hpp"
+#include "c_settings.hpp"
 #include "step.hpp"
 
 namespace fusedstep {
@@ -13,148 +16,212 @@ namespace {
 // More would be past the address space, in items here or there.
 constexpr std::int64_t kMaxItems = INT64_MAX / 1024;
 
-const char* name_of(int operand) {
-    constexpr const char* kStateNames[] = {"state[0]", "state[1]", "state[2]", "state[3]", "state[4]", "state[5]", "average"};
-    static_assert(std::size(kStateNames) == kMaxStates);
+const char* name_of(int operand, bool averages, int states) {
+    constexpr const char* kStateNames[] = {"state[0]", "state[1]", "state[2]", "state[3]", "state[4]", "state[5]"};
+    static_assert(std::size(kStateNames) == FUSEDSTEP_MAX_STATES);
     if (operand == kParameter) return "parameter";
     if (operand == kGradient) return "gradient";
-    return operand < kTemporary ? kStateNames[operand - kState] : "copy";
+    if (operand == kTemporary) return "copy";
+    return averages && operand == kState + states - 1 ? "average" : kStateNames[operand - kState];
 }
 
-// Settings, checked.
-struct Resolved {
-    const Rule* rule = nullptr;
-    std::int64_t t = 0;
-    Values values = {};
-
-    bool operator==(const Resolved& other) const {
-        return rule == other.rule && t == other.t && std::memcmp(values, other.values, sizeof values) == 0;
-    }
-};
-
-void set_option(const fusedstep_option& option, Resolved& resolved, unsigned& given) {
-    require(option.name != nullptr, FUSEDSTEP_NULL_POINTER, "options");
-    const int i = resolved.rule->index_of(option.name);
-    require(i > kScale && (given >> i & 1) == 0, FUSEDSTEP_UNKNOWN_HYPERPARAMETER, "options");
-    given |= 1u << i;
-    resolved.values[i] = option.value;
-}
-
-Resolved resolve(const fusedstep_settings* given) {
-    constexpr std::size_t kLeast = offsetof(fusedstep_settings, lr);
-    fusedstep_settings settings{};
-    read_sized_struct(given, kLeast, "settings", settings);
-    const std::size_t size = settings.size;
-    require(settings.rule != nullptr, FUSEDSTEP_NULL_POINTER, "rule");
-    require(defaults(settings.rule, &settings, sizeof settings) == FUSEDSTEP_OK, FUSEDSTEP_UNKNOWN_RULE, "rule");
-    read_struct(given, size, kLeast, "settings", settings);
-
-    Resolved resolved;
-    resolved.rule = find_rule(settings.rule);
-    resolved.t = settings.t;
-    require(settings.t >= 1, FUSEDSTEP_OUT_OF_RANGE, "t");
-    const std::vector<Hyperparameter>& known = resolved.rule->hyperparameters;
-    for (std::size_t i = 0; i < known.size(); ++i) resolved.values[i] = known[i].fallback;
-    resolved.values[kLearningRate] = settings.lr;
-    resolved.values[kWeightDecay] = settings.weight_decay;
-    resolved.values[kDecoupled] = settings.decoupled;
-    resolved.values[kScale] = settings.scale;
-    require(settings.option_count >= 0 && settings.option_count <= kMaxHyperparameters, FUSEDSTEP_BAD_SIZE,
-            "option_count");
-    if (settings.option_count > 0) require_pointer(settings.options, "options");
-    unsigned options = 0;
-    for (std::int64_t i = 0; i < settings.option_count; ++i) set_option(settings.options[i], resolved, options);
-    for (std::size_t i = 0; i < known.size(); ++i)
-        require(is_within(known[i].limit, resolved.values[i]), FUSEDSTEP_OUT_OF_RANGE, known[i].name);
-    return resolved;
-}
-
-// The programs of a step. Neighbours that have the same settings share one.
-class Programs {
+// The items of a call, checked and added to a step one by one.
+class Items {
   public:
-    const Program& of(const fusedstep_settings* settings, int arithmetic) {
-        // A few are remembered by address: groups of parameters usually take turns.
-        const auto end = built_.rbegin() + std::min<std::ptrdiff_t>(kRemembered, built_.rend() - built_.rbegin());
-        const auto found = std::find_if(built_.rbegin(), end, [=](const Built& each) {
-            return each.settings == settings && each.program.arithmetic == arithmetic;
-        });
-        if (found != end) return found->program;
-        const Resolved resolved = resolve(settings);
-        if (!built_.empty() && built_.back().resolved == resolved && built_.back().program.arithmetic == arithmetic)
-            return built_.back().program;
-        built_.push_back({settings, resolved, {}});
-        Program& program = built_.back().program;
-        build(*resolved.rule, arithmetic, resolved.values, resolved.t, false, program);
-        require(program.has_finite_coefficients(), FUSEDSTEP_OUT_OF_RANGE, "settings");
-        return program;
-    }
+    explicit Items(Measure measure) : step(measure) {}
 
-  private:
-    static constexpr std::ptrdiff_t kRemembered = 8;
-
-    struct Built {
-        const fusedstep_settings* settings;
-        Resolved resolved;
-        Program program;
-    };
-
-    std::deque<Built> built_;  // which moves none of them
-};
-
-void add(const fusedstep_item& item, Programs& programs, Step& step) {
-    require(item.n >= 0, FUSEDSTEP_BAD_SIZE, "n");
-    const int storage = storage_of(item.parameter_type, "parameter_type"), arithmetic = arithmetic_of(storage);
-    const int gradient = storage_of(item.gradient_type, "gradient_type");
-    const Program& program = programs.of(item.settings, arithmetic);
-    if (program.states > 0)
-        require(storage_of(item.state_type, "state_type") == arithmetic, FUSEDSTEP_UNSUPPORTED_TYPE, "state_type");
-
-    const Extent shape = item.n;
-    Extent strides[kTemporary + 1];
-    View views[kTemporary + 1];
-    const auto view = [&](int operand, const void* array, int stored) {
-        checked_span(array, item.n, size_of(stored), true, name_of(operand));
-        strides[operand] = size_of(stored);
-        views[operand] = {static_cast<char*>(const_cast<void*>(array)), stored, 1, &shape, strides + operand, true};
-    };
-    view(kParameter, item.parameter, storage);
-    view(kGradient, item.gradient, gradient);
-    for (int i = 0; i < program.states; ++i) view(kState + i, item.state[i], arithmetic);
-    if (item.copy) view(kTemporary, item.copy, storage_of(item.copy_type, "copy_type"));
-    try {
-        Around around;
-        if (item.copy) around.copy = views + kTemporary;
-        step.add(program, views, around);
-    } catch (const OperandsOverlap& overlap) {
-        throw Failure{FUSEDSTEP_OVERLAP, name_of(overlap.second)};
-    }
-}
-
-}  // namespace
-
-int update(std::int64_t count, const fusedstep_item* items, std::size_t item_size, fusedstep_error* error) noexcept {
-    return guarded(error, [&] {
+    // Calls add(item, index) for each.
+    template <class Add>
+    void read(std::int64_t count, const fusedstep_item* items, std::size_t item_size, const Add& add) {
         constexpr std::size_t kLeast = offsetof(fusedstep_item, copy);
         require(count >= 0 && count <= kMaxItems, FUSEDSTEP_BAD_SIZE, "count");
         require_struct_size(item_size, kLeast, "item_size");
-        if (count == 0) return;
-        require_pointer(items, "items");
-        Programs programs;
-        Step step;
+        if (count > 0) require_pointer(items, "items");
         step.reserve(static_cast<std::size_t>(count));
         const char* at = reinterpret_cast<const char*>(items);
         for (std::int64_t i = 0; i < count; ++i, at += item_size) {
             try {
                 fusedstep_item item{};
                 read_struct(at, item_size, kLeast, "item_size", item);
-                add(item, programs, step);
+                require(item.n >= 0, FUSEDSTEP_BAD_SIZE, "n");
+                add(item, i);
             } catch (Failure& failure) {
                 failure.item = i;
                 throw;
             }
         }
-        step.plan();
-        step.run();
+        try {
+            step.plan();
+        } catch (const ZeroedOverlap& overlap) {
+            throw Failure{FUSEDSTEP_OVERLAP, "gradient", static_cast<std::int64_t>(overlap.number)};
+        }
+    }
+
+    // around: the randomness, and whether the parameter is rounded stochastically; the rest follows from the item.
+    void add(const fusedstep_item& item, const Program& program, Around around) {
+        const int arithmetic = program.arithmetic, states = program.states;
+        const bool averages = program.values[kAverage] != kOff;
+        const int own_states = states - (averages ? 1 : 0);
+        const int parameter = storage_of(item.parameter_type, "parameter_type");
+        const int gradient = storage_of(item.gradient_type, "gradient_type");
+        const int state = own_states == 0 ? arithmetic : storage_of(item.state_type, "state_type");
+        require(state == arithmetic || (state == kBFloat16 && arithmetic == kFloat32), FUSEDSTEP_UNSUPPORTED_TYPE,
+                "state_type");
+        if (parameter == arithmetic) around.stochastic = 0;
+        const bool zeroes = checked_flag(item.zero_gradient, "zero_gradient");
+        const RowNumbers rows = rows_of(item);
+        const Extent row_size = static_cast<Extent>(item.row_size);
+        // A matrix where only some rows take part.
+        const Extent whole[] = {row_size == 0 ? static_cast<Extent>(item.n) : static_cast<Extent>(item.n) / row_size,
+                                row_size};
+        const Extent part[] = {row_size == 0 ? whole[0] : static_cast<Extent>(rows.count), row_size};
+        const int dimensions = row_size == 0 ? 1 : 2;
+        Extent strides[kTemporary + 1][2];
+        View views[kTemporary + 1];
+        const auto view = [&](int operand, const void* array, int stored) {
+            const Extent* const shape = operand == kGradient ? part : whole;
+            checked_span(array, row_size == 0 ? shape[0] : shape[0] * row_size, size_of(stored), true,
+                         name_of(operand, averages, states));
+            strides[operand][dimensions - 1] = static_cast<Extent>(size_of(stored));
+            if (row_size != 0) strides[operand][0] = static_cast<Extent>(size_of(stored)) * row_size;
+            views[operand] = {
+                static_cast<char*>(const_cast<void*>(array)), stored, dimensions, shape, strides[operand], true};
+        };
+        view(kParameter, item.parameter, parameter);
+        view(kGradient, item.gradient, gradient);
+        for (int i = 0; i < own_states; ++i) {
+            view(kState + i, item.state[i], state);
+            if (state != arithmetic) around.stochastic |= 1u << (kState + i);
+        }
+        if (averages) view(kState + own_states, item.average, arithmetic);
+        if (item.copy) {
+            view(kTemporary, item.copy, storage_of(item.copy_type, "copy_type"));
+            around.copy = views + kTemporary;
+        }
+        around.zeroes_gradient = zeroes;
+        if (row_size != 0) around.rows = &rows;
+        try {
+            step.add(program, views, around);
+        } catch (const OperandsOverlap& overlap) {
+            // Of a gradient, only one that becomes zero.
+            const bool by_gradient = overlap.first == kGradient || overlap.second == kGradient;
+            throw Failure{FUSEDSTEP_OVERLAP, by_gradient ? "gradient" : name_of(overlap.second, averages, states)};
+        }
+    }
+
+    // Measures a single array.
+    void add_measured(const void* array, std::int64_t n, int storage, const char* field) {
+        checked_span(array, n, size_of(storage), false, field);
+        const Extent shape = static_cast<Extent>(n), stride = static_cast<Extent>(size_of(storage));
+        const View view = {static_cast<char*>(const_cast<void*>(array)), storage, 1, &shape, &stride, true};
+        const View views[] = {view, view};
+        step.add(measurement(arithmetic_of(storage)), views);
+    }
+
+    // Copied, as an update may write where they are.
+    RowNumbers rows_of(const fusedstep_item& item) {
+        require(item.row_size >= 0 && (item.row_size == 0 || item.n % item.row_size == 0), FUSEDSTEP_BAD_SIZE,
+                "row_size");
+        if (item.row_size == 0) return {nullptr, 0};
+        const std::int64_t count = item.row_count, all = item.n / item.row_size;
+        require(count >= 0 && count <= all, FUSEDSTEP_BAD_SIZE, "row_count");
+        checked_span(item.rows, count, sizeof(std::int64_t), false, "rows");
+        const std::vector<std::int64_t>& rows = rows_.emplace_back(item.rows, item.rows + count);
+        const bool ascend = std::adjacent_find(rows.begin(), rows.end(), std::greater_equal<>()) == rows.end();
+        require(ascend && (count == 0 || (rows.front() >= 0 && rows.back() < all)), FUSEDSTEP_OUT_OF_RANGE, "rows");
+        return {rows.data(), count};
+    }
+
+    Step step;
+
+  private:
+    std::deque<std::vector<std::int64_t>> rows_;  // which moves none of them
+};
+
+fusedstep_gradients checked_gradients(const fusedstep_gradients* given) {
+    fusedstep_gradients gradients{};
+    if (!given) return gradients;
+    read_sized_struct(given, sizeof gradients, "gradients", gradients);
+    const bool clips = checked_flag(gradients.clips, "clips");
+    checked_flag(gradients.skip_nonfinite, "skip_nonfinite");
+    const bool is_known = checked_flag(gradients.norm_is_known, "norm_is_known");
+    require(!clips || is_within(Limit::kNotNegative, gradients.clip_norm), FUSEDSTEP_OUT_OF_RANGE, "clip_norm");
+    require(!is_known || !(gradients.gradient_norm < 0), FUSEDSTEP_OUT_OF_RANGE, "gradient_norm");
+    return gradients;
+}
+
+}  // namespace
+
+int update(std::int64_t count, const fusedstep_item* given_items, std::size_t item_size, fusedstep_gradients* result,
+           fusedstep_error* error) noexcept {
+    return guarded(error, [&] {
+        const fusedstep_gradients gradients = checked_gradients(result);
+        const bool clips = gradients.clips != 0, skips_nonfinite = gradients.skip_nonfinite != 0;
+        const bool measures = (clips || skips_nonfinite) && gradients.norm_is_known == 0;
+        Programs programs(clips);
+        Items items(measures ? Measure::kGradients : Measure::kNothing);
+        items.read(count, given_items, item_size, [&](const fusedstep_item& item, std::int64_t i) {
+            const int storage = storage_of(item.parameter_type, "parameter_type");
+            const Programs::Built& built = programs.of(item.settings, arithmetic_of(storage));
+            Around around;
+            around.stochastic = built.resolved.stochastic ? 1u << kParameter : 0;
+            around.randomness = {built.resolved.seed, static_cast<std::uint64_t>(built.resolved.t),
+                                 static_cast<std::uint32_t>(i), 0};
+            items.add(item, built.program, around);
+        });
+        const Norm norm = measures ? items.step.norm_of_gradients()
+                                   : Norm{gradients.gradient_norm, std::isfinite(gradients.gradient_norm)};
+        const bool skips = skips_nonfinite && !norm.is_finite;
+        if (skips) {
+            items.step.zero_gradients();
+        } else {
+            if (clips) programs.set_clip(clip_factor(gradients.clip_norm, norm.value));
+            items.step.run();
+        }
+        if (!result) return;
+        if (measures) result->gradient_norm = norm.value;
+        result->skipped = skips ? 1 : 0;
+    });
+}
+
+int accumulate(std::int64_t count, const fusedstep_item* given_items, std::size_t item_size, double scale, double* norm,
+               fusedstep_error* error) noexcept {
+    return guarded(error, [&] {
+        require(is_within(Limit::kNotNegative, scale), FUSEDSTEP_OUT_OF_RANGE, "scale");
+        if (norm) require_pointer(norm, "norm");
+        Program programs[kArithmetics];
+        for (int arithmetic = 0; arithmetic < kArithmetics; ++arithmetic) {
+            Values values;
+            const std::vector<Hyperparameter>& known = accumulation().hyperparameters;
+            for (std::size_t i = 0; i < known.size(); ++i) values[i] = known[i].fallback;
+            values[kScale] = scale;
+            build(accumulation(), arithmetic, values, 1, false, programs[arithmetic]);
+        }
+        Items items(norm ? Measure::kParameters : Measure::kNothing);
+        items.read(count, given_items, item_size, [&](const fusedstep_item& item, std::int64_t) {
+            const int storage = storage_of(item.parameter_type, "parameter_type");
+            if (item.gradient)
+                items.add(item, programs[arithmetic_of(storage)], {});
+            else
+                items.add_measured(item.parameter, item.n, storage, "parameter");
+        });
+        items.step.run();
+        if (norm) *norm = items.step.norm_of_parameters().value;
+    });
+}
+
+int gradient_norm(std::int64_t count, const fusedstep_item* given_items, std::size_t item_size, double* norm,
+                  fusedstep_error* error) noexcept {
+    return guarded(error, [&] {
+        require_pointer(norm, "norm");
+        Items items(Measure::kParameters);
+        items.read(count, given_items, item_size, [&](const fusedstep_item& item, std::int64_t) {
+            const int storage = storage_of(item.gradient_type, "gradient_type");
+            const std::int64_t n = item.row_size == 0 ? item.n : items.rows_of(item).count * item.row_size;
+            items.add_measured(item.gradient, n, storage, "gradient");
+        });
+        items.step.run();
+        *norm = items.step.norm_of_parameters().value;
     });
 }
 

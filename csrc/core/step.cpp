@@ -66,6 +66,7 @@ void Step::add(const Program& program, const View* operands, const Around& aroun
     zeroes_ = zeroes_ || around.zeroes_gradient;
 
     View rows[kArrays];
+    const View* visited[kArrays] = {};  // one row, where only some take part
     bool contiguous = true;
     std::int64_t bytes = 0;
     Span spans[kArrays];
@@ -83,9 +84,10 @@ void Step::add(const Program& program, const View* operands, const Around& aroun
             with_extra(item).row_strides[array] = view.strides[0];
             rows[array] = {view.data, view.storage, view.dimensions - 1, view.shape + 1, view.strides + 1};
             contiguous = contiguous && is_contiguous(rows[array]);
-            views[array] = &rows[array];
+            visited[array] = &rows[array];
         } else {
             contiguous = contiguous && here;
+            visited[array] = &view;
             const bool aligned =
                 here ? (reinterpret_cast<std::uintptr_t>(view.data) & (item_size - 1)) == 0 : is_aligned(view);
             item.direct |= static_cast<unsigned>(view.storage == program.arithmetic && aligned && !is_output) << array;
@@ -106,7 +108,7 @@ void Step::add(const Program& program, const View* operands, const Around& aroun
         item.extra->randomness = around.randomness;
     }
     const bool in_row_major_order = program.between || measure_ != Measure::kNothing || around.stochastic != 0;
-    if (!contiguous) find_strides(item, views, in_row_major_order);
+    if (!contiguous) find_strides(item, visited, in_row_major_order);
     find_overlaps(item, views, spans, arrays, count);
     if (around.zeroes_gradient && !operands[kGradient].contiguous && overlaps_itself(operands[kGradient]))
         zeroes_last_ = true;

@@ -81,7 +81,7 @@ def train_epoch(
             gradients(images, labels, first, min(first + batch, images.shape[0]), W, b, dW, db, p)
             first += batch
             settings.t += 1
-            code = fs.update(2, items, sizeof(fusedstep_item), &error)
+            code = fs.update(2, items, sizeof(fusedstep_item), NULL, &error)
     if code != 0:
         where = error.field.decode() if error.field else "the call"
         raise ValueError(f"array {error.item}, {where}: {fs.error_message(code).decode()}")

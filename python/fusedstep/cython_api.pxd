@@ -60,6 +60,8 @@ cdef extern from "fusedstep.h":
         double scale
         const fusedstep_option* options
         int64_t option_count
+        int64_t stochastic
+        uint64_t seed
 
     ctypedef struct fusedstep_item:
         int64_t n
@@ -72,6 +74,20 @@ cdef extern from "fusedstep.h":
         int32_t state_type
         int32_t copy_type
         void* copy
+        void* average
+        int64_t zero_gradient
+        int64_t row_size
+        const int64_t* rows
+        int64_t row_count
+
+    ctypedef struct fusedstep_gradients:
+        size_t size
+        int32_t clips
+        int32_t skip_nonfinite
+        int32_t norm_is_known
+        int32_t skipped
+        double clip_norm
+        double gradient_norm
 
     ctypedef struct fusedstep_batch_norm_training:
         size_t size
@@ -132,7 +148,14 @@ cdef extern from "fusedstep.h":
             const char* rule, int32_t index, fusedstep_hyperparameter* result, size_t size) noexcept nogil
         int (*defaults)(const char* rule, fusedstep_settings* settings, size_t size) noexcept nogil
         int (*update)(
-            int64_t count, const fusedstep_item* items, size_t item_size, fusedstep_error* error) noexcept nogil
+            int64_t count, const fusedstep_item* items, size_t item_size, fusedstep_gradients* gradients,
+            fusedstep_error* error) noexcept nogil
+        int (*accumulate)(
+            int64_t count, const fusedstep_item* items, size_t item_size, double scale, double* norm,
+            fusedstep_error* error) noexcept nogil
+        int (*gradient_norm)(
+            int64_t count, const fusedstep_item* items, size_t item_size, double* norm,
+            fusedstep_error* error) noexcept nogil
         int (*batch_norm_training)(
             const fusedstep_batch_norm_training* call, fusedstep_error* error) noexcept nogil
         int (*batch_norm_inference)(

@@ -16,6 +16,7 @@ from c_interface import (
     API,
     CODES,
     MAX_STATES,
+    OFF,
     RULES,
     STRUCTS,
     TYPES,
@@ -71,7 +72,8 @@ def test_rules_are_those_of_python() -> None:
     assert list(RULES) == list(fs.rules())
     for rule, description in fs.rules().items():
         assert RULES[rule].states == tuple(description["states"])
-        assert {h.name: h.default for h in RULES[rule].hyperparameters} == description["hyperparameters"]
+        defaults = {name: OFF if v is None else v for name, v in description["hyperparameters"].items()}
+        assert {h.name: h.default for h in RULES[rule].hyperparameters} == defaults
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -93,12 +95,13 @@ def test_a_rule_describes_itself(rule: str) -> None:
 
 def outside(h: HyperparameterOfRule) -> list[float]:
     beyond = [math.nextafter(h.minimum, -math.inf), math.nextafter(h.maximum, math.inf), -math.inf, math.nan]
-    return [*beyond, 0.5] if h.is_flag else beyond
+    return beyond + [0.5] * h.is_flag + [-0.5, -5e-324] * h.may_be_off
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_limits_of_any_rule(rule: str, rng: np.random.Generator) -> None:
     arrays = new_arrays(rng, 9, rule, "float32", "float32")
+    arrays.average = np.zeros(9, np.float32)
     parameter = arrays.parameter.copy()
     for h in RULES[rule].hyperparameters:
         for value in outside(h):
@@ -159,7 +162,7 @@ def test_items_of_other_sizes(rng: np.random.Generator) -> None:
         given = b"".join(bytes(in_struct_of(item_size, item, tail)) for item in items)
         expected_parameters = [each.parameter - (each.gradient if expected == "OK" else 0) for each in arrays]
         buffer = ctypes.create_string_buffer(given, max(1, len(given)))
-        assert API.update(2, buffer, item_size, None) == CODES[expected], (item_size, tail)
+        assert API.update(2, buffer, item_size, None, None) == CODES[expected], (item_size, tail)
         for each, right in zip(arrays, expected_parameters, strict=True):
             np.testing.assert_array_equal(each.parameter, right)
             assert each.copy is not None
@@ -173,6 +176,7 @@ def test_settings_of_other_sizes(rng: np.random.Generator) -> None:
         (lr, 0, settings_of("momentum")),
         (decay, 0, settings_of("momentum", lr=1.0)),
         (Settings.options.offset, 0, settings_of("momentum", lr=1.0, weight_decay=0.5)),
+        (Settings.stochastic.offset, 0, given),
         (size, 0, given),
         (size + 64, 0, given),
         (size + 64, 7, None),
@@ -199,7 +203,7 @@ def test_settings_of_other_sizes(rng: np.random.Generator) -> None:
 def test_defaults_for_other_sizes() -> None:
     whole = Settings()
     assert API.defaults(b"adam", ctypes.byref(whole), ctypes.sizeof(whole)) == 0
-    for size in (24, 32, 72, 128):
+    for size in (24, 32, 72, 88, 128):
         whole.size = size
         buffer = ctypes.create_string_buffer(b"\xff" * 136, 136)
         assert API.defaults(b"adam", buffer, size) == 0
@@ -212,7 +216,7 @@ def test_an_error_struct_of_impossible_size(size: int, rng: np.random.Generator)
     before = arrays.parameter.copy()
     error = Error(size, -7, b"untouched")
     item = arrays.item(settings_of("sgd"))
-    code = API.update(1, ctypes.byref(item), ctypes.sizeof(item), ctypes.byref(error))
+    code = API.update(1, ctypes.byref(item), ctypes.sizeof(item), None, ctypes.byref(error))
     assert (code, error.item, error.field) == (CODES["BAD_STRUCT"], -7, b"untouched")
     np.testing.assert_array_equal(arrays.parameter, before)
 
@@ -237,9 +241,26 @@ def _same(name: str, other: str, shift: int = 0) -> Change:
     return lambda item, settings: setattr(item, name, getattr(item, other) + shift)
 
 
-def _state_is(index: int, other: str) -> Change:
+def _state_is(index: int, other: str, shift: int = 0) -> Change:
     def change(item: Any, settings: Any) -> None:
-        item.state[index] = getattr(item, other)
+        item.state[index] = getattr(item, other) + shift
+
+    return change
+
+
+def _rows(numbers: list[int], row_size: int, count: int | None = None) -> Change:
+    def change(item: Any, settings: Any) -> None:
+        item.kept_rows = np.array(numbers)
+        item.rows, item.row_size = item.kept_rows.ctypes.data, row_size
+        item.row_count = len(numbers) if count is None else count
+
+    return change
+
+
+def _all(*changes: Change) -> Change:
+    def change(item: Any, settings: Any) -> None:
+        for each in changes:
+            each(item, settings)
 
     return change
 
@@ -267,6 +288,29 @@ ERRORS: tuple[tuple[Change, str, str | None], ...] = (
     (_same("parameter", "parameter", 1), "MISALIGNED", "parameter"),
     (_same("gradient", "gradient", 1), "MISALIGNED", "gradient"),
     (_same("copy", "copy", 1), "MISALIGNED", "copy"),
+    (_options(b"average"), "NULL_POINTER", "average"),
+    (_all(_options(b"average"), _same("average", "parameter", 2)), "MISALIGNED", "average"),
+    (_all(_options(b"average"), _same("average", "parameter")), "OVERLAP", "average"),
+    (_all(_options(b"average"), _same("average", "copy", 8)), "OVERLAP", "copy"),
+    (_set("zero_gradient", 2), "OUT_OF_RANGE", "zero_gradient"),
+    (_set("zero_gradient", -1), "OUT_OF_RANGE", "zero_gradient"),
+    (_all(_set("zero_gradient", 1), _same("gradient", "parameter")), "OVERLAP", "gradient"),
+    (_all(_set("zero_gradient", 1), _same("gradient", "copy", 8)), "OVERLAP", "gradient"),
+    (_all(_set("zero_gradient", 1), _state_is(1, "gradient")), "OVERLAP", "gradient"),
+    (_rows([0, 1], -1), "BAD_SIZE", "row_size"),
+    (_rows([0, 1], 5), "BAD_SIZE", "row_size"),
+    (_rows([0, 1], 128), "BAD_SIZE", "row_size"),
+    (_rows([0, 1], 8, count=-1), "BAD_SIZE", "row_count"),
+    (_rows([0, 1], 8, count=9), "BAD_SIZE", "row_count"),
+    (_all(_rows([0, 1], 8), _set("rows", None)), "NULL_POINTER", "rows"),
+    (_all(_rows([0, 1], 8), _same("rows", "rows", 4)), "MISALIGNED", "rows"),
+    (_rows([0, 8], 8), "OUT_OF_RANGE", "rows"),
+    (_rows([-1, 0], 8), "OUT_OF_RANGE", "rows"),
+    (_rows([1, 1], 8), "OUT_OF_RANGE", "rows"),
+    (_rows([2, 1], 8), "OUT_OF_RANGE", "rows"),
+    (_all(_rows([0, 1], 8), _state_is(1, "parameter", 32)), "OVERLAP", "state[1]"),
+    (_all(_rows([0], 8), _set("zero_gradient", 1), _same("gradient", "parameter", 224)), "OVERLAP", "gradient"),
+    (_all(_rows([0], 8), _set("gradient", None)), "NULL_POINTER", "gradient"),
     (_same("settings", "settings", 4), "MISALIGNED", "settings"),
     (_state_is(1, "parameter"), "OVERLAP", "state[1]"),
     (_same("copy", "parameter"), "OVERLAP", "copy"),
@@ -277,8 +321,9 @@ ERRORS: tuple[tuple[Change, str, str | None], ...] = (
     (_set("state_type", 0), "UNKNOWN_TYPE", "state_type"),
     (_set("copy_type", 2**31 - 1), "UNKNOWN_TYPE", "copy_type"),
     (_set("state_type", TYPES["float64"]), "UNSUPPORTED_TYPE", "state_type"),
-    (_set("state_type", TYPES["bfloat16"]), "UNSUPPORTED_TYPE", "state_type"),
+    (_set("state_type", TYPES["float16"]), "UNSUPPORTED_TYPE", "state_type"),
     (_set("parameter_type", TYPES["float64"]), "UNSUPPORTED_TYPE", "state_type"),
+    (_all(_set("parameter_type", 2), _set("state_type", TYPES["bfloat16"])), "UNSUPPORTED_TYPE", "state_type"),
     (_set("rule", None), "NULL_POINTER", "rule"),
     (_set("rule", b"Adam"), "UNKNOWN_RULE", "rule"),
     (_set("rule", b""), "UNKNOWN_RULE", "rule"),
@@ -288,7 +333,12 @@ ERRORS: tuple[tuple[Change, str, str | None], ...] = (
     (_set("weight_decay", math.inf), "OUT_OF_RANGE", "weight_decay"),
     (_set("decoupled", 2.0), "OUT_OF_RANGE", "decoupled"),
     (_set("scale", math.nan), "OUT_OF_RANGE", "scale"),
+    (_set("stochastic", 2), "OUT_OF_RANGE", "stochastic"),
+    (_set("stochastic", -1), "OUT_OF_RANGE", "stochastic"),
     (_options(b"beta2", value=1.0), "OUT_OF_RANGE", "beta2"),
+    (_options(b"clip_value", value=-0.5), "OUT_OF_RANGE", "clip_value"),
+    (_options(b"average", value=1.5), "OUT_OF_RANGE", "average"),
+    (_options(b"maximize"), "OUT_OF_RANGE", "maximize"),
     (_options(b"beta3"), "UNKNOWN_HYPERPARAMETER", "options"),
     (_options(b"lr"), "UNKNOWN_HYPERPARAMETER", "options"),
     (_options(b"momentum"), "UNKNOWN_HYPERPARAMETER", "options"),
@@ -333,5 +383,5 @@ def test_errors_of_the_call() -> None:
         (1, 4, "MISALIGNED", b"items"),
     ):
         error = Error(ctypes.sizeof(Error))
-        assert API.update(count, items, size, ctypes.byref(error)) == CODES[code]
+        assert API.update(count, items, size, None, ctypes.byref(error)) == CODES[code]
         assert (error.item, error.field) == (-1, field)

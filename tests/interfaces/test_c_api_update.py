@@ -19,6 +19,8 @@ from c_interface import (
     Arrays,
     HyperparameterOfRule,
     arithmetic_of,
+    assert_same,
+    copied,
     dtype_of,
     load,
     new_arrays,
@@ -72,28 +74,6 @@ def python_options(row: Row) -> dict[str, Any]:
     return {name: bool(value) if name == "eps_inside_root" else value for name, value in row.options.items()}
 
 
-def copied(arrays: Arrays) -> Arrays:
-    return Arrays(
-        arrays.parameter.copy(),
-        arrays.gradient.copy(),
-        [state.copy() for state in arrays.states],
-        None if arrays.copy is None else arrays.copy.copy(),
-        arrays.parameter_type,
-        arrays.gradient_type,
-        arrays.copy_type,
-    )
-
-
-def assert_same(ours: Arrays, expected: Arrays) -> None:
-    np.testing.assert_array_equal(ours.parameter, expected.parameter, strict=True)
-    for state, right in zip(ours.states, expected.states, strict=True):
-        np.testing.assert_array_equal(state, right, strict=True)
-    if expected.copy is not None:
-        assert ours.copy is not None
-        np.testing.assert_array_equal(ours.copy, expected.copy, strict=True)
-    np.testing.assert_array_equal(ours.gradient, expected.gradient, strict=True)
-
-
 @every_row
 @pytest.mark.parametrize("storage", ["float32", "float64"])
 def test_the_bits_of_python(row: Row, storage: str, rng: np.random.Generator) -> None:
@@ -113,7 +93,7 @@ def test_the_bits_of_python(row: Row, storage: str, rng: np.random.Generator) ->
 
 
 def another(h: HyperparameterOfRule) -> float:
-    return 1 - h.default if h.is_flag else min(h.default / 2 + 0.25, h.maximum)
+    return 1 - h.default if h.is_flag else 0.5 if h.may_be_off else min(h.default / 2 + 0.25, h.maximum)
 
 
 @every_rule
@@ -124,11 +104,14 @@ def test_every_hyperparameter_has_the_bits_of_python(rule: str, storage: str, rn
     for chosen in (values, *({name: value} for name, value in values.items())):
         ours = new_arrays(rng, 1033, rule, storage, storage)
         ours.states = [np.abs(rng.standard_normal(1033)).astype(state.dtype) for state in ours.states]
+        if "average" in chosen:
+            ours.average = rng.standard_normal(1033).astype(arithmetic_of(storage))
         right = copied(ours)
         hyperparameters: dict[str, Any] = {
             name: bool(value) if name in flags else value for name, value in chosen.items()
         }
-        fs.step(rule, [right.parameter], [right.gradient], [right.states], t=5, **hyperparameters)
+        states = [*right.states, *([] if right.average is None else [right.average])]
+        fs.step(rule, [right.parameter], [right.gradient], [states], t=5, **hyperparameters)
         assert update([ours.item(settings_of(rule, 5, **chosen))]) == (0, -1, None)
         assert_same(ours, right)
 
@@ -301,7 +284,7 @@ def test_special_numbers(parameter: str, copy: str) -> None:
 
 def test_nothing_to_do() -> None:
     assert update([]) == (0, -1, None)
-    assert API.update(0, None, 104, None) == 0
+    assert API.update(0, None, 104, None, None) == 0
     ours = Arrays(np.empty(0, np.float32), np.empty(0, np.float32), [])
     item = ours.item(settings_of("adam"))
     item.parameter = item.gradient = None
@@ -312,4 +295,4 @@ def test_state_beyond_the_rules_is_ignored(rng: np.random.Generator) -> None:
     ours = new_arrays(rng, 9, "sgd", "float32", "float32")
     item = ours.item(settings_of("sgd"))
     item.state[0], item.state_type = 1, 77
-    assert API.update(1, ctypes.byref(item), ctypes.sizeof(item), None) == 0
+    assert API.update(1, ctypes.byref(item), ctypes.sizeof(item), None, None) == 0

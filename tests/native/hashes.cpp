@@ -22,6 +22,7 @@
 #include "dropout.hpp"
 #include "float_mode.hpp"
 #include "hashing.hpp"
+#include "option_hashes.hpp"
 #include "parallel.hpp"
 #include "placement.hpp"
 #include "rules.hpp"
@@ -279,7 +280,9 @@ void print_narrow(const Row& row, bool l2, int storage, const char* storage_name
             const View copied = {reinterpret_cast<char*>(copy.data()), copy_storage, 1, &shape, &narrow};
             for (int step = 0; step < 3; ++step) {
                 Step all;
-                all.add(program, views, &copied);
+                Around around;
+                around.copy = &copied;
+                all.add(program, views, around);
                 all.plan();
                 all.run();
             }
@@ -304,7 +307,7 @@ template <class T> void print_rules() {
             values[kWeightDecay] = decay;
             const std::string group = std::string("rule ") + rule.name + (decay != 0 ? " decay " : " ") + kTypeName<T>;
             Program program;
-            build(rule, kType<T>, values, 1, program);
+            build(rule, kType<T>, values, 1, false, program);
             for (const int64_t n : {1, 1000, 100003})
                 print(group, std::to_string(n), [&](Hash& hash) {
                     Arrays<T> arrays = random_arrays<T>(n);
@@ -351,6 +354,7 @@ int main(int argc, char** argv) {
     print_rules<double>();
     print_squares<float>();
     print_squares<double>();
+    print_options();
     if (details.empty())
         for (const auto& [name, hash] : groups)
             std::printf("%016llx  %s\n", static_cast<unsigned long long>(hash.value()), name.c_str());

@@ -16,7 +16,7 @@
  *     item.state[0] = m, item.state[1] = v, item.state_type = FUSEDSTEP_FLOAT32;
  *     item.settings = &adamw;
  *
- *     int code = fs->update(1, &item, sizeof item, NULL);
+ *     int code = fs->update(1, &item, sizeof item, NULL, NULL);
  *     if (code != FUSEDSTEP_OK) puts(fs->error_message(code));
  *     adamw.t += 1;
  *
@@ -53,7 +53,8 @@ enum {
     FUSEDSTEP_NULL_POINTER = 1,
     FUSEDSTEP_BAD_SIZE = 2,       /* negative, or past the end of the address space; or channels without elements */
     FUSEDSTEP_MISALIGNED = 3,     /* a pointer is not a multiple of its element's size */
-    FUSEDSTEP_OVERLAP = 4,        /* a written array shares memory with another of its item, or of its call */
+    FUSEDSTEP_OVERLAP = 4,        /* a written array shares memory with another of its item, or of its call; a gradient
+                                     that becomes zero, with what any item writes */
     FUSEDSTEP_OUT_OF_RANGE = 5,   /* a hyper-parameter, a coefficient that follows from several, t, an index */
     FUSEDSTEP_UNKNOWN_RULE = 6,
     FUSEDSTEP_UNKNOWN_HYPERPARAMETER = 7, /* the rule has none of that name, or it is given twice */
@@ -88,7 +89,8 @@ typedef struct fusedstep_rule {
     int32_t hyperparameter_count;             /* those that every rule has included */
 } fusedstep_rule;
 
-/* A hyper-parameter of a rule, as describe_hyperparameter tells it. Its limits are inclusive. */
+/* A hyper-parameter of a rule, as describe_hyperparameter tells it. Its limits are inclusive. One with a minimum of -1
+ * may be off: its values are -1, which means off, and those from 0 to maximum. */
 typedef struct fusedstep_hyperparameter {
     const char *name;
     double default_value, minimum, maximum;
@@ -112,26 +114,61 @@ typedef struct fusedstep_settings {
     double decoupled;    /* 0: weight_decay w is added to the gradient (L2)
                             1: w is multiplied by 1 - lr weight_decay before the rule (AdamW) */
     double scale;        /* factor of the gradient before all else, as 1 / loss scale: finite, not negative */
-    const fusedstep_option *options; /* the rule's own hyper-parameters in any order; defaults for those left out */
+    const fusedstep_option *options; /* the other hyper-parameters in any order; defaults for those left out. The rule's
+                                        own, and for every rule:
+                                        maximize: 1: the gradient is negated
+                                        clip_value: elements of the gradient beyond +- clip_value become +- clip_value
+                                        before weight decay; -1: off
+                                        average: decay of a running mean of the parameter, up to 1, in item.average;
+                                        0: it becomes the new parameter, for the first step; -1: off */
     int64_t option_count;            /* 0: options may be NULL */
+    int64_t stochastic; /* 1: parameters narrower than arithmetic are rounded up or down at random, so that the mean of
+                           the result is the number before; 0: to nearest even, as copies always are */
+    uint64_t seed;      /* any; for the rounding of bfloat16 state too. An element's random bits are a function of seed,
+                           t, the item's index and the element's number, that of fusedstep.step. */
 } fusedstep_settings;
 
 /* One array of a step. Arithmetic is in float64 for float64 parameters, and in float32 for all other storage types. */
 typedef struct fusedstep_item {
     int64_t n;            /* elements of each of its arrays */
-    void *parameter;      /* updated in place; rounded to nearest even where it is stored narrower than arithmetic */
-    const void *gradient; /* never written; copied first if it overlaps arrays of its item */
+    void *parameter;      /* updated in place; rounded where it is stored narrower than arithmetic */
+    const void *gradient; /* not written, unless zero_gradient is 1; copied first if it overlaps arrays of its item */
     const fusedstep_settings *settings;
     void *state[FUSEDSTEP_MAX_STATES]; /* updated in place: an array for each of the rule's states, in the rule's order
                                           (adam: m, v); zeros before the first step. Further entries are ignored. */
     int32_t parameter_type;            /* any storage type */
     int32_t gradient_type;             /* any storage type */
-    int32_t state_type;                /* FUSEDSTEP_FLOAT64 beside a float64 parameter, else FUSEDSTEP_FLOAT32; ignored
-                                          if the rule has no states */
+    int32_t state_type;                /* FUSEDSTEP_FLOAT64 beside a float64 parameter, else FUSEDSTEP_FLOAT32 or
+                                          FUSEDSTEP_BFLOAT16, which is always rounded stochastically; ignored if the
+                                          rule has no states */
     int32_t copy_type;                 /* any storage type; ignored if copy is NULL */
     void *copy;                        /* where the new parameter is written besides, rounded to nearest even: for the
-                                          device, or for the next forward pass; NULL: nowhere */
+                                          device, or for the next forward pass; NULL: nowhere. Master weights: parameter
+                                          is the float32 master, copy the narrow parameter. */
+    void *average;                     /* the running mean of the parameter before it is rounded, in the arithmetic's
+                                          type, if the option average is on; else ignored */
+    int64_t zero_gradient;             /* 1: gradient, which must be writable memory then, is left zero, also by a step
+                                          that is skipped; it may share memory with other gradients only */
+    int64_t row_size;                  /* 0: gradient has n elements. Else the parameter is a matrix whose rows have
+                                          row_size elements; only some rows have a gradient and are updated, the others
+                                          keep their values in all arrays, average and copy too */
+    const int64_t *rows;               /* the numbers of these rows, ascending, each once; gradient has row_count
+                                          row_size elements, these rows one after the other */
+    int64_t row_count;
 } fusedstep_item;
+
+/* The gradients of all items of an update together, as they are after scale and maximize. Zero bytes: nothing is asked
+ * of them. Their norm is the square root of the sum of all squares. */
+typedef struct fusedstep_gradients {
+    size_t size;            /* sizeof(fusedstep_gradients) */
+    int32_t clips;          /* 1: all are multiplied by clip_norm / (norm + 1e-6) if that is below 1 */
+    int32_t skip_nonfinite; /* 1: if an element is infinite or NaN, nothing is written but zeros for zero_gradient */
+    int32_t norm_is_known;  /* 1: gradient_norm is given, and nothing is measured; skip_nonfinite looks at it alone */
+    int32_t skipped;        /* written: 1 if the step was skipped, else 0 */
+    double clip_norm;       /* finite, not negative; ignored unless clips is 1 */
+    double gradient_norm;   /* not negative if it is given; written if it is measured: clips or skip_nonfinite is 1, and
+                               norm_is_known 0 */
+} fusedstep_gradients;
 
 /* Batch normalisation of x[outer][channels][inner]: (N, C) has inner 1; (N, C, H, W) has inner H W; channels last has
  * outer N H W and inner 1. All three are 0 or more. x, y, dout, dx, gamma, beta, dgamma and dbeta are of one type,
@@ -206,9 +243,21 @@ typedef struct fusedstep_api {
     /* Fills settings with the rule's defaults, t = 1 and no options. size is sizeof(fusedstep_settings). */
     int (*defaults)(const char *rule, fusedstep_settings *settings, size_t size);
 
-    /* One step of all items in one parallel region, whatever their rules, settings and types. item_size is
-     * sizeof(fusedstep_item). Items that share memory are updated one after the other, in their order. */
-    int (*update)(int64_t count, const fusedstep_item *items, size_t item_size, fusedstep_error *error);
+    /* One step of all items in one parallel region, whatever their rules, settings and types; in two if the norm of the
+     * gradients is measured. item_size is sizeof(fusedstep_item). Items that share memory are updated one after the
+     * other, in their order. gradients may be NULL, and is not written after an error. */
+    int (*update)(int64_t count, const fusedstep_item *items, size_t item_size, fusedstep_gradients *gradients,
+                  fusedstep_error *error);
+
+    /* parameter += scale gradient for all items, without their settings, state and average, which are ignored: sums of
+     * the gradients of several batches. scale: finite, not negative. norm, which may be NULL, becomes that of all sums;
+     * an item whose gradient is NULL is only measured for it. */
+    int (*accumulate)(int64_t count, const fusedstep_item *items, size_t item_size, double scale, double *norm,
+                      fusedstep_error *error);
+
+    /* The norm of all gradients as they are. Of items, nothing but the gradient's fields and those of rows is used. */
+    int (*gradient_norm)(int64_t count, const fusedstep_item *items, size_t item_size, double *norm,
+                         fusedstep_error *error);
 
     int (*batch_norm_training)(const fusedstep_batch_norm_training *call, fusedstep_error *error);
     int (*batch_norm_inference)(const fusedstep_batch_norm_inference *call, fusedstep_error *error);

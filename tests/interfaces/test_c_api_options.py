@@ -1,0 +1,477 @@
+"""All that a step does in its one pass, through the C interface: the bits of the Python interface."""
+
+import ctypes
+import math
+from dataclasses import replace
+from itertools import combinations, product
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedstep as fs
+from c_interface import (
+    API,
+    CODES,
+    OFF,
+    RULES,
+    TYPES,
+    Array,
+    Arrays,
+    Gradients,
+    Item,
+    arithmetic_of,
+    assert_same,
+    call_with_items,
+    copied,
+    gradients_of,
+    load,
+    new_arrays,
+    settings_of,
+    store,
+    update,
+)
+from fusedstep import _native
+
+every_rule = pytest.mark.parametrize("rule", RULES)
+every_type = pytest.mark.parametrize("parameter", TYPES)
+
+T = 3  # the number of the step
+OK = (0, -1, None)
+
+# Settings and options of the call by the names that Python has for them, and what the arrays are like.
+FEATURES: tuple[dict[str, Any], ...] = (
+    {"maximize": True},
+    {"scale": 0.5},
+    {"scale": 0.0},
+    {"weight_decay": 0.25},
+    {"weight_decay": 0.25, "decoupled": True},
+    {"clip_value": 0.75},
+    {"clip_value": 0.0},
+    {"average": 0.0},
+    {"average": 0.9},
+    {"average": 1.0},
+    {"clip_norm": 1.5},
+    {"clip_norm": 1e9},
+    {"clip_norm": 0.0},
+    {"skip_nonfinite": True},
+    {"norm": 40.0},
+    {"norm": math.inf},
+    {"norm": math.nan},
+    {"stochastic": True, "seed": 2**64 - 3},
+    {"narrow_state": True, "seed": 5},
+    {"copy": "bfloat16"},
+    {"copy": "float64"},
+    {"zero_grads": True},
+    {"gradient": "float16"},
+    {"gradient": "bfloat16"},
+    {"element": np.inf},
+    {"element": np.nan},
+)
+PAIRS = [a | b for a, b in combinations(FEATURES, 2) if not a.keys() & b.keys()]
+assert len(PAIRS) > 250
+
+
+def seen(array: Array, storage: str) -> Array:
+    """As Python takes it."""
+    return array.view(pytest.importorskip("ml_dtypes").bfloat16) if storage == "bfloat16" else array
+
+
+def made(rng: np.random.Generator, rule: str, parameter: str, chosen: dict[str, Any]) -> list[Arrays]:
+    all_arrays = []
+    for n in (65, 0, 1, 1033):
+        arrays = new_arrays(rng, n, rule, parameter, chosen.get("gradient", parameter), chosen.get("copy"))
+        arrays.state_type = "bfloat16" if chosen.get("narrow_state") else arithmetic_of(parameter)
+        arrays.states = [store(np.abs(rng.standard_normal(n)), arrays.state_type) for _ in arrays.states]
+        if "average" in chosen:
+            arrays.average = rng.standard_normal(n).astype(arithmetic_of(parameter))
+        if n > 1 and "element" in chosen:
+            arrays.gradient[n // 2] = store(np.array(chosen["element"], np.float32), arrays.gradient_type)
+        arrays.zero_gradient = "zero_grads" in chosen
+        all_arrays.append(arrays)
+    return all_arrays
+
+
+def step_of_python(rule: str, all_arrays: list[Arrays], chosen: dict[str, Any]) -> tuple[float | None, bool]:
+    optimizer = SimpleNamespace(state={}, steps={}, iterations=T - 1, **fs.rules()[rule]["hyperparameters"])
+    vars(optimizer).update({name: chosen[name] for name in chosen.keys() & vars(optimizer).keys() - {"scale"}})
+    for key, arrays in enumerate(all_arrays):
+        states = (seen(state, arrays.state_type or "") for state in arrays.states)
+        optimizer.state[key] = dict(zip(RULES[rule].states, states, strict=True))
+        if arrays.average is not None:
+            optimizer.state[key]["average"] = arrays.average
+    options = [chosen.get(name, default) for name, default in (("seed", 0), ("stochastic", False))]
+    copies = {i: seen(a.copy, a.copy_type) if a.copy is not None else None for i, a in enumerate(all_arrays)}
+    result: tuple[float | None, bool] = _native.update(
+        [(optimizer, rule, 0.1, T, None, (chosen.get("average"), False, *options, "narrow_state" in chosen))],
+        None,
+        None,
+        {i: seen(arrays.parameter, arrays.parameter_type) for i, arrays in enumerate(all_arrays)},
+        {i: seen(arrays.gradient, arrays.gradient_type) for i, arrays in enumerate(all_arrays)},
+        chosen.get("scale", 1.0),
+        chosen.get("zero_grads", False),
+        copies if "copy" in chosen else None,
+        chosen.get("norm"),
+        chosen.get("clip_norm"),
+        chosen.get("skip_nonfinite", False),
+    )
+    return result
+
+
+def settings_for(rule: str, chosen: dict[str, Any]) -> Any:
+    known = {"stochastic", "seed", *(h.name for h in RULES[rule].hyperparameters)}
+    return settings_of(rule, T, lr=0.1, **{name: chosen[name] for name in chosen.keys() & known})
+
+
+def gradients_for(chosen: dict[str, Any]) -> Any:
+    gradients = gradients_of(skip_nonfinite=chosen.get("skip_nonfinite", False), skipped=77, gradient_norm=-7.0)
+    if "clip_norm" in chosen:
+        gradients.clips, gradients.clip_norm = 1, chosen["clip_norm"]
+    if "norm" in chosen:
+        # Python's is of the gradients before they are scaled.
+        gradients.norm_is_known, gradients.gradient_norm = 1, chosen["norm"] * chosen.get("scale", 1.0)
+    return gradients
+
+
+@every_rule
+@every_type
+def test_pairs_of_options_have_the_bits_of_python(rule: str, parameter: str, rng: np.random.Generator) -> None:
+    for chosen in PAIRS:
+        if parameter == "float64" and "narrow_state" in chosen:
+            continue
+        ours = made(rng, rule, parameter, chosen)
+        right = [copied(arrays) for arrays in ours]
+        gradients, settings = gradients_for(chosen), settings_for(rule, chosen)
+        assert update([arrays.item(settings) for arrays in ours], gradients) == OK, chosen
+        norm, skipped = step_of_python(rule, right, chosen)
+        assert gradients.skipped == skipped, chosen
+        np.testing.assert_equal(gradients.gradient_norm, -7.0 if norm is None else norm, str(chosen))
+        for own, other in zip(ours, right, strict=True):
+            assert_same(own, other)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_two_regions_if_the_norm_is_measured(threads: int, rng: np.random.Generator) -> None:
+    arrays = [new_arrays(rng, 600_000, "adam", "float32", "float32") for _ in range(2)]
+    settings = settings_of("adam")
+    assert API.set_num_threads(threads) == 0
+    for gradients, regions in (
+        (None, 1),
+        (gradients_of(), 1),
+        (gradients_of(clips=1, clip_norm=1.0), 2),
+        (gradients_of(skip_nonfinite=1), 2),
+        (gradients_of(clips=1, clip_norm=1.0, norm_is_known=1, gradient_norm=3.0), 1),
+    ):
+        before = _native.parallel_regions()
+        assert update([each.item(settings) for each in arrays], gradients) == OK
+        assert _native.parallel_regions() == before + regions * (threads > 1)
+
+
+def test_settings_may_differ_where_gradients_are_clipped_together(rng: np.random.Generator) -> None:
+    ours = [new_arrays(rng, 700, rule, storage, "float32") for rule, storage in product(RULES, TYPES)]
+    factors = [0.25, -0.5, 2.0]
+    settings = [settings_of(rule, scale=abs(c), maximize=c < 0) for rule in RULES for c in factors]
+    chosen = [settings[3 * (i // 4) + i % 3] for i in range(len(ours))]
+    items = [arrays.item(own) for arrays, own in zip(ours, chosen, strict=True)]
+    right = [copied(arrays) for arrays in ours]
+    gradients = gradients_of(clips=1, clip_norm=1.0)
+    assert update(items, gradients) == OK
+    for i, (own, other) in enumerate(zip(ours, right, strict=True)):
+        dtype = arithmetic_of(other.parameter_type)
+        other.gradient = other.gradient.astype(dtype) * np.dtype(dtype).type(factors[i % 3])
+        other.gradient_type = dtype
+        own.gradient = other.gradient
+    norm = _native.gradient_norm([arrays.gradient for arrays in right])
+    assert gradients.gradient_norm == norm > 10
+    for arrays in right:
+        arrays.gradient = arrays.gradient * arrays.gradient.dtype.type(1.0 / (norm + 1e-6))
+    plain = [settings_of(rule) for rule in RULES for _ in TYPES]
+    assert update([arrays.item(own) for arrays, own in zip(right, plain, strict=True)]) == OK
+    for own, other in zip(ours, right, strict=True):
+        other.gradient = own.gradient
+        assert_same(own, other)
+
+
+def test_nothing_together() -> None:
+    for known, expected in ((0, 0.0), (1, 5.0)):
+        gradients = gradients_of(clips=1, clip_norm=1.0, skipped=7, norm_is_known=known, gradient_norm=5.0)
+        assert update([], gradients) == OK
+        assert (gradients.gradient_norm, gradients.skipped) == (expected, 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "field"),
+    [
+        ({"size": 0}, "BAD_STRUCT", "gradients"),
+        ({"size": ctypes.sizeof(Gradients) - 8}, "BAD_STRUCT", "gradients"),
+        ({"size": ctypes.sizeof(Gradients) + 4}, "BAD_STRUCT", "gradients"),
+        ({"size": 2**40}, "BAD_STRUCT", "gradients"),
+        ({"clips": 2}, "OUT_OF_RANGE", "clips"),
+        ({"skip_nonfinite": -1}, "OUT_OF_RANGE", "skip_nonfinite"),
+        ({"norm_is_known": 3}, "OUT_OF_RANGE", "norm_is_known"),
+        ({"clips": 1, "clip_norm": -1.0}, "OUT_OF_RANGE", "clip_norm"),
+        ({"clips": 1, "clip_norm": math.inf}, "OUT_OF_RANGE", "clip_norm"),
+        ({"clips": 1, "clip_norm": math.nan}, "OUT_OF_RANGE", "clip_norm"),
+        ({"norm_is_known": 1, "gradient_norm": -1.0}, "OUT_OF_RANGE", "gradient_norm"),
+        ({"norm_is_known": 1, "gradient_norm": -math.inf}, "OUT_OF_RANGE", "gradient_norm"),
+    ],
+)
+def test_errors_of_what_concerns_all_items(
+    fields: dict[str, Any], code: str, field: str, rng: np.random.Generator
+) -> None:
+    arrays = new_arrays(rng, 9, "sgd", "float32", "float32")
+    arrays.zero_gradient = True
+    before = copied(arrays)
+    gradients = gradients_of(skipped=7, **fields)
+    given = bytes(gradients)
+    assert update([arrays.item(settings_of("sgd"))], gradients) == (CODES[code], -1, field)
+    assert bytes(gradients) == given
+    assert_same(arrays, before)
+
+
+def test_fields_that_are_off_are_ignored(rng: np.random.Generator) -> None:
+    arrays = new_arrays(rng, 9, "sgd", "float32", "float32")
+    item = arrays.item(settings_of("sgd", clip_value=OFF, average=OFF))
+    item.average, item.rows, item.row_count = 1, 1, -5
+    gradients = gradients_of(clip_norm=math.nan, gradient_norm=-3.0)
+    assert update([item], gradients) == OK
+    assert (gradients.gradient_norm, gradients.skipped) == (-3.0, 0)
+
+
+def test_an_error_leaves_the_norm_alone(rng: np.random.Generator) -> None:
+    arrays = [new_arrays(rng, 9, "sgd", "float32", "float32") for _ in range(2)]
+    items = [each.item(settings_of("sgd")) for each in arrays]
+    items[1].gradient = None
+    gradients = gradients_of(clips=1, clip_norm=1.0, skipped=7, gradient_norm=8.0)
+    given = bytes(gradients)
+    assert update(items, gradients) == (CODES["NULL_POINTER"], 1, "gradient")
+    assert bytes(gradients) == given
+
+
+# Gradients that become zero and share memory.
+
+
+def item_at(memory: Array, w: int, g: int, n: int, zero: bool, copy: int | None = None) -> Arrays:
+    arrays = Arrays(memory[w : w + n], memory[g : g + n], [], zero_gradient=zero)
+    return arrays if copy is None else replace(arrays, copy=memory[copy : copy + n])
+
+
+@pytest.mark.parametrize(
+    ("places", "item"),
+    [
+        # The gradient that becomes zero is another item's parameter, or its copy, before and after it.
+        ([(0, 100, 50, True), (120, 200, 50, False)], 0),
+        ([(120, 200, 50, False), (0, 100, 50, True)], 1),
+        ([(0, 100, 50, True), (300, 200, 50, False, 149)], 0),
+        ([(0, 500, 50, False), (300, 200, 50, False, 149), (600, 100, 50, True)], 2),
+    ],
+)
+def test_zeros_in_what_other_items_write_are_an_error(
+    places: list[tuple[Any, ...]], item: int, rng: np.random.Generator
+) -> None:
+    memory = rng.standard_normal(1000).astype(np.float32)
+    before, settings = memory.copy(), settings_of("sgd")
+    items = [item_at(memory, *place).item(settings) for place in places]
+    assert update(items) == (CODES["OVERLAP"], item, "gradient")
+    np.testing.assert_array_equal(memory, before)
+
+
+@pytest.mark.parametrize("zeros", [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("second", [100, 120])
+def test_gradients_that_share_memory_are_zeroed_last(
+    zeros: tuple[bool, bool], second: int, rng: np.random.Generator
+) -> None:
+    memory = rng.standard_normal(1000).astype(np.float32)
+    expected, settings = memory.copy(), settings_of("sgd", lr=0.5)
+    places = ((0, 100), (50, second))
+    for w, g in places:
+        expected[w : w + 50] -= np.float32(0.5) * memory[g : g + 50]
+    for (_, g), zero in zip(places, zeros, strict=True):
+        expected[g : g + 50] *= not zero
+    items = [item_at(memory, w, g, 50, zero).item(settings) for (w, g), zero in zip(places, zeros, strict=True)]
+    assert update(items) == OK
+    np.testing.assert_array_equal(memory, expected)
+
+
+# Rows of a matrix.
+
+
+@every_rule
+@every_type
+@pytest.mark.parametrize("numbers", [[], [0], [9], [1, 2, 7], list(range(10))])
+def test_rows_are_stepped_as_arrays_of_their_own(
+    rule: str, parameter: str, numbers: list[int], rng: np.random.Generator
+) -> None:
+    for size, stochastic in product((1, 33, 400), (False, True)):
+        ours = new_arrays(rng, 10 * size, rule, parameter, "bfloat16", "float16")
+        ours.states = [np.abs(rng.standard_normal(10 * size)).astype(state.dtype) for state in ours.states]
+        ours.average = rng.standard_normal(10 * size).astype(arithmetic_of(parameter))
+        ours.gradient = ours.gradient[: len(numbers) * size]
+        ours.rows, ours.row_size, ours.zero_gradient = np.array(numbers, np.int64), size, True
+        names = ("parameter", "copy", "average")
+        right = copied(ours)
+        chosen = {"weight_decay": 0.25, "average": 0.9, "stochastic": stochastic, "seed": 7}
+        settings = settings_of(rule, T, **chosen)
+        part = replace(
+            copied(right),
+            **{name: getattr(right, name).reshape(10, size)[numbers].ravel() for name in names},
+            states=[state.reshape(10, size)[numbers].ravel() for state in right.states],
+            rows=None,
+            row_size=0,
+        )
+        gradients = [gradients_of(clips=1, clip_norm=0.5) for _ in range(2)]
+        assert update([ours.item(settings)], gradients[0]) == update([part.item(settings)], gradients[1]) == OK
+        assert bytes(gradients[0]) == bytes(gradients[1])
+        for name in names:
+            getattr(right, name).reshape(10, size)[numbers] = getattr(part, name).reshape(-1, size)
+        for state, own in zip(right.states, part.states, strict=True):
+            state.reshape(10, size)[numbers] = own.reshape(-1, size)
+        right.gradient = part.gradient
+        assert_same(ours, right)
+        assert not right.gradient.any()
+
+
+def test_no_rows_need_no_pointers(rng: np.random.Generator) -> None:
+    ours = new_arrays(rng, 12, "adam", "float32", "float32")
+    before = copied(ours)
+    item = ours.item(settings_of("adam"))
+    item.gradient, item.row_size = None, 4
+    assert update([item]) == OK
+    assert_same(ours, before)
+
+
+def test_numbers_of_rows_that_the_update_overwrites(rng: np.random.Generator) -> None:
+    rows = np.array([1, 3], np.int64)
+    parameter = rng.standard_normal(5000).astype(np.float32)
+    gradient = np.ones(2500, np.float32)
+    ours = Arrays(parameter, gradient, [], rows=rows, row_size=1250)
+    other = Arrays(rows.view(np.float32), np.full(4, 1e9, np.float32), [])
+    expected = parameter.copy()
+    expected.reshape(4, 1250)[rows] -= 1
+    settings = settings_of("sgd", lr=1.0)
+    for items in ([other, ours], [ours, other]):
+        rows[:] = 1, 3
+        parameter[:] = expected
+        parameter.reshape(4, 1250)[rows] += 1
+        assert update([arrays.item(settings) for arrays in items]) == OK
+        np.testing.assert_allclose(parameter, expected, rtol=0, atol=1e-6)
+
+
+# Sums of gradients, and norms.
+
+
+@every_type
+@pytest.mark.parametrize("gradient", TYPES)
+def test_sums_and_norms_have_the_bits_of_python(parameter: str, gradient: str, rng: np.random.Generator) -> None:
+    for scale in (1.0, 0.3, 0.0):
+        ours = [new_arrays(rng, n, "sgd", parameter, gradient) for n in (5, 0, 3000, 1025)]
+        right = [copied(arrays) for arrays in ours]
+        items = [arrays.item(settings_of("sgd")) for arrays in ours]
+        items[0].gradient = items[2].settings = None
+        norm, before = ctypes.c_double(-1), ctypes.c_double(-1)
+        assert call_with_items("gradient_norm", items[2:], ctypes.byref(before)) == OK
+        gradients: list[Any] = [seen(arrays.gradient, gradient) for arrays in right]
+        assert before.value == _native.gradient_norm(gradients[2:])
+        assert call_with_items("accumulate", items, scale, ctypes.byref(norm)) == OK
+        sums = [seen(arrays.parameter, parameter) for arrays in right]
+        assert norm.value == _native.accumulate(sums, [None, *gradients[1:]], scale)
+        for own, other in zip(ours, right, strict=True):
+            assert_same(own, other)
+        assert call_with_items("accumulate", items, scale, None) == OK
+        _native.accumulate(sums, [None, *gradients[1:]], scale)
+        for own, other in zip(ours, right, strict=True):
+            assert_same(own, other)
+
+
+def test_sums_of_rows_whose_gradients_become_zero(rng: np.random.Generator) -> None:
+    sums, gradient = np.ones((5, 7), np.float64), rng.standard_normal((2, 7)).astype(np.float32)
+    expected = sums.copy()
+    expected[[1, 4]] += gradient
+    rows = np.array([1, 4], np.int64)
+    arrays = Arrays(
+        sums.ravel(), gradient.ravel(), [], None, "float64", "float32", zero_gradient=True, rows=rows, row_size=7
+    )
+    item, norm = arrays.item(settings_of("sgd")), ctypes.c_double()
+    item.settings = None
+    assert call_with_items("gradient_norm", [item], ctypes.byref(norm)) == OK
+    assert norm.value == _native.gradient_norm([gradient])
+    assert call_with_items("accumulate", [item], 1.0, None) == OK
+    np.testing.assert_array_equal(sums, expected)
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("function", ["accumulate", "gradient_norm"])
+def test_errors_of_sums_and_norms(function: str, rng: np.random.Generator) -> None:
+    arrays = [new_arrays(rng, 64, "sgd", "float32", "float32", "float32") for _ in range(2)]
+    before = [copied(each) for each in arrays]
+    sums = function == "accumulate"
+
+    def code(change: dict[str, Any], norm: Any, scale: float = 1.0) -> tuple[int, int, str | None]:
+        items = [each.item(settings_of("sgd")) for each in arrays]
+        for name, value in change.items():
+            setattr(items[1], name, value)
+        return call_with_items(function, items, *([scale] if sums else []), norm)
+
+    norm = ctypes.c_double(-1)
+    change: dict[str, Any]
+    for change, expected in (
+        ({"n": -1}, ("BAD_SIZE", 1, "n")),
+        ({"gradient": arrays[1].gradient.ctypes.data + 1}, ("MISALIGNED", 1, "gradient")),
+        ({"gradient_type": 5}, ("UNKNOWN_TYPE", 1, "gradient_type")),
+        ({"row_size": 8, "row_count": 9}, ("BAD_SIZE", 1, "row_count")),
+    ):
+        assert code(change, ctypes.byref(norm)) == (CODES[expected[0]], *expected[1:])
+    misaligned = ctypes.addressof((ctypes.c_double * 2)()) + 4
+    assert code({}, misaligned) == (CODES["MISALIGNED"], -1, "norm")
+    if sums:
+        for scale in (-1.0, math.inf, math.nan):
+            assert code({}, ctypes.byref(norm), scale) == (CODES["OUT_OF_RANGE"], -1, "scale")
+        for change, expected in (
+            ({"parameter": None}, ("NULL_POINTER", 1, "parameter")),
+            ({"parameter": None, "gradient": None}, ("NULL_POINTER", 1, "parameter")),
+            ({"parameter_type": 0}, ("UNKNOWN_TYPE", 1, "parameter_type")),
+            ({"zero_gradient": 2}, ("OUT_OF_RANGE", 1, "zero_gradient")),
+            ({"zero_gradient": 1, "gradient": arrays[1].parameter.ctypes.data}, ("OVERLAP", 1, "gradient")),
+            ({"zero_gradient": 1, "gradient": arrays[0].parameter.ctypes.data}, ("OVERLAP", 1, "gradient")),
+        ):
+            assert code(change, ctypes.byref(norm)) == (CODES[expected[0]], *expected[1:]), change
+    else:
+        assert code({}, None) == (CODES["NULL_POINTER"], -1, "norm")
+        assert code({"gradient": None}, ctypes.byref(norm)) == (CODES["NULL_POINTER"], 1, "gradient")
+    assert norm.value == -1
+    for own, right in zip(arrays, before, strict=True):
+        assert_same(own, right)
+
+
+def test_master_weights(rng: np.random.Generator) -> None:
+    narrow = [store(rng.standard_normal(1000), "bfloat16") for _ in range(2)]
+    masters = [load(weights, "bfloat16", "float32") for weights in narrow]
+    gradients = [store(rng.standard_normal(1000), "bfloat16") for _ in range(2)]
+    states = [np.zeros(1000, np.float32) for _ in range(4)]
+    items = [
+        Arrays(masters[i], gradients[i], states[2 * i : 2 * i + 2], narrow[i], "float32", "bfloat16", "bfloat16")
+        for i in range(2)
+    ]
+    expected = [load(weights, "bfloat16", "float32") for weights in narrow]
+    optimizer = fs.AdamW(0.01)
+    for t in (1, 2, 3):
+        # Copies are rounded to nearest, whatever is said of parameters.
+        settings = settings_of("adamw", t, lr=0.01, stochastic=1, seed=t)
+        assert update([arrays.item(settings) for arrays in items]) == OK
+        optimizer.update(expected, [load(gradient, "bfloat16", "float32") for gradient in gradients])
+    for master, weights, right in zip(masters, narrow, expected, strict=True):
+        np.testing.assert_array_equal(master, right)
+        np.testing.assert_array_equal(weights, store(right, "bfloat16"))
+
+
+def test_new_fields_have_defaults_for_older_callers(rng: np.random.Generator) -> None:
+    settings = settings_of("sgd", lr=1.0)
+    for length in (Item.copy.offset, Item.average.offset, Item.zero_gradient.offset, Item.row_size.offset):
+        arrays = new_arrays(rng, 12, "sgd", "float32", "float32", "float32")
+        arrays.zero_gradient, arrays.row_size, arrays.rows = True, 4, np.array([1])
+        expected = arrays.parameter - arrays.gradient
+        given = ctypes.create_string_buffer(bytes(arrays.item(settings))[:length], length)
+        assert API.update(1, given, length, None, None) == CODES["OK"]
+        np.testing.assert_array_equal(arrays.parameter, expected)
+        assert arrays.gradient.all() == (length < Item.row_size.offset)
