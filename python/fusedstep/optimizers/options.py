@@ -65,7 +65,8 @@ class Options(TypedDict, total=False):
             hyper-parameter that `fusedstep.rules()` lists for the rule may be given, except scale; lr and average may
             be schedules. Kept as a tuple, which can't be changed.
         master: Parameters in float16 or bfloat16 have a float32 master in `state[key]["master"]`, which is stepped in
-            their place (Micikevicius et al. 2018), and are its rounded copy.
+            their place (Micikevicius et al. 2018), and are its rounded copy. If something else writes to a parameter,
+            delete its master, which is then made again. Setting the option to False deletes all.
         rounding: "nearest" (ties to even), or "stochastic" for parameters in float16 or bfloat16: up with a probability
             that is the dropped fraction in 16 bits, so that small steps count on average (Gupta et al. 2015,
             arXiv:1502.02551; Zamirai et al. 2020, arXiv:2010.06192, for bfloat16).
