@@ -47,8 +47,8 @@ class Options(TypedDict, total=False):
         decoupled: Weight decay of the parameter itself in place of L2 (Loshchilov & Hutter 2019, arXiv:1711.05101, in
             PyTorch's form, which scales it by lr). True by default for `AdamW`, else False.
         clip_norm: The largest norm of all gradients of a call together (Pascanu et al. 2013, arXiv:1211.5063); None for
-            no limit. The bits of the factor are those of PyTorch's `clip_grad_norm_`, also in the cases that have no
-            good answer: an infinite norm makes finite gradients 0 and infinite ones NaN, NaN makes all NaN.
+            no limit. As PyTorch's clip_grad_norm_, also where there is no good answer: an infinite norm makes finite
+            gradients 0 and infinite ones NaN, and a norm of NaN makes all gradients NaN.
         clip_value: The largest magnitude of an element of a gradient; None for no limit.
         maximize: Ascends instead of descending.
         skip_nonfinite: An update whose gradients (times scale) have an infinity or a NaN changes nothing but `skipped`,
