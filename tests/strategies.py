@@ -82,7 +82,8 @@ BY_LIMIT = {"flag": NO_OR_YES, "below one": BETAS, "up to one": (0.9, 0.0, 0.5, 
 
 
 def names_of(row: Row) -> tuple[str, ...]:
-    return BOOKS.get(row.optimizer) or tuple(inspect.signature(row.optimizer).parameters)
+    parameters = inspect.signature(row.optimizer).parameters
+    return BOOKS.get(row.optimizer) or tuple(name for name, p in parameters.items() if p.kind != p.VAR_KEYWORD)
 
 
 def values_of(name: str, special: bool) -> tuple[Any, ...]:

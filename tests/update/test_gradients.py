@@ -174,6 +174,15 @@ def test_rows_of_another_shape() -> None:
         assert (w == 1).all()
 
 
+def test_sums_of_rows() -> None:
+    sums = [np.full((4, 2), 3.0, np.float32)]
+    norm = fs.accumulate(sums, [fs.Rows([1, 3, 1], np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))], 0.5)
+    np.testing.assert_array_equal(sums[0], [[3, 3], [6, 7], [3, 3], [4.5, 5]])
+    assert norm == math.sqrt(4 * 9 + 36 + 49 + 4.5**2 + 25)
+    with pytest.raises(TypeError, match="can't be zeroed"):
+        fs.SGD().update(sums, [fs.Rows([1], np.ones((1, 2)))], zero_grads=True)
+
+
 # The result of a stateless step.
 
 

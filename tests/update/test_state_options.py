@@ -125,7 +125,7 @@ def test_pickles_without_options() -> None:
     optimizer = fs.Adam()
     optimizer.update(np.ones(2), np.ones(2))
     attributes = optimizer.__getstate__()
-    for name in ("skipped", "groups", "gradient_norm", "_is_special"):
+    for name in ("skipped", "groups", "gradient_norm"):
         attributes.pop(name, None)
     other = fs.Adam.__new__(fs.Adam)
     other.__setstate__(attributes)
@@ -356,3 +356,38 @@ def test_repr() -> None:
     legacy = book.SGD(0.5)
     legacy.clip_norm = 1.0
     assert repr(legacy) == "SGD(lr=0.5)"
+
+
+class Averaging(fs.SGD):
+    """Has options by its class."""
+
+    average = 0.5
+    clip_norm = 1.0
+
+
+def test_a_subclass_may_set_options_for_its_class() -> None:
+    for optimizer in (
+        Averaging(1.0),
+        pickle.loads(pickle.dumps(Averaging(1.0))),
+        from_snapshot(Averaging(1.0), Averaging()),
+    ):
+        optimizer.update(np.zeros(1), np.full(1, 0.5))
+        assert optimizer.averages() == {0: -0.5}
+        assert optimizer.gradient_norm == 0.5
+        optimizer.average = None
+        assert from_file(optimizer, Averaging()).average is None
+    assert repr(Averaging(1.0)) == "Averaging(lr=1.0, weight_decay=0.0)"
+    assert repr(Averaging(1.0, average=0.9)) == "Averaging(lr=1.0, weight_decay=0.0, average=0.9)"
+
+
+def test_a_master_is_not_kept_when_the_option_is_off() -> None:
+    w = np.ones(3, np.float16)
+    optimizer = fs.SGD(0.25, master=True)
+    for master in (True, False, True):
+        optimizer.master = master
+        optimizer.update([w], [np.ones(3)])
+        assert ("master" in optimizer.state.get(0, {})) is master
+    assert w.tolist() == [0.25] * 3
+    optimizer.state[0]["master"][...] = 0.5
+    optimizer.update([w], [np.ones(3)])
+    assert w.tolist() == [0.25] * 3

@@ -72,7 +72,7 @@ class Optimizer:
     gradient_norm: float | None = None
     skipped: int = 0
     _lengths: dict[tuple[Any, ...], int]  # of the lists whose indices are in the keys of the state, if it wasn't loaded
-    _is_special: bool | None = None  # whether one of _SPECIAL is set; None before the next update has looked
+    _is_special: bool = False  # whether one of _SPECIAL is set, here or in a subclass
 
     def __init__(self, lr: LearningRate, *, weight_decay: float = 0.0, **options: Unpack[Options]) -> None:
         self.lr = lr
@@ -84,6 +84,10 @@ class Optimizer:
             if name not in OPTIONS:
                 raise TypeError(f"{type(self).__name__} got an unexpected keyword argument {name!r}")
             setattr(self, name, value)
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        cls._is_special = _has_special(cls)
 
     def __getstate__(self) -> dict[str, Any]:
         attributes: dict[str, Any] = self.__dict__ | _native.exclusively(self, self._copies)
@@ -110,9 +114,12 @@ class Optimizer:
             value = checked_setting(getattr(self, "_rule", None), name, value)
         object.__setattr__(self, name, value)
         if name in _SPECIAL:
-            self._is_special = None
+            self.__dict__["_is_special"] = _has_special(self)
         if name == "groups":
             self._assigned: dict[Any, int] = {}
+        if name == "master" and not value:
+            for arrays in self.state.values():  # they would be outdated when the option is set again
+                arrays.pop("master", None)
 
     def __repr__(self) -> str:
         cls = type(self)
@@ -147,7 +154,7 @@ class Optimizer:
                 written only by `zero_grads`. For a matrix of which few rows have a gradient, `Rows`.
             scale: A factor of all gradients, applied first: 1 / loss scale, or 1 / the number of batches summed up.
             zero_grads: Leaves zeros in all gradients of parameters, in the same pass, also if the update is skipped.
-                They must then be arrays that can be written, and share no memory with parameters or state.
+                They must then be arrays that can be written (not `Rows`), and share no memory with parameters or state.
             copies: Containers like params, of arrays of any of the types, for the new parameters, rounded to nearest:
                 bfloat16 copies of float32 parameters, for example. None for a parameter without one.
             norm: The norm of the gradients as they are given, if it is known (`accumulate` returns one): with
@@ -184,8 +191,6 @@ class Optimizer:
             zero_grads = checked_flag("zero_grads", zero_grads)
         if norm is not None:
             norm = checked_norm(norm)
-        if self._is_special is None:
-            self._is_special = any(getattr(self, name) != getattr(Optimizer, name) for name in _SPECIAL)
         if self._is_special:
             members = self._members()
         else:
@@ -305,7 +310,11 @@ class Optimizer:
             TypeError: Something in it is of another type. After any error nothing has changed.
         """
         loaded = loaded_attributes(self, state_dict)
-        _native.exclusively(self, lambda: self.__dict__.update(loaded))
+        _native.exclusively(self, lambda: self._load(loaded))
+
+    def _load(self, attributes: dict[str, Any]) -> None:
+        self.__dict__.update(attributes)
+        self.__dict__["_is_special"] = _has_special(self)
 
     @property
     def _state_names(self) -> tuple[str, ...]:
@@ -332,6 +341,10 @@ class Optimizer:
 
     def _readable_groups(self) -> Groups:
         return tuple((match, dict(overrides)) for match, overrides in self.groups)
+
+
+def _has_special(optimizer: Any) -> bool:
+    return any(getattr(optimizer, name) != getattr(Optimizer, name) for name in _SPECIAL)
 
 
 def _takes_options(cls: type) -> bool:

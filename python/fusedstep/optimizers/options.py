@@ -47,8 +47,8 @@ class Options(TypedDict, total=False):
         decoupled: Weight decay of the parameter itself in place of L2 (Loshchilov & Hutter 2019, arXiv:1711.05101, in
             PyTorch's form, which scales it by lr). True by default for `AdamW`, else False.
         clip_norm: The largest norm of all gradients of a call together (Pascanu et al. 2013, arXiv:1211.5063); None for
-            no limit. The bits of the factor are those of PyTorch's `clip_grad_norm_`, also in the cases that have no
-            good answer: an infinite norm makes finite gradients 0 and infinite ones NaN, NaN makes all NaN.
+            no limit. As PyTorch's clip_grad_norm_, also where there is no good answer: an infinite norm makes finite
+            gradients 0 and infinite ones NaN, and a norm of NaN makes all gradients NaN.
         clip_value: The largest magnitude of an element of a gradient; None for no limit.
         maximize: Ascends instead of descending.
         skip_nonfinite: An update whose gradients (times scale) have an infinity or a NaN changes nothing but `skipped`,
@@ -65,7 +65,8 @@ class Options(TypedDict, total=False):
             hyper-parameter that `fusedstep.rules()` lists for the rule may be given, except scale; lr and average may
             be schedules. Kept as a tuple, which can't be changed.
         master: Parameters in float16 or bfloat16 have a float32 master in `state[key]["master"]`, which is stepped in
-            their place (Micikevicius et al. 2018), and are its rounded copy.
+            their place (Micikevicius et al. 2018), and are its rounded copy. If something else writes to a parameter,
+            delete its master, which is then made again. Setting the option to False deletes all.
         rounding: "nearest" (ties to even), or "stochastic" for parameters in float16 or bfloat16: up with a probability
             that is the dropped fraction in 16 bits, so that small steps count on average (Gupta et al. 2015,
             arXiv:1502.02551; Zamirai et al. 2020, arXiv:2010.06192, for bfloat16).

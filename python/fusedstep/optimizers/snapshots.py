@@ -61,7 +61,6 @@ def loaded_attributes(optimizer: "Optimizer", state_dict: dict[str, Any]) -> dic
         "state": state,
         "steps": steps,
         "_lengths": {},
-        "_is_special": None,
     }
 
 

@@ -171,11 +171,12 @@ class Split:
             "skipped": checked_count("skipped", state_dict["skipped"]),
         }
         optimizers = [optimizer for _, optimizer in self.pairs]
-        loaded = [*map(loaded_attributes, optimizers, given), own]
+        loaded = [*map(loaded_attributes, optimizers, given)]
 
         def load() -> None:
-            for target, attributes in zip([*optimizers, self], loaded, strict=True):
-                target.__dict__.update(attributes)
+            for optimizer, attributes in zip(optimizers, loaded, strict=True):
+                optimizer._load(attributes)
+            self.__dict__.update(own)
 
         self._exclusively(load)
 
