@@ -4,132 +4,20 @@
 // Each input is one call. Its arrays, structs and strings are allocations of exactly their size, so that
 // AddressSanitizer sees a step too far, or the arrays are in one block, where they overlap. What the call must be
 // refused for, at which item, and which bytes it may write is worked out here.
-#include "c_api.hpp"
-#include "fuzz_call.hpp"
+#include "fuzz_items.hpp"
 
 namespace {
 
-using fusedstep::c_api;
-
-constexpr std::size_t kItemSizes[] = {8, 4, 8, 2, 2};  // by storage type; 0 is none
-
-fusedstep_rule any_rule(Call& call) {
-    fusedstep_rule rule;
-    const auto index = call.data.ConsumeIntegralInRange(0, c_api.rule_count() - 1);
-    check(c_api.describe_rule(index, &rule, sizeof rule) == FUSEDSTEP_OK, "a rule that can't be described");
-    return rule;
-}
-
-fusedstep_hyperparameter hyperparameter(const fusedstep_rule& rule, int index) {
-    fusedstep_hyperparameter result;
-    check(c_api.describe_hyperparameter(rule.name, index, &result, sizeof result) == FUSEDSTEP_OK,
-          "a hyper-parameter that can't be described");
-    return result;
-}
-
-// Some of the rule's own hyper-parameters, with what may be wrong in such a list. `seen`: the library looks at it.
-void set_options(Call& call, const fusedstep_rule& rule, bool seen, fusedstep_settings& settings) {
-    std::vector<fusedstep_option> options;
-    bool bad = false;
-    for (int i = 0; i < rule.hyperparameter_count; ++i) {
-        const fusedstep_hyperparameter known = hyperparameter(rule, i);
-        if (!known.is_option ? !call.rarely(64) : call.data.ConsumeBool()) continue;
-        bad |= known.is_option == 0;
-        const double value = call.number(known.minimum, known.maximum, known.is_flag != 0);
-        if (seen) call.limit(value, known.minimum, known.maximum, known.is_flag != 0);
-        options.push_back({call.string(known.name), value});
-    }
-    if (call.rarely(64))
-        options.push_back({call.string("no " + call.data.ConsumeRandomLengthString(30)), 0}), bad = true;
-    if (call.rarely(64)) options.push_back({nullptr, 0}), bad = true;
-    if (call.rarely(32) && !options.empty()) options.push_back(options[0]), bad = true;
-    const std::size_t bytes = options.size() * sizeof(fusedstep_option);
-    if (bytes > 0)
-        settings.options = static_cast<fusedstep_option*>(std::memcpy(call.allocate(bytes), options.data(), bytes));
-    settings.option_count = static_cast<std::int64_t>(options.size());
-    if (call.rarely(64)) settings.options = nullptr, bad |= !options.empty();
-    if (call.rarely(64)) {
-        settings.option_count = call.rarely(2) ? call.data.ConsumeIntegralInRange<std::int64_t>(17, INT64_MAX)
-                                               : call.data.ConsumeIntegralInRange<std::int64_t>(INT64_MIN, -1);
-        bad = true;
-    }
-    call.refuse_if(seen && bad);
-}
-
-const fusedstep_settings* any_settings(Call& call, const fusedstep_rule& rule) {
-    const std::size_t size = call.struct_size(sizeof(fusedstep_settings), offsetof(fusedstep_settings, lr));
-    const auto seen = [&](std::size_t offset) { return offset < size; };
-    fusedstep_settings settings{};
-    settings.rule = call.string(rule.name);
-    if (call.rarely(64))
-        settings.rule = call.string("no " + call.data.ConsumeRandomLengthString(30)), call.refuse_if(true);
-    if (call.rarely(64)) settings.rule = nullptr, call.refuse_if(true);
-    settings.t =
-        call.rarely(16) ? call.data.ConsumeIntegral<std::int64_t>() : call.data.ConsumeIntegralInRange(1, 1000);
-    call.refuse_if(settings.t < 1);
-    const std::size_t offsets[] = {offsetof(fusedstep_settings, lr), offsetof(fusedstep_settings, weight_decay),
-                                   offsetof(fusedstep_settings, decoupled), offsetof(fusedstep_settings, scale)};
-    double* const fields[] = {&settings.lr, &settings.weight_decay, &settings.decoupled, &settings.scale};
-    for (int i = 0; i < 4; ++i) {
-        const fusedstep_hyperparameter known = hyperparameter(rule, i);
-        *fields[i] = call.number(known.minimum, known.maximum, known.is_flag != 0);
-        if (seen(offsets[i])) call.limit(*fields[i], known.minimum, known.maximum, known.is_flag != 0);
-    }
-    set_options(call, rule, seen(offsetof(fusedstep_settings, option_count)), settings);
-    return call.sized_struct(settings, size);
-}
-
-// A storage type; `right`: the only one that may be taken, or 0.
-std::int32_t any_type(Call& call, std::int32_t right, bool seen = true) {
-    std::int32_t type = right != 0 ? right : call.data.ConsumeIntegralInRange(1, 4);
-    if (call.rarely(32)) type = call.data.ConsumeIntegralInRange(0, 5);
-    if (call.rarely(64)) type = call.data.ConsumeIntegral<std::int32_t>();
-    call.refuse_if(seen && (type < 1 || type > 4 || (right != 0 && type != right)));
-    return type;
-}
-
-std::size_t item_size_of(std::int32_t type) {
-    return kItemSizes[type >= 1 && type <= 4 ? type : 0];
-}
-
-fusedstep_item any_item(Call& call, const fusedstep_rule& rule, const fusedstep_settings* settings, bool has_copy) {
-    fusedstep_item item{};
-    const std::size_t first = call.arrays.size();
-    item.settings = settings;
-    item.n = call.size();
-    item.parameter_type = any_type(call, 0);
-    item.gradient_type = any_type(call, 0);
-    const std::int32_t arithmetic = item.parameter_type == FUSEDSTEP_FLOAT64 ? FUSEDSTEP_FLOAT64 : FUSEDSTEP_FLOAT32;
-    item.state_type = any_type(call, arithmetic, rule.state_count > 0);
-    const bool copies = has_copy && call.data.ConsumeBool();
-    item.copy_type = any_type(call, 0, copies);
-    item.parameter = call.array(item.n, item_size_of(item.parameter_type), true);
-    for (int i = 0; i < rule.state_count; ++i) item.state[i] = call.array(item.n, item_size_of(arithmetic), true);
-    if (copies) item.copy = call.array(item.n, item_size_of(item.copy_type), true, false);
-    for (std::size_t i = first; i < call.arrays.size(); ++i)
-        for (std::size_t j = first; j < i; ++j) call.refuse_if(call.arrays[i].overlaps(call.arrays[j]));
-    item.gradient = call.array(item.n, item_size_of(item.gradient_type), false);
-    return item;
-}
-
 void update(Call& call) {
-    const auto count = static_cast<std::size_t>(call.data.ConsumeIntegralInRange(0, 5));
-    std::int64_t announced = static_cast<std::int64_t>(count);
-    if (call.rarely(64)) announced = call.data.ConsumeIntegralInRange<std::int64_t>(INT64_MIN, -1);
-    if (call.rarely(64)) announced = call.data.ConsumeIntegralInRange<std::int64_t>(INT64_MAX / 1024 + 1, INT64_MAX);
-    call.refuse_if(announced != static_cast<std::int64_t>(count));
-    const std::size_t item_size = call.struct_size(sizeof(fusedstep_item), offsetof(fusedstep_item, copy));
-    const bool no_items = call.rarely(64) && count > 0;
-    call.refuse_if(no_items);
-    const std::size_t there = std::min(item_size, kLargestStruct);
-    unsigned char* const items = call.allocate(count * there);
-
+    ItemList list(call);
+    fusedstep_gradients* const gradients = any_gradients(call);
     struct Shared {
         fusedstep_rule rule;
-        const fusedstep_settings* settings;
+        Settings settings;
     };
     std::vector<Shared> shared;
-    for (std::size_t i = 0; i < count; ++i) {
+    std::vector<Made> all;
+    for (std::size_t i = 0; i < list.count; ++i) {
         call.item = static_cast<std::int64_t>(i);
         const bool makes = shared.empty() || call.data.ConsumeBool();
         if (makes) {
@@ -138,12 +26,68 @@ void update(Call& call) {
         }
         const std::size_t last = shared.size() - 1;
         const Shared& taken = shared[makes ? last : call.data.ConsumeIntegralInRange<std::size_t>(0, last)];
-        const bool has_copy = item_size > offsetof(fusedstep_item, copy);
-        const fusedstep_item item = any_item(call, taken.rule, taken.settings, has_copy);
-        call.place(item, there, items + i * there);
+        all.push_back(any_item(call, taken.rule.state_count, taken.settings.averages, true,
+                               [&](std::size_t offset) { return list.seen(offset); }));
+        all.back().item.settings = taken.settings.given;
+        list.place(call, all.back().item, i);
+    }
+    refuse_zeroed(call, all);
+    call.run(false, call.data.ConsumeBool(), [&](fusedstep_error* error) {
+        const int code = c_api.update(list.announced, list.given, list.item_size, gradients, error);
+        if (code == FUSEDSTEP_OK && gradients) {
+            check(gradients->skipped == 0 || (gradients->skipped == 1 && gradients->skip_nonfinite == 1),
+                  "skipped what it must not");
+            if (gradients->skipped == 1) call.set_skipped();
+        }
+        return code;
+    });
+}
+
+double* any_norm(Call& call, bool may_be_null) {
+    const bool null = call.rarely(16), odd = call.rarely(64);
+    call.refuse_if(null ? !may_be_null : odd);
+    unsigned char* const at = call.allocate(sizeof(double) + 4);
+    call.arrays.push_back({at, sizeof(double) + 4, true});
+    return null ? nullptr : reinterpret_cast<double*>(at + (odd ? 4 : 0));
+}
+
+void accumulate(Call& call) {
+    ItemList list(call);
+    double* const norm = any_norm(call, true);
+    const double scale = call.limited(0, std::numeric_limits<double>::max());
+    std::vector<Made> all;
+    for (std::size_t i = 0; i < list.count; ++i) {
+        call.item = static_cast<std::int64_t>(i);
+        Made made;
+        if (call.rarely(4)) {  // only measured
+            made.item.n = call.size();
+            made.item.parameter_type = any_type(call, kAnyType);
+            made.item.parameter = call.array(made.item.n, item_size_of(made.item.parameter_type), false);
+        } else {
+            made = any_item(call, 0, false, false, [&](std::size_t offset) { return list.seen(offset); });
+        }
+        all.push_back(made);
+        list.place(call, made.item, i);
+    }
+    refuse_zeroed(call, all);
+    call.run(false, call.data.ConsumeBool(), [&](fusedstep_error* error) {
+        return c_api.accumulate(list.announced, list.given, list.item_size, scale, norm, error);
+    });
+}
+
+void gradient_norm(Call& call) {
+    ItemList list(call);
+    double* const norm = any_norm(call, false);
+    for (std::size_t i = 0; i < list.count; ++i) {
+        call.item = static_cast<std::int64_t>(i);
+        Made made;
+        set_sizes(call, [&](std::size_t offset) { return list.seen(offset); }, made);
+        made.item.gradient_type = any_type(call, kAnyType);
+        made.item.gradient = call.array(made.elements, item_size_of(made.item.gradient_type), false);
+        list.place(call, made.item, i);
     }
     call.run(false, call.data.ConsumeBool(), [&](fusedstep_error* error) {
-        return c_api.update(announced, no_items ? nullptr : reinterpret_cast<fusedstep_item*>(items), item_size, error);
+        return c_api.gradient_norm(list.announced, list.given, list.item_size, norm, error);
     });
 }
 
@@ -277,9 +221,18 @@ void threads(Call& call) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
     FuzzedDataProvider data(bytes, size);
     Call call(data);
-    constexpr void (*kFunctions[])(Call&) = {
-        update,  update,       update, update, batch_norm_training, batch_norm_inference, batch_norm_backward,
-        dropout, descriptions, threads};
+    constexpr void (*kFunctions[])(Call&) = {update,
+                                             update,
+                                             update,
+                                             update,
+                                             accumulate,
+                                             gradient_norm,
+                                             batch_norm_training,
+                                             batch_norm_inference,
+                                             batch_norm_backward,
+                                             dropout,
+                                             descriptions,
+                                             threads};
     data.PickValueInArray(kFunctions)(call);
     return 0;
 }

@@ -34,6 +34,7 @@ struct Memory {
     unsigned char* at;
     std::size_t bytes;
     bool written;
+    bool zeroed = false, is_report = false;  // about the step, which may have been skipped
 
     bool overlaps(const Memory& other) const {
         return bytes > 0 && other.bytes > 0 && at < other.at + other.bytes && other.at < at + bytes;
@@ -56,6 +57,12 @@ class Call {
     void refuse_if(bool bad) {
         if (bad) refused_ = std::min(refused_, item);
     }
+
+    // If nothing else must be refused.
+    void refuse_last(std::int64_t other) { refused_last_ = std::min(refused_last_, other); }
+
+    // What was to be written was not, but for zeros.
+    void set_skipped() { skipped_ = true; }
 
     // The number of elements of arrays; now and then negative or past the address space, whatever their type.
     std::int64_t size() {
@@ -134,6 +141,8 @@ class Call {
     double number(double minimum, double maximum, bool is_flag = false) {
         double value = is_flag ? data.ConsumeIntegralInRange(0, 1)
                                : data.ConsumeFloatingPointInRange(minimum, std::min(maximum, 1e3));
+        if (minimum == -1 && value < 0) value = minimum;
+        if (minimum == -1 && rarely(32)) value = -0.5;
         if (rarely(32)) value = maximum;
         if (rarely(32)) value = std::nextafter(maximum, HUGE_VAL);
         if (rarely(32)) value = data.ConsumeFloatingPoint<double>();
@@ -141,7 +150,8 @@ class Call {
     }
 
     void limit(double value, double minimum, double maximum, bool is_flag = false) {
-        refuse_if(!(value >= minimum && value <= maximum) || (is_flag && value != 0 && value != 1));
+        const bool is_off = minimum == -1 && value == -1;
+        refuse_if(!(is_off || (value >= 0 && value <= maximum)) || (is_flag && value != 0 && value != 1));
         may_overflow_ |= value > 1e100;
     }
 
@@ -162,6 +172,7 @@ class Call {
             error.size = data.ConsumeIntegral<std::size_t>();
             if (error.size < sizeof error || error.size > kLargestStruct || error.size % 8 != 0) refused_ = -2;
         }
+        if (refused_ == kNone) refused_ = refused_last_;
         const int code = f(detailed ? &error : nullptr);
         check(code >= FUSEDSTEP_OK && code < FUSEDSTEP_INTERNAL_ERROR, "no such code");
         const bool refused = refused_ != kNone;
@@ -180,9 +191,12 @@ class Call {
         for (std::size_t i = 0; i < arrays.size(); ++i) {
             const Memory& m = arrays[i];
             const bool inside = m.at >= block_.get() && m.at < block_.get() + kBlock;
-            if (code == FUSEDSTEP_OK && m.written && inside)
+            const bool written = is_changed(m);
+            if (code == FUSEDSTEP_OK && m.zeroed)
+                check(std::all_of(m.at, m.at + m.bytes, [](unsigned char byte) { return byte == 0; }), "left no zeros");
+            if (code == FUSEDSTEP_OK && written && inside)
                 std::fill_n(may_change.begin() + (m.at - block_.get()), m.bytes, true);
-            if (code != FUSEDSTEP_OK || (!m.written && !inside && !is_written(m)))
+            if (code != FUSEDSTEP_OK || (!written && !inside && !is_written(m)))
                 check(std::equal(m.at, m.at + m.bytes, before[i].begin()), "wrote what it may only read");
         }
         for (std::size_t i = 0; i < kBlock; ++i)
@@ -192,9 +206,11 @@ class Call {
     std::vector<Memory> arrays;
 
   private:
+    bool is_changed(const Memory& m) const { return m.written && (!skipped_ || m.zeroed || m.is_report); }
+
     bool is_written(const Memory& m) const {
         return std::any_of(arrays.begin(), arrays.end(),
-                           [&](const Memory& other) { return other.written && other.overlaps(m); });
+                           [&](const Memory& other) { return is_changed(other) && other.overlaps(m); });
     }
 
     // How many elements there are in memory where n are announced.
@@ -207,8 +223,10 @@ class Call {
     }
 
     bool together_;
-    bool may_overflow_ = false;     // a coefficient, of a number that is allowed
+    bool may_overflow_ = false;  // a coefficient, of a number that is allowed
+    bool skipped_ = false;
     std::int64_t refused_ = kNone;  // the first item that must be; -1: for the call; -2: the place for errors
+    std::int64_t refused_last_ = kNone;
     std::unique_ptr<unsigned char[]> block_;
     std::vector<std::unique_ptr<unsigned char[]>> own_;
 };
