@@ -60,9 +60,10 @@ void accumulate(Call& call) {
         call.item = static_cast<std::int64_t>(i);
         Made made;
         if (call.rarely(4)) {  // only measured
-            made.item.n = call.size();
+            made.elements = made.item.n = call.size();
             made.item.parameter_type = any_type(call, kAnyType);
             made.item.parameter = call.array(made.item.n, item_size_of(made.item.parameter_type), false);
+            if (made.item.parameter) made.written.push_back(call.arrays.back());  // what no gradient's zeros may meet
         } else {
             made = any_item(call, 0, false, false, [&](std::size_t offset) { return list.seen(offset); });
         }

@@ -50,7 +50,7 @@ bool set_options(Call& call, const fusedstep_rule& rule, bool seen, fusedstep_se
     settings.option_count = static_cast<std::int64_t>(options.size());
     if (call.rarely(64)) settings.options = nullptr, bad |= !options.empty();
     if (call.rarely(64)) {
-        settings.option_count = call.rarely(2) ? call.data.ConsumeIntegralInRange<std::int64_t>(17, INT64_MAX)
+        settings.option_count = call.rarely(2) ? call.data.ConsumeIntegralInRange<std::int64_t>(33, INT64_MAX)
                                                : call.data.ConsumeIntegralInRange<std::int64_t>(INT64_MIN, -1);
         bad = true;
     }
