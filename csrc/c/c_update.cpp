@@ -68,24 +68,22 @@ class Items {
         require(state == arithmetic || (state == kBFloat16 && arithmetic == kFloat32), FUSEDSTEP_UNSUPPORTED_TYPE,
                 "state_type");
         if (parameter == arithmetic) around.stochastic = 0;
-        const bool zeroes = checked_flag(item.zero_gradient, "zero_gradient");
+        around.zeroes_gradient = checked_flag(item.zero_gradient, "zero_gradient");
         const RowNumbers rows = rows_of(item);
-        const Extent row_size = static_cast<Extent>(item.row_size);
-        // A matrix where only some rows take part.
-        const Extent whole[] = {row_size == 0 ? static_cast<Extent>(item.n) : static_cast<Extent>(item.n) / row_size,
-                                row_size};
-        const Extent part[] = {row_size == 0 ? whole[0] : static_cast<Extent>(rows.count), row_size};
-        const int dimensions = row_size == 0 ? 1 : 2;
+        const bool has_rows = item.row_size != 0;
+        if (has_rows) around.rows = &rows;
+        const auto columns = static_cast<Extent>(has_rows ? item.row_size : item.n);
+        const Extent whole[] = {has_rows ? static_cast<Extent>(item.n) / columns : 1, columns};
+        const Extent part[] = {has_rows ? static_cast<Extent>(rows.count) : 1, columns};
         Extent strides[kTemporary + 1][2];
         View views[kTemporary + 1];
         const auto view = [&](int operand, const void* array, int stored) {
             const Extent* const shape = operand == kGradient ? part : whole;
-            checked_span(array, row_size == 0 ? shape[0] : shape[0] * row_size, size_of(stored), true,
-                         name_of(operand, averages, states));
-            strides[operand][dimensions - 1] = static_cast<Extent>(size_of(stored));
-            if (row_size != 0) strides[operand][0] = static_cast<Extent>(size_of(stored)) * row_size;
-            views[operand] = {
-                static_cast<char*>(const_cast<void*>(array)), stored, dimensions, shape, strides[operand], true};
+            const auto size = static_cast<Extent>(size_of(stored));
+            checked_span(array, shape[0] * columns, size, true, name_of(operand, averages, states));
+            strides[operand][0] = columns * size;
+            strides[operand][1] = size;
+            views[operand] = {static_cast<char*>(const_cast<void*>(array)), stored, 2, shape, strides[operand], true};
         };
         view(kParameter, item.parameter, parameter);
         view(kGradient, item.gradient, gradient);
@@ -98,8 +96,6 @@ class Items {
             view(kTemporary, item.copy, storage_of(item.copy_type, "copy_type"));
             around.copy = views + kTemporary;
         }
-        around.zeroes_gradient = zeroes;
-        if (row_size != 0) around.rows = &rows;
         try {
             step.add(program, views, around);
         } catch (const OperandsOverlap& overlap) {
@@ -122,6 +118,7 @@ class Items {
     RowNumbers rows_of(const fusedstep_item& item) {
         require(item.row_size >= 0 && (item.row_size == 0 || item.n % item.row_size == 0), FUSEDSTEP_BAD_SIZE,
                 "row_size");
+        product(item.row_size, sizeof(double), "row_size");
         if (item.row_size == 0) return {nullptr, 0};
         const std::int64_t count = item.row_count, all = item.n / item.row_size;
         require(count >= 0 && count <= all, FUSEDSTEP_BAD_SIZE, "row_count");

@@ -300,6 +300,7 @@ ERRORS: tuple[tuple[Change, str, str | None], ...] = (
     (_rows([0, 1], -1), "BAD_SIZE", "row_size"),
     (_rows([0, 1], 5), "BAD_SIZE", "row_size"),
     (_rows([0, 1], 128), "BAD_SIZE", "row_size"),
+    (_all(_set("n", 0), _rows([], HUGE)), "BAD_SIZE", "row_size"),
     (_rows([0, 1], 8, count=-1), "BAD_SIZE", "row_count"),
     (_rows([0, 1], 8, count=9), "BAD_SIZE", "row_count"),
     (_all(_rows([0, 1], 8), _set("rows", None)), "NULL_POINTER", "rows"),

@@ -56,6 +56,8 @@ FEATURES: tuple[dict[str, Any], ...] = (
     {"clip_norm": 1e9},
     {"clip_norm": 0.0},
     {"skip_nonfinite": True},
+    {"skip_nonfinite": True, "element": np.nan},
+    {"skip_nonfinite": True, "norm": math.inf},
     {"norm": 40.0},
     {"norm": math.inf},
     {"norm": math.nan},
