@@ -91,7 +91,8 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         attributes: dict[str, Any] = self.__dict__ | _native.exclusively(self, self._copies)
-        attributes.pop("_assigned", None)
+        for name in ("_assigned", "_parts"):
+            attributes.pop(name, None)
         return attributes | {"groups": self._readable_groups()}  # a view of a dict has no pickle
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
@@ -113,6 +114,7 @@ class Optimizer:
         elif not (name in SCHEDULED and callable(value)):
             value = checked_setting(getattr(self, "_rule", None), name, value)
         object.__setattr__(self, name, value)
+        self.__dict__.pop("_parts", None)
         if name in _SPECIAL:
             self.__dict__["_is_special"] = _has_special(self)
         if name == "groups":
@@ -216,16 +218,29 @@ class Optimizer:
 
     def _members(self) -> list[Member]:
         """What an update of some options takes: a member for each group, and one for the other parameters."""
-        narrow_state, stochastic = self.state_dtype is not None, self.rounding == "stochastic"
-        members: list[Member] = []
-        for overrides in (*(overrides for _, overrides in self.groups), {}):
-            lr, average = (
-                scheduled(name, overrides.get(name, getattr(self, name)), self.iterations) for name in SCHEDULED
+        parts = self.__dict__.get("_parts")
+        if parts is None:
+            options = (self.master, self.seed, self.rounding == "stochastic", self.state_dtype is not None)
+            parts = self.__dict__["_parts"] = [
+                (
+                    *(overrides.get(name, getattr(self, name)) for name in SCHEDULED),
+                    {name: value for name, value in overrides.items() if name not in SCHEDULED} or None,
+                    options,
+                )
+                for overrides in (*(overrides for _, overrides in self.groups), {})
+            ]
+        rule, t, made = self._rule, self._step_of_all(), self.iterations
+        return [
+            (
+                self,
+                rule,
+                scheduled("lr", lr, made) if callable(lr) else lr,
+                t,
+                overrides,
+                (scheduled("average", average, made) if callable(average) else average, *options),
             )
-            others = {name: value for name, value in overrides.items() if name not in SCHEDULED}
-            options = (average, self.master, self.seed, stochastic, narrow_state)
-            members.append((self, self._rule, lr, self._step_of_all(), others or None, options))
-        return members
+            for lr, average, overrides, options in parts
+        ]
 
     def _group_of(self, key: Any, param: Any) -> int:
         """The number of a parameter's group, or that of the groups if it is of none."""
@@ -315,6 +330,7 @@ class Optimizer:
     def _load(self, attributes: dict[str, Any]) -> None:
         self.__dict__.update(attributes)
         self.__dict__["_is_special"] = _has_special(self)
+        self.__dict__.pop("_parts", None)
 
     @property
     def _state_names(self) -> tuple[str, ...]:
