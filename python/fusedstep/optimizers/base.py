@@ -46,7 +46,7 @@ class Optimizer:
         steps: The number of updates that each parameter has had, by key, for rules that correct a bias by it. A
             parameter that comes late, or was left out of some updates, has fewer than `iterations`.
 
-        gradient_norm: The norm of the last update's gradients, times `scale` and before they were clipped; None if none
+        gradient_norm: The norm of the last update's gradients, times scale and before they were clipped; None if none
             was taken or given.
         skipped: The number of updates that skip_nonfinite has left out.
 
