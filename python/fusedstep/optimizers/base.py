@@ -191,15 +191,17 @@ class Optimizer:
             zero_grads = checked_flag("zero_grads", zero_grads)
         if norm is not None:
             norm = checked_norm(norm)
+        assigned = None
         if self._is_special:
             members = self._members()
+            assigned = self.__dict__.setdefault("_assigned", {}) if self.groups else None
         else:
             lr = scheduled("lr", self.lr, self.iterations) if callable(self.lr) else self.lr
             members = [(self, self._rule, lr, self._step_of_all(), None, None)]
         taken, skipped = _native.update(
             members,
-            self.__dict__.setdefault("_assigned", {}) if self.groups else None,
-            self._group_of,
+            assigned,
+            None if assigned is None else self._group_of,
             params,
             grads,
             scale,
