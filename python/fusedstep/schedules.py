@@ -213,11 +213,11 @@ class LinearWarmup(_Schedule):
 
 @dataclass(frozen=True)
 class AverageWarmup(_Schedule):
-    """The decay of an average of weights that is short at first: for `average`, not for lr.
+    """The decay of an average of weights that is short at first: for the option average, not for lr.
 
         min(decay, (1 + t) / (10 + t))
 
-    At first the average forgets fast, so that it doesn't keep the initial weights; this is the `num_updates` of
+    At first the average forgets fast, so that it doesn't keep the initial weights; this is the num_updates of
     TensorFlow's ExponentialMovingAverage. For a decay of 0.999 the warm-up takes 8990 updates.
 
     Arguments:

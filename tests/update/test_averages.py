@@ -112,6 +112,17 @@ def test_a_single_array_and_numbers() -> None:
     assert (type(params["a"]), type(params["b"])) == (float, np.float32)
 
 
+def test_nested_containers() -> None:
+    params: Any = {"a": [np.zeros(2), [np.zeros(1), 0.0]]}
+    optimizer = fs.SGD(1.0, average=0.5)
+    for _ in range(2):
+        optimizer.update(params, {"a": [np.ones(2), [np.ones(1), 1.0]]})
+    assert optimizer.averages().keys() == {("a", 0), ("a", 1, 0), ("a", 1, 1)}
+    with optimizer.averaged(params):
+        assert [np.max(w) for w in (params["a"][0], *params["a"][1])] == [-1.5] * 3
+    assert [np.max(w) for w in (params["a"][0], *params["a"][1])] == [-2] * 3
+
+
 def test_tensors() -> None:
     torch = pytest.importorskip("torch")
     params = {"W": torch.zeros(3, requires_grad=True), "b": torch.zeros(2, dtype=torch.bfloat16)}
@@ -181,7 +192,7 @@ def test_what_has_no_averages_is_refused_and_nothing_changes() -> None:
         (params | {"b": np.ones(3)}, ValueError),
         (params | {"b": np.ones(2, int)}, TypeError),
         (params | {"b": np.frombuffer(bytes(16))}, ValueError),
-        ({"W": params["W"], "b": [1.0, 2.0]}, TypeError),
+        ({"W": params["W"], "b": "b"}, TypeError),
         ("W", TypeError),
     )
     before = params["W"].copy()

@@ -42,7 +42,8 @@ def test_norms_of_containers() -> None:
     assert math.isnan(fs.gradient_norm({"W": np.array([np.nan, 1.0])}))
     assert fs.gradient_norm({}) == fs.gradient_norm([np.ones((0, 3))]) == 0
     assert fs.gradient_norm({"W": fs.Rows([3, 1], np.array([[3.0], [4.0]]))}) == 5
-    for wrong in ("W", {"W": np.ones(3, int)}, [[1.0]]):
+    assert fs.gradient_norm({"a": [np.full(1, 3.0), (4.0, None)]}) == 5
+    for wrong in ("W", {"W": np.ones(3, int)}, [["1"]]):
         with pytest.raises(TypeError):
             fs.gradient_norm(wrong)
 

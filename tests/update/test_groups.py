@@ -148,6 +148,25 @@ def test_matches(params: Any, match: Any, chosen: list[Any]) -> None:
     assert all(params[key].sum() == -1 for key in keys if key not in chosen)
 
 
+def test_matches_of_nested_containers() -> None:
+    def nested(number: float) -> Any:
+        return {"conv": [np.full((2, 2), number), (np.full(2, number), np.full(1, number))], "b": np.full(1, number)}
+
+    asked = []
+
+    def match(key: Any, w: Any) -> bool:
+        asked.append(key)
+        return bool(w.shape == (1,))
+
+    params = nested(0.0)
+    optimizer = fs.SGD(1.0, groups=[(("conv", 1, 0), {"lr": 2.0}), ([("conv", 0)], {"lr": 3.0}), (match, {"lr": 4.0})])
+    optimizer.update(params, nested(1.0))
+    optimizer.update(params, nested(1.0))
+    assert asked == [("conv", 1, 1), "b"]
+    matrix, (first, second) = params["conv"]
+    assert [float(w.flat[0]) for w in (matrix, first, second, params["b"])] == [-6, -4, -8, -8]
+
+
 def test_a_single_array_has_the_key_0() -> None:
     w = np.zeros(2)
     fs.SGD(1.0, groups=[(0, {"lr": 2.0})]).update(w, np.ones(2))

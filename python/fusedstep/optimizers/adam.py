@@ -64,7 +64,7 @@ class AdamW(Adam):
         eps: Keeps the quotient finite.
         weight_decay: An update takes off lr weight_decay w.
         eps_inside_root: sqrt(vhat + eps) takes the place of sqrt(vhat) + eps.
-        options: What all optimizers have; see `Options`. Here `decoupled` is True unless it is given.
+        options: What all optimizers have; see `Options`. Here decoupled is True unless it is given.
     """
 
     _rule = "adamw"

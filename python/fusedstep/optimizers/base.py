@@ -46,7 +46,7 @@ class Optimizer:
         steps: The number of updates that each parameter has had, by key, for rules that correct a bias by it. A
             parameter that comes late, or was left out of some updates, has fewer than `iterations`.
 
-        gradient_norm: The norm of the last update's gradients, times `scale` and before they were clipped; None if none
+        gradient_norm: The norm of the last update's gradients, times scale and before they were clipped; None if none
             was taken or given.
         skipped: The number of updates that skip_nonfinite has left out.
 
@@ -193,15 +193,17 @@ class Optimizer:
             zero_grads = checked_flag("zero_grads", zero_grads)
         if norm is not None:
             norm = checked_norm(norm)
+        assigned = None
         if self._is_special:
             members = self._members()
+            assigned = self.__dict__.setdefault("_assigned", {}) if self.groups else None
         else:
             lr = scheduled("lr", self.lr, self.iterations) if callable(self.lr) else self.lr
             members = [(self, self._rule, lr, self._step_of_all(), None, None)]
         taken, skipped = _native.update(
             members,
-            self.__dict__.setdefault("_assigned", {}) if self.groups else None,
-            self._group_of,
+            assigned,
+            None if assigned is None else self._group_of,
             params,
             grads,
             scale,

@@ -47,15 +47,15 @@ class Options(TypedDict, total=False):
         decoupled: Weight decay of the parameter itself in place of L2 (Loshchilov & Hutter 2019, arXiv:1711.05101, in
             PyTorch's form, which scales it by lr). True by default for `AdamW`, else False.
         clip_norm: The largest norm of all gradients of a call together (Pascanu et al. 2013, arXiv:1211.5063); None for
-            no limit. As PyTorch's clip_grad_norm_, also where there is no good answer: an infinite norm makes finite
-            gradients 0 and infinite ones NaN, and a norm of NaN makes all gradients NaN.
+            no limit. As PyTorch's, also where there is no good answer: an infinite norm makes finite gradients 0 and
+            infinite ones NaN, and a norm of NaN makes all gradients NaN.
         clip_value: The largest magnitude of an element of a gradient; None for no limit.
         maximize: Ascends instead of descending.
-        skip_nonfinite: An update whose gradients (times scale) have an infinity or a NaN changes nothing but `skipped`,
-            not even `iterations`, so a run in float16 goes on with a smaller loss scale (Micikevicius et al. 2018,
+        skip_nonfinite: An update whose gradients (times scale) have an infinity or a NaN changes nothing but skipped,
+            not even iterations, so a run in float16 goes on with a smaller loss scale (Micikevicius et al. 2018,
             arXiv:1710.03740).
         average: The decay of an exponential average of each parameter (Polyak & Juditsky 1992 for the idea; in this
-            form the EMA of most libraries), from 0 to 1: a number, or a schedule, which is called with `iterations`
+            form the EMA of most libraries), from 0 to 1: a number, or a schedule, which is called with iterations
             like that of lr, such as `schedules.AverageWarmup`. None for none. It starts as a copy of the parameter
             after its first update, in `state[key]["average"]`; see `Optimizer.averages` and `Optimizer.averaged`.
         groups: Pairs of a match and a dict of hyper-parameters that parameters of this group have in place of the

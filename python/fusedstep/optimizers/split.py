@@ -23,7 +23,7 @@ class Split:
     """Several optimizers, each for its part of the parameters: one step for all of them, in one parallel region.
 
     `Split([(lambda key, w: w.ndim == 2, Momentum(0.01)), (["b1", "b2"], SGD(0.1))])` steps matrices with momentum and
-    two other parameters without. For other hyper-parameters of the same rule an optimizer's `groups` are enough.
+    two other parameters without. For other hyper-parameters of the same rule an optimizer's groups are enough.
 
     Each parameter is of the first optimizer whose match it fits: a key (a tuple is one: the path of a nested
     container), a list or set of keys, or a function of key and parameter. That is asked once for each key. Each
@@ -35,7 +35,7 @@ class Split:
         skip_nonfinite: Likewise.
 
     Attributes:
-        gradient_norm: The norm of the last update's gradients, times `scale` and before they were clipped; None if none
+        gradient_norm: The norm of the last update's gradients, times scale and before they were clipped; None if none
             was taken or given.
         skipped: The number of updates that skip_nonfinite has left out.
 

@@ -108,7 +108,7 @@ def accumulate(sums: Params, grads: Grads, scale: float = 1.0) -> float:
         scale: The factor of the gradients: 1 / the number of batches, for example.
 
     Returns:
-        The norm of all sums, taken in the same pass; `Optimizer.update` takes it as `norm`.
+        The norm of all sums, taken in the same pass; `Optimizer.update` takes it as its norm.
 
     Raises:
         KeyError, ValueError, TypeError: As in `Optimizer.update`. Nothing has changed.
@@ -123,7 +123,7 @@ def gradient_norm(grads: Grads) -> float:
         grads: A dict, list or tuple of arrays or tensors, or one, as in `Optimizer.update`. None is left out.
 
     Returns:
-        The norm: 0 without any elements, infinite or NaN if an element is.
+        The norm, which is 0 without any elements, and infinite or NaN if an element is.
 
     Raises:
         TypeError: An element is no array of a floating-point type.
