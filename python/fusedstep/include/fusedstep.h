@@ -117,8 +117,8 @@ typedef struct fusedstep_settings {
     const fusedstep_option *options; /* the other hyper-parameters in any order; defaults for those left out. The rule's
                                         own, and for every rule:
                                         maximize: 1: the gradient is negated
-                                        clip_value: elements of the gradient beyond +- clip_value become +- clip_value
-                                        before weight decay; -1: off
+                                        clip_value: elements of the gradient beyond +- clip_value become +- clip_value,
+                                        after the norm was clipped, before weight decay; -1: off
                                         average: decay of a running mean of the parameter, up to 1, in item.average;
                                         0: it becomes the new parameter, for the first step; -1: off */
     int64_t option_count;            /* 0: options may be NULL */
@@ -161,7 +161,7 @@ typedef struct fusedstep_item {
  * of them. Their norm is the square root of the sum of all squares. */
 typedef struct fusedstep_gradients {
     size_t size;            /* sizeof(fusedstep_gradients) */
-    int32_t clips;          /* 1: all are multiplied by clip_norm / (norm + 1e-6) if that is below 1 */
+    int32_t clips;          /* 1: all are multiplied by clip_norm / (norm + 1e-6), unless that is 1 or more */
     int32_t skip_nonfinite; /* 1: if an element is infinite or NaN, nothing is written but zeros for zero_gradient */
     int32_t norm_is_known;  /* 1: gradient_norm is given, and nothing is measured; skip_nonfinite looks at it alone */
     int32_t skipped;        /* written: 1 if the step was skipped, else 0 */
