@@ -154,12 +154,15 @@ void Step::run_tiles(const Item& item, int number, std::int64_t begin, std::int6
     const bool gradient_changes = has(pass.written, kGradient), ends = number == program.passes - 1;
     const bool measures = ends && measure_ == Measure::kParameters && !item.has_rows();
     const bool zeroes = ends && item.zeroes_gradient && !zeroes_last_;
-    const std::int64_t step = pass.square_count != 0 || measures || item.extra ? kTile : kStrip;
+    const bool converts = (pass.used & ~item.direct) != 0;
+    const std::int64_t step = pass.square_count == 0 && !measures && !item.extra && converts ? kStrip : kTile;
+    const unsigned stored = pass.written & ~item.direct & ~(1u << kGradient) & ((1u << kTemporary) - 1);
+    const unsigned outputs = ends ? item.outputs : 0;
     Rows rows(item);
     for (; begin < end; begin += step) {
         const std::int64_t n = std::min(step, end - begin);
         void* at[kMaxOperands];
-        for (int operand = 0; operand < kMaxOperands; ++operand)
+        for (int operand = 0; pass.used >> operand != 0; ++operand)
             if (has(pass.used, operand)) at[operand] = rows.load(operand, begin, n, gradient_changes);
         for (const Call* call = program.calls + pass.first; call != program.calls + pass.end; ++call) {
             void* operands[kMaxOperands];
@@ -169,12 +172,11 @@ void Step::run_tiles(const Item& item, int number, std::int64_t begin, std::int6
         for (int i = 0; i < pass.square_count; ++i)
             item.extra->squares[tiles_of(item.size) * i + begin / kTile] =
                 table().sum_of_squares[program.arithmetic](n, at[pass.squares[i]]);
-        for (int operand = 0; operand < kTemporary; ++operand)
-            if (operand != kGradient && has(pass.written & ~item.direct, operand))
-                store_array(item, operand, begin, n, at[operand]);
+        for (int operand = 0; stored >> operand != 0; ++operand)
+            if (has(stored, operand)) store_array(item, operand, begin, n, at[operand]);
         if (measures) measure(item, begin, n, at[kParameter]);
-        for (int array = kTemporary; ends && array < kArrays; ++array)
-            if (has(item.outputs, array)) store_array(item, array, begin, n, at[kParameter]);
+        for (int array = kTemporary; outputs >> array != 0; ++array)
+            if (has(outputs, array)) store_array(item, array, begin, n, at[kParameter]);
         if (zeroes) zero_gradient(item, begin, n);
     }
 }
