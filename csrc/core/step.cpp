@@ -75,11 +75,12 @@ void Step::add(const Program& program, const View* operands, const Around& aroun
         const View& view = *views[array];
         const bool is_output = array >= kTemporary, here = is_contiguous(view);
         const bool written = array != kGradient || around.zeroes_gradient;
+        const std::int64_t size = around.rows ? view.size() : item.size;
         const std::int64_t item_size = size_of(view.storage);
         bytes += (is_output || (array == kGradient && !written) ? 1 : 2) * item_size;
         item.data[array] = view.data;
         item.storage[array] = static_cast<std::uint8_t>(view.storage);
-        spans[i] = here ? Span{view.data, view.data + view.size() * item_size, written} : span_of(view, written);
+        spans[i] = here ? Span{view.data, view.data + size * item_size, written} : span_of(view, written);
         if (around.rows && array != kGradient) {
             with_extra(item).row_strides[array] = view.strides[0];
             rows[array] = {view.data, view.storage, view.dimensions - 1, view.shape + 1, view.strides + 1};

@@ -7,6 +7,8 @@
 #include <string>
 #include <utility>
 
+#include "settings.hpp"
+
 namespace fusedstep {
 
 bool is_list(py::handle object) {
@@ -201,12 +203,11 @@ void Pairs::require_distinct_keys() const {
 
 py::object Pairs::changed_lengths(const py::object& optimizer) const {
     if (containers.size() > 1) require_distinct_keys();
-    static PyObject* const name = PyUnicode_InternFromString("_lengths");
     py::object known;
     std::optional<py::dict> changed;
     for (const Container& container : containers) {
         if (!is_list(container.object)) continue;
-        if (!known) known = optimizer.attr(py::handle(name));
+        if (!known) known = optimizer.attr(optimizer_names().lengths);
         const py::object before = find_in_dict(known, container.path);
         if (before && PyLong_AsSize_t(before.ptr()) == container.length) continue;
         if (!changed) changed.emplace();

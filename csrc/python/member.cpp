@@ -14,7 +14,7 @@ Member Member::of_optimizer(const py::tuple& given, double scale) {
         parts = options;
         if (!parts[0].is_none()) values.average = parts[0].cast<double>();
     }
-    const py::object state = optimizer.attr("state");
+    const py::object state = optimizer.attr(optimizer_names().state);
     if (!py::isinstance<py::dict>(state)) throw py::type_error("state is a " + type_name(state) + ", expected a dict");
     Member member(rule, state, Settings::of_optimizer(rule, optimizer, values, given[3]));
     member.optimizer = optimizer;
@@ -23,7 +23,7 @@ Member Member::of_optimizer(const py::tuple& given, double scale) {
     member.seed = parts[2].cast<std::uint64_t>();
     member.stochastic = parts[3].cast<bool>();
     member.narrow_state = parts[4].cast<bool>();
-    member.update = optimizer.attr("iterations").cast<std::uint64_t>() + 1;
+    member.update = optimizer.attr(optimizer_names().iterations).cast<std::uint64_t>() + 1;
     return member;
 }
 

@@ -27,9 +27,9 @@ struct Member {
 
     bool has_state_by_key() const { return is_exchange || !optimizer.is_none(); }
 
-    py::handle state_name(int i) const {
+    const py::object& state_name(int i) const {
         const auto index = static_cast<std::size_t>(i);
-        return index < names->states.size() ? py::handle(names->states[index]) : average_name();
+        return index < names->states.size() ? names->states[index] : optimizer_names().average;
     }
 
     const Rule* rule;

@@ -39,14 +39,11 @@ const Names& names_of(const Rule& rule) {
     return std::find_if(all->begin(), all->end(), [&](const auto& each) { return each.first == &rule; })->second;
 }
 
-py::handle average_name() {
-    static PyObject* const name = PyUnicode_InternFromString("average");
-    return name;
-}
-
-py::handle master_name() {
-    static PyObject* const name = PyUnicode_InternFromString("master");
-    return name;
+const OptimizerNames& optimizer_names() {
+    static const auto* const names =
+        new OptimizerNames{interned("state"),    interned("steps"),   interned("iterations"),
+                           interned("_lengths"), interned("average"), interned("master")};
+    return *names;
 }
 
 double checked_value(const Hyperparameter& hyperparameter, const py::object& value, const Name& name) {
@@ -86,7 +83,7 @@ Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, c
         }
     }
     if (rule.counts_steps && t.is_none()) {
-        settings.counts = optimizer.attr("steps");
+        settings.counts = optimizer.attr(optimizer_names().steps);
         if (!py::isinstance<py::dict>(settings.counts))
             throw py::type_error("steps is a " + type_name(settings.counts) + ", expected a dict");
     } else if (rule.counts_steps) {

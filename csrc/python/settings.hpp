@@ -20,9 +20,12 @@ struct Names {
 
 const Names& names_of(const Rule& rule);
 
-// Of what a parameter's state has besides the rule's.
-py::handle average_name();
-py::handle master_name();
+// Names of an optimizer's attributes, and of what a parameter's state has besides the rule's, as Python's strings.
+struct OptimizerNames {
+    py::object state, steps, iterations, lengths, average, master;
+};
+
+const OptimizerNames& optimizer_names();
 
 // A hyper-parameter as a number; the error of Python's own check, which calls it by its name, if it is out of range.
 double checked_value(const Hyperparameter& hyperparameter, const py::object& value, const Name& name);

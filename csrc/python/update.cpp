@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <list>
 
 #include "float_mode.hpp"
 #include "optimizer_lock.hpp"
@@ -114,7 +115,7 @@ void Update::keep_memory_of_tensors() {
 py::tuple Update::run() {
     std::sort(optimizers_.begin(), optimizers_.end(),
               [](const py::object& a, const py::object& b) { return a.ptr() < b.ptr(); });
-    std::deque<OptimizerLock> locks;  // in one order, so that two calls never wait for each other
+    std::list<OptimizerLock> locks;  // in one order, so that two calls never wait for each other
     for (const py::object& optimizer : optimizers_) locks.emplace_back(optimizer);
     const std::optional<Norm> norm = take_norm();
     const py::object shown_norm = norm ? py::object(py::float_(norm->value)) : py::none();
@@ -128,11 +129,12 @@ py::tuple Update::run() {
     }
     if (options_.clip_norm) {
         const double factor = clip_factor(*options_.clip_norm, norm->value);
-        for (Program& program : programs_) program.set_clip(factor);
+        first_program_.set_clip(factor);
+        for (Program& program : more_programs_) program.set_clip(factor);
     }
     std::vector<py::object> iterations;
     for (const py::object& optimizer : optimizers_)
-        iterations.push_back(py::object(optimizer.attr("iterations")) + py::int_(1));
+        iterations.push_back(py::object(optimizer.attr(optimizer_names().iterations)) + py::int_(1));
     numbers_.require_replaceable();
     commit();
     if (step_.is_sequential() && !converted_.empty())
@@ -140,8 +142,7 @@ py::tuple Update::run() {
     else
         run_all();
     for (std::size_t i = 0; i < optimizers_.size(); ++i) {
-        static PyObject* const name = PyUnicode_InternFromString("iterations");
-        if (PyObject_GenericSetAttr(optimizers_[i].ptr(), name, iterations[i].ptr()) != 0)
+        if (PyObject_GenericSetAttr(optimizers_[i].ptr(), optimizer_names().iterations.ptr(), iterations[i].ptr()) != 0)
             throw py::error_already_set();
     }
     numbers_.replace();
@@ -186,7 +187,7 @@ void Update::commit() {
         if (t != last) count = py::int_(last = t);
         set(member->settings.counts, pair->key, count);
     }
-    for (const auto& [optimizer, lengths] : new_lengths_) optimizer.attr("_lengths") = lengths;
+    for (const auto& [optimizer, lengths] : new_lengths_) optimizer.attr(optimizer_names().lengths) = lengths;
     if (restored) restored->keep();
 }
 

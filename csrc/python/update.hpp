@@ -1,7 +1,7 @@
 // One call of an update: takes the arrays out of the containers, and checks all of them before the first is written.
 #pragma once
 
-#include <deque>
+#include <list>
 #include <optional>
 #include <string>
 #include <utility>
@@ -128,8 +128,10 @@ class Update {
     const Pairs pairs_;  // after shared_, of which it may fill the first
     Step step_;
     std::size_t added_ = 0;
-    std::deque<Program> programs_;  // where they are, they stay
-    std::deque<TakenRows> rows_;
+    Program first_program_;  // most calls have no other
+    bool has_program_ = false;
+    std::list<Program> more_programs_;
+    std::list<TakenRows> rows_;
     std::vector<py::object> owners_;
     std::vector<Tensor> tensors_;
     py::list changed_tensors_;

@@ -40,7 +40,8 @@ Name Update::name_of(const Pair& pair, const Member& member, int operand) const 
     if (operand == kParameter) return name("params", pair);
     if (operand == kGradient) return name("grads", pair);
     if (operand == kCopy) return name("copies", pair);
-    return state_name(pair, member, operand == kMaster ? master_name() : member.state_name(operand - kState));
+    return state_name(pair, member,
+                      operand == kMaster ? optimizer_names().master : member.state_name(operand - kState));
 }
 
 void Update::add(const Pair& pair) {
@@ -198,12 +199,12 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
     const int own_count = static_cast<int>(member.rule->states.size());
     for (int i = 0; i < count + (has_master ? 1 : 0); ++i) {
         const bool is_master = i == count;
-        const py::handle letter = is_master ? master_name() : member.state_name(i);
+        const py::object& letter = is_master ? optimizer_names().master : member.state_name(i);
         const int storage = i < own_count && member.narrow_state ? int{kBFloat16} : arithmetic;
         Shared& state = shared_[is_master ? int{kMaster} : kState + i];
         const py::object value = !arrays   ? py::object()
                                  : ordered ? py::object(arrays[py::int_(i)])
-                                           : find_in_dict(arrays, py::reinterpret_borrow<py::object>(letter));
+                                           : find_in_dict(arrays, letter);
         if (value) {
             check_state(state_name(pair, member, letter), state, !own, value, storage, parameter_name);
             continue;
@@ -263,8 +264,9 @@ std::int64_t Update::count_step(const Pair& pair, const Member& member, bool fre
     if (!fresh) {
         const py::object had = find_in_dict(settings.counts, pair.key);
         // State that was put there by hand has made the optimizer's steps.
-        t = next_step({"steps", pair.key}, had ? had : py::object(member.optimizer.attr("iterations")));
+        t = next_step({"steps", pair.key}, had ? had : py::object(member.optimizer.attr(optimizer_names().iterations)));
     }
+    if (new_counts_.empty()) new_counts_.reserve(pairs_.list.size());
     new_counts_.push_back({&pair, &member, t});
     return t;
 }
@@ -285,7 +287,8 @@ const Program& Update::program(Member& member, int arithmetic, std::int64_t t, b
     Values values;
     std::copy_n(member.settings.values, member.rule->hyperparameters.size(), values);
     if (new_average) values[kAverage] = 0;
-    Program& made = programs_.emplace_back();
+    Program& made = has_program_ ? more_programs_.emplace_back() : first_program_;
+    has_program_ = true;
     build(*member.rule, arithmetic, values, t, options_.clip_norm.has_value(), made);
     member.program = &made;
     member.program_has_new_average = new_average;

@@ -25,7 +25,7 @@ from fusedstep.optimizers.options import (
 from fusedstep.optimizers.snapshots import loaded_attributes
 
 # Options for which an update has to do more than to read the attributes.
-_SPECIAL = ("average", "groups", "master", "rounding", "state_dtype")
+_SPECIAL = ("average", "clip_norm", "groups", "master", "rounding", "skip_nonfinite", "state_dtype")
 
 # An optimizer, its rule, lr, number of the step, overrides, options.
 Member: TypeAlias = tuple[Any, str, Any, int | None, dict[str, Any] | None, tuple[Any, ...] | None]
@@ -193,26 +193,27 @@ class Optimizer:
             zero_grads = checked_flag("zero_grads", zero_grads)
         if norm is not None:
             norm = checked_norm(norm)
-        assigned = None
-        if self._is_special:
-            members = self._members()
-            assigned = self.__dict__.setdefault("_assigned", {}) if self.groups else None
-        else:
+        if not self._is_special:
             lr = scheduled("lr", self.lr, self.iterations) if callable(self.lr) else self.lr
-            members = [(self, self._rule, lr, self._step_of_all(), None, None)]
-        taken, skipped = _native.update(
-            members,
-            assigned,
-            None if assigned is None else self._group_of,
-            params,
-            grads,
-            scale,
-            zero_grads,
-            copies,
-            norm,
-            self.clip_norm,
-            self.skip_nonfinite,
-        )
+            members: list[Member] = [(self, self._rule, lr, self._step_of_all(), None, None)]
+            taken, skipped = _native.update(
+                members, None, None, params, grads, scale, zero_grads, copies, norm, None, False
+            )
+        else:
+            assigned = self.__dict__.setdefault("_assigned", {}) if self.groups else None
+            taken, skipped = _native.update(
+                self._members(),
+                assigned,
+                None if assigned is None else self._group_of,
+                params,
+                grads,
+                scale,
+                zero_grads,
+                copies,
+                norm,
+                self.clip_norm,
+                self.skip_nonfinite,
+            )
         if taken is not self.gradient_norm:
             object.__setattr__(self, "gradient_norm", taken)
         if skipped:
