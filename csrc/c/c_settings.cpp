@@ -62,7 +62,7 @@ const Programs::Built& Programs::of(const fusedstep_settings* settings, int arit
         return built_.back();
     built_.push_back({settings, resolved, {}});
     Program& program = built_.back().program;
-    build(*resolved.rule, arithmetic, resolved.values, resolved.t, clips_, program);
+    build(*resolved.rule, arithmetic, resolved.values, resolved.t, clipping_, program);
     require(program.has_finite_coefficients(), FUSEDSTEP_OUT_OF_RANGE, "settings");
     return built_.back();
 }

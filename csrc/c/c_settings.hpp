@@ -32,7 +32,7 @@ class Programs {
         Program program;
     };
 
-    explicit Programs(bool clips) : clips_(clips) {}
+    explicit Programs(Clipping clipping) : clipping_(clipping) {}
 
     const Built& of(const fusedstep_settings* settings, int arithmetic);
 
@@ -41,7 +41,7 @@ class Programs {
     }
 
   private:
-    const bool clips_;
+    const Clipping clipping_;
     std::deque<Built> built_;  // which moves none of them
 };
 

@@ -155,7 +155,7 @@ int update(std::int64_t count, const fusedstep_item* given_items, std::size_t it
         const fusedstep_gradients gradients = checked_gradients(result);
         const bool clips = gradients.clips != 0, skips_nonfinite = gradients.skip_nonfinite != 0;
         const bool measures = (clips || skips_nonfinite) && gradients.norm_is_known == 0;
-        Programs programs(clips);
+        Programs programs({measures, clips});
         Items items(measures ? Measure::kGradients : Measure::kNothing);
         items.read(count, given_items, item_size, [&](const fusedstep_item& item, std::int64_t i) {
             const int storage = storage_of(item.parameter_type, "parameter_type");
@@ -192,7 +192,7 @@ int accumulate(std::int64_t count, const fusedstep_item* given_items, std::size_
             const std::vector<Hyperparameter>& known = accumulation().hyperparameters;
             for (std::size_t i = 0; i < known.size(); ++i) values[i] = known[i].fallback;
             values[kScale] = scale;
-            build(accumulation(), arithmetic, values, 1, false, programs[arithmetic]);
+            build(accumulation(), arithmetic, values, 1, {}, programs[arithmetic]);
         }
         Items items(norm ? Measure::kParameters : Measure::kNothing);
         items.read(count, given_items, item_size, [&](const fusedstep_item& item, std::int64_t) {

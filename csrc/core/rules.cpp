@@ -176,7 +176,9 @@ void Program::call(const char* stage, std::initializer_list<int> operands, std::
     const Call* const before = now.end > now.first ? &calls[now.end - 1] : nullptr;
     const StageFunction* run = found->run;
     double* to = nullptr;
-    if (before && found->after_add_decay[0] && *operands.begin() == kParameter && operands.begin()[1] == kGradient) {
+    if (before && now.end > unclipped && found->after_add_decay[0] && *operands.begin() == kParameter &&
+        operands.begin()[1] == kGradient) {
+        if (std::strcmp(before->stage->name, "scale") == 0) run = found->after_scale;
         if (std::strcmp(before->stage->name, "add_decay") == 0) run = found->after_add_decay;
         if (std::strcmp(before->stage->name, "shrink") == 0) run = found->after_shrink;
     }
@@ -187,7 +189,7 @@ void Program::call(const char* stage, std::initializer_list<int> operands, std::
     call.run = run;
     call.operand_count = found->operands;
     call.written = 0;
-    call.clips = false;
+    call.clips = run != found->run && call.clips;
     std::copy(operands.begin(), operands.end(), call.operands);
     call.coefficient_count =
         static_cast<int>(std::copy(coefficients.begin(), coefficients.end(), to) - call.coefficients);
@@ -240,12 +242,14 @@ double clip_factor(double clip_norm, double norm) {
     return factor >= 1 ? 1 : factor;
 }
 
-void build(const Rule& rule, int arithmetic, const double* values, std::int64_t t, bool clips, Program& program) {
+void build(const Rule& rule, int arithmetic, const double* values, std::int64_t t, Clipping clipping,
+           Program& program) {
     const FloatMode mode;
     const double average = values[kAverage];
     program.arithmetic = arithmetic;
     program.states = static_cast<int>(rule.states.size()) + (average == kOff ? 0 : 1);
     program.passes = 1;
+    program.unclipped = 0;
     program.pass[0] = {};
     program.between = nullptr;
     program.t = t;
@@ -253,10 +257,10 @@ void build(const Rule& rule, int arithmetic, const double* values, std::int64_t 
     const double decay = values[kWeightDecay];
     const double scale = values[kMaximize] != 0 ? -values[kScale] : values[kScale];
     if (scale != 1) program.call("scale", {kGradient}, {scale});
-    program.unclipped = program.pass[0].end;
-    if (clips) {
+    program.unclipped = clipping.measures ? program.pass[0].end : 0;
+    if (clipping.clips) {
         program.call("scale", {kGradient}, {1});
-        program.calls[program.unclipped].clips = true;
+        program.calls[program.pass[0].end - 1].clips = true;
     }
     if (values[kClipValue] != kOff) program.call("clip", {kGradient}, {values[kClipValue]});
     if (decay != 0 && values[kDecoupled] == 0) program.call("add_decay", {kGradient, kParameter}, {decay});

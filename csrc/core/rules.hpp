@@ -108,7 +108,12 @@ const Rule* find_rule(const char* name);
 // The factor that clips gradients of a norm to another, at most 1: as PyTorch, 0 for an infinite norm, NaN for NaN.
 double clip_factor(double clip_norm, double norm);
 
-// The program of a step; t counts the parameter's steps from 1. clips: whether gradients are scaled by set_clip.
-void build(const Rule& rule, int arithmetic, const double* values, std::int64_t t, bool clips, Program& program);
+// What happens to gradients between their scale and the rule.
+struct Clipping {
+    bool measures, clips;  // by taking their norm; by set_clip
+};
+
+// The program of a step; t counts the parameter's steps from 1.
+void build(const Rule& rule, int arithmetic, const double* values, std::int64_t t, Clipping clipping, Program& program);
 
 }  // namespace fusedstep

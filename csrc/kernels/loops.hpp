@@ -88,6 +88,8 @@ struct StageList {
         static_assert(Single::count >= 2 && Single::written() % 4 == 1);
         stage<Formula>(name);
         fusedstep::Stage& row = stages[count - 1];
+        row.after_scale[fusedstep::kFloat32] = Single::template run<AfterScale<float, Formula>>;
+        row.after_scale[fusedstep::kFloat64] = Double::template run<AfterScale<double, Formula>>;
         row.after_add_decay[fusedstep::kFloat32] = Single::template run<AfterAddDecay<float, Formula>>;
         row.after_add_decay[fusedstep::kFloat64] = Double::template run<AfterAddDecay<double, Formula>>;
         row.after_shrink[fusedstep::kFloat32] = Single::template run<AfterShrink<float, Formula>>;

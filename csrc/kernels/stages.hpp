@@ -38,7 +38,17 @@ template <class T> struct Shrink {
     void operator()(T& w) const { w *= keep; }
 };
 
-// A rule after a weight decay, in one loop. The caller's gradient stays as it is.
+// A rule after another stage, in one loop. The caller's gradient stays as it is.
+template <class T, template <class> class Rule> struct AfterScale {
+    Scale<T> first;
+    Rule<T> rule;
+
+    template <class... State> void operator()(T& w, T g, State&... state) const {
+        first(g);
+        rule(w, g, state...);
+    }
+};
+
 template <class T, template <class> class Rule> struct AfterAddDecay {
     AddDecay<T> first;
     Rule<T> rule;
@@ -165,7 +175,7 @@ template <class T> struct Adam {
     }
 };
 
-// Every stage, with the name by which core/rules.cpp calls it; rules also after a weight decay.
+// Every stage, with the name by which core/rules.cpp calls it; rules also after a scale or a weight decay.
 template <class List> constexpr void list_stages(List& list) {
     list.template stage<Scale>("scale");
     list.template stage<AddDecay>("add_decay");

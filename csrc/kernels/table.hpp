@@ -28,9 +28,9 @@ struct Stage {
     unsigned written;  // bit i: the formula writes operand i
     int coefficients;
     StageFunction run[kArithmetics];
-    // The stage after one of weight decay, in one loop, with the decay as first coefficient: where a parameter is in
-    // the cache, a loop of its own for the decay costs a third of Adam. Null if the stage is no rule.
-    StageFunction after_add_decay[kArithmetics], after_shrink[kArithmetics];
+    // The stage after a scale or a weight decay, in one loop, with that one's coefficient first: where a parameter is
+    // in the cache, a loop of its own for the decay costs a third of Adam. Null if the stage is no rule.
+    StageFunction after_scale[kArithmetics], after_add_decay[kArithmetics], after_shrink[kArithmetics];
 };
 
 // Converts n contiguous elements; those that are stored need not be aligned.

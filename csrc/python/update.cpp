@@ -110,6 +110,13 @@ void Update::keep_memory_of_tensors() {
     }
 }
 
+// Nobody may take numbers away meanwhile.
+template <class Run> void Update::without_gil(const Run& run) {
+    if (holds_gil_ || !numbers_.empty()) return run();
+    const WithoutGil released;
+    run();
+}
+
 // Counts are moved here, not in Python, where an interrupt could come between the step and the count. What can fail
 // comes before the first array is written, and is undone if something after it fails.
 py::tuple Update::run() {
@@ -117,20 +124,16 @@ py::tuple Update::run() {
               [](const py::object& a, const py::object& b) { return a.ptr() < b.ptr(); });
     std::list<OptimizerLock> locks;  // in one order, so that two calls never wait for each other
     for (const py::object& optimizer : optimizers_) locks.emplace_back(optimizer);
-    const std::optional<Norm> norm = take_norm();
-    const py::object shown_norm = norm ? py::object(py::float_(norm->value)) : py::none();
-    if (options_.skip_nonfinite && !norm->is_finite) {
+    if (options_.norm) norm_ = Norm{*options_.norm, std::isfinite(*options_.norm)};
+    const auto shown_norm = [this] { return norm_ ? py::object(py::float_(norm_->value)) : py::none(); };
+    if (options_.skip_nonfinite) without_gil([this] { take_norm(); });
+    if (options_.skip_nonfinite && !norm_->is_finite) {
         if (options_.zero_grads) {
             step_.zero_gradients();
             zero_converted();
             count_changes();
         }
-        return py::make_tuple(shown_norm, true);
-    }
-    if (options_.clip_norm) {
-        const double factor = clip_factor(*options_.clip_norm, norm->value);
-        first_program_.set_clip(factor);
-        for (Program& program : more_programs_) program.set_clip(factor);
+        return py::make_tuple(shown_norm(), true);
     }
     std::vector<py::object> iterations;
     for (const py::object& optimizer : optimizers_)
@@ -140,7 +143,10 @@ py::tuple Update::run() {
     if (step_.is_sequential() && !converted_.empty())
         run_in_turn();
     else
-        run_all();
+        without_gil([this] {
+            take_norm();
+            step_.run();
+        });
     for (std::size_t i = 0; i < optimizers_.size(); ++i) {
         if (PyObject_GenericSetAttr(optimizers_[i].ptr(), optimizer_names().iterations.ptr(), iterations[i].ptr()) != 0)
             throw py::error_already_set();
@@ -148,15 +154,16 @@ py::tuple Update::run() {
     numbers_.replace();
     if (options_.zero_grads) zero_converted();
     count_changes();
-    return py::make_tuple(shown_norm, false);
+    return py::make_tuple(shown_norm(), false);
 }
 
-std::optional<Norm> Update::take_norm() {
-    if (options_.norm) return Norm{*options_.norm, std::isfinite(*options_.norm)};
-    if (options_.measure != Measure::kGradients) return {};
-    if (holds_gil_ || !numbers_.empty()) return step_.norm_of_gradients();
-    const WithoutGil released;
-    return step_.norm_of_gradients();
+// Once, if one is needed, and what follows from it.
+void Update::take_norm() {
+    if (!norm_ && options_.measure == Measure::kGradients) norm_ = step_.norm_of_gradients();
+    if (!options_.clip_norm) return;
+    const double factor = clip_factor(*options_.clip_norm, norm_->value);
+    first_program_.set_clip(factor);
+    for (Program& program : more_programs_) program.set_clip(factor);
 }
 
 static void set(const py::object& dict, const py::handle& key, const py::object& value) {
@@ -191,14 +198,9 @@ void Update::commit() {
     if (restored) restored->keep();
 }
 
-void Update::run_all() {
-    if (holds_gil_ || !numbers_.empty()) return step_.run();  // nobody may take the numbers away meanwhile
-    const WithoutGil released;
-    step_.run();
-}
-
 // A gradient may be in the memory of a parameter that is updated before its own.
 void Update::run_in_turn() {
+    take_norm();
     auto next = converted_.begin();
     for (std::size_t i = 0; i < added_; ++i) {
         if (next != converted_.end() && next->number == i) {

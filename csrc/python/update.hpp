@@ -110,9 +110,9 @@ class Update {
     Name state_name(const Pair& pair, const Member& member, py::handle letter) const;
     Name name_of(const Pair& pair, const Member& member, int operand) const;
 
-    std::optional<Norm> take_norm();
+    template <class Run> void without_gil(const Run& run);
+    void take_norm();
     void commit();
-    void run_all();
     void run_in_turn();
     void zero_converted() const;
     void count_changes();
@@ -130,6 +130,7 @@ class Update {
     std::size_t added_ = 0;
     Program first_program_;  // most calls have no other
     bool has_program_ = false;
+    std::optional<Norm> norm_;
     std::list<Program> more_programs_;
     std::list<TakenRows> rows_;
     std::vector<py::object> owners_;

@@ -289,7 +289,8 @@ const Program& Update::program(Member& member, int arithmetic, std::int64_t t, b
     if (new_average) values[kAverage] = 0;
     Program& made = has_program_ ? more_programs_.emplace_back() : first_program_;
     has_program_ = true;
-    build(*member.rule, arithmetic, values, t, options_.clip_norm.has_value(), made);
+    const Clipping clipping = {options_.measure == Measure::kGradients, options_.clip_norm.has_value()};
+    build(*member.rule, arithmetic, values, t, clipping, made);
     member.program = &made;
     member.program_has_new_average = new_average;
     return made;

@@ -215,7 +215,7 @@ class Optimizer:
                 self.skip_nonfinite,
             )
         if taken is not self.gradient_norm:
-            object.__setattr__(self, "gradient_norm", taken)
+            self.__dict__["gradient_norm"] = taken
         if skipped:
             self.skipped += 1
 
@@ -223,27 +223,21 @@ class Optimizer:
         """What an update of some options takes: a member for each group, and one for the other parameters."""
         parts = self.__dict__.get("_parts")
         if parts is None:
-            options = (self.master, self.seed, self.rounding == "stochastic", self.state_dtype is not None)
-            parts = self.__dict__["_parts"] = [
-                (
-                    *(overrides.get(name, getattr(self, name)) for name in SCHEDULED),
-                    {name: value for name, value in overrides.items() if name not in SCHEDULED} or None,
-                    options,
-                )
-                for overrides in (*(overrides for _, overrides in self.groups), {})
-            ]
-        rule, t, made = self._rule, self._step_of_all(), self.iterations
-        return [
-            (
-                self,
-                rule,
-                scheduled("lr", lr, made) if callable(lr) else lr,
-                t,
-                overrides,
-                (scheduled("average", average, made) if callable(average) else average, *options),
-            )
-            for lr, average, overrides, options in parts
-        ]
+            parts = self.__dict__["_parts"] = []
+            for overrides in (*(overrides for _, overrides in self.groups), {}):
+                lr, average = (overrides.get(name, getattr(self, name)) for name in SCHEDULED)
+                others = {name: value for name, value in overrides.items() if name not in SCHEDULED}
+                options = (average, self.master, self.seed, self.rounding == "stochastic", self.state_dtype is not None)
+                parts.append((lr, others or None, options))
+        rule, t = self._rule, self._step_of_all()
+        members: list[Member] = []
+        for lr, overrides, options in parts:
+            if callable(lr):
+                lr = scheduled("lr", lr, self.iterations)
+            if callable(options[0]):
+                options = (scheduled("average", options[0], self.iterations), *options[1:])
+            members.append((self, rule, lr, t, overrides, options))
+        return members
 
     def _group_of(self, key: Any, param: Any) -> int:
         """The number of a parameter's group, or that of the groups if it is of none."""
