@@ -299,6 +299,19 @@ def test_gradients_that_share_memory_are_zeroed_last(
 # Rows of a matrix.
 
 
+@pytest.mark.parametrize("places", [(0, 100, 40), (0, 100, 81), (0, 100, 119), (0, 100, 120)])
+def test_zeros_of_rows_in_what_another_item_writes(places: tuple[int, ...], rng: np.random.Generator) -> None:
+    memory = rng.standard_normal(1000).astype(np.float32)
+    before, settings = memory.copy(), settings_of("sgd")
+    w, g, other = places
+    rows = item_at(memory, w, g, 40, True)
+    rows = replace(rows, gradient=rows.gradient[:20], rows=np.array([1, 3]), row_size=10)
+    plain = item_at(memory, other, 500, 20, False)
+    expected = (CODES["OVERLAP"], 1, "gradient") if 80 < other < 120 else OK
+    assert update([plain.item(settings), rows.item(settings)]) == expected
+    assert (memory == before).all() == (expected != OK)
+
+
 @every_rule
 @every_type
 @pytest.mark.parametrize("numbers", [[], [0], [9], [1, 2, 7], list(range(10))])
