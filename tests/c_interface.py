@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import fusedstep as fs
 from fusedstep import _native
@@ -172,6 +173,11 @@ def settings_of(rule: str, t: int = 1, **values: float) -> Any:
     settings.kept = options_of(own)
     settings.options, settings.option_count = ctypes.addressof(settings.kept), len(own)
     return settings
+
+
+def seen(array: Array, storage: str) -> Array:
+    """An array of the C interface as Python takes it."""
+    return array.view(pytest.importorskip("ml_dtypes").bfloat16) if storage == "bfloat16" else array
 
 
 @dataclass

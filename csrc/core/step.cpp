@@ -182,10 +182,11 @@ bool Step::may_zero(const Item& item, const Item& other) {
     Extents shapes[2], strides[2];
     const auto view_of = [&](const Item& of, int array, int i) {
         const Extents* const own = of.strides(array);
+        const bool has_rows = of.has_rows() && array != kGradient;
         shapes[i] =
-            own ? of.extra->geometry.shape : Extents{static_cast<Extent>(of.has_rows() ? of.extra->row_size : of.size)};
+            own ? of.extra->geometry.shape : Extents{static_cast<Extent>(has_rows ? of.extra->row_size : of.size)};
         strides[i] = own ? *own : Extents{static_cast<Extent>(size_of(of.storage[array]))};
-        if (of.has_rows()) {
+        if (has_rows) {
             const RowNumbers& rows = of.extra->rows;
             shapes[i].insert(shapes[i].begin(),
                              static_cast<Extent>(*std::max_element(rows.numbers, rows.numbers + rows.count) + 1));

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from c_interface import TYPES
 from native_build import ROOT, run
 
 pybind11 = pytest.importorskip("pybind11")
@@ -231,9 +232,13 @@ def test_the_bits_of_all_instruction_sets_are_printed(copy: Path, isa: str) -> N
     names = {line.split("  ")[1] for line in lines}
     expected = (ROOT / "tests" / "native" / "hashes.txt").read_text().splitlines()
     assert set(expected) <= set(lines)
+    rules = "fourfold", "trusting"
     assert names - {line.split("  ")[1] for line in expected} == {
-        f"rule {rule}{decay} {dtype}"
-        for rule in ("fourfold", "trusting")
-        for decay in ("", " decay")
-        for dtype in ("float32", "float64")
+        *(
+            f"rule {rule}{decay} {dtype}"
+            for rule in rules
+            for decay in ("", " decay")
+            for dtype in ("float32", "float64")
+        ),
+        *(f"options {rule} {storage}" for rule in rules for storage in TYPES),
     }
