@@ -206,9 +206,16 @@ void Program::end_pass(std::initializer_list<int> squares) {
     Pass& next = pass[passes++];
     next = {};
     next.first = next.end = finished.end;
-    // The gradient is not stored: what the pass has made of it must be made again.
+    // The gradient is not stored: what the pass has made of it must be made again. So is decay of the parameter, as a
+    // narrow one would be rounded twice.
+    constexpr unsigned parameter = 1u << kParameter;
+    const auto is_decay = [=](const Call& call) { return call.written == parameter && call.operand_count == 1; };
+    const bool repeats = std::all_of(calls + finished.first, calls + finished.end, [&](const Call& call) {
+        return (call.written & parameter) == 0 || is_decay(call);
+    });
+    if (repeats) finished.unstored |= finished.written & parameter;
     for (int i = finished.first; i < finished.end; ++i)
-        if (calls[i].written == 1u << kGradient) calls[next.end++] = calls[i];
+        if (calls[i].written == 1u << kGradient || (repeats && is_decay(calls[i]))) calls[next.end++] = calls[i];
     find_operands(next);
 }
 
@@ -218,6 +225,7 @@ void Program::find_operands(Pass& now) const {
         now.written |= each->written;
         for (int i = 0; i < each->operand_count; ++i) now.used |= 1u << each->operands[i];
     }
+    now.unstored = now.written & 1u << kGradient;
 }
 
 bool Program::has_finite_coefficients() const {

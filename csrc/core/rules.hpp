@@ -55,7 +55,8 @@ class Program {
     // Adds a stage to the last pass.
     void call(const char* stage, std::initializer_list<int> operands, std::initializer_list<double> coefficients);
 
-    // Ends a pass with the sums of squares of operands, and begins another, which starts with the same gradient.
+    // Ends a pass with the sums of squares of operands, and begins another, which starts with the same gradient and
+    // parameter.
     void end_pass(std::initializer_list<int> squares);
 
     bool has_finite_coefficients() const;
@@ -67,6 +68,7 @@ class Program {
     struct Pass {
         int first = 0, end = 0;          // calls
         unsigned used = 0, written = 0;  // operands, a bit each
+        unsigned unstored = 0;           // that are changed in scratch alone
         int square_count = 0;
         std::uint8_t squares[kMaxOperands];
     };

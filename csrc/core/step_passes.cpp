@@ -42,9 +42,10 @@ class Step::Rows {
   public:
     explicit Rows(const Item& item) : item_(item) {}
 
-    void* load(int operand, std::int64_t begin, std::int64_t n, bool changes) {
+    // unstored: operands that are changed in scratch alone.
+    void* load(int operand, std::int64_t begin, std::int64_t n, unsigned unstored) {
         if (operand >= kTemporary) return scratch_[operand];
-        if (has(item_.direct, operand) && !(operand == kGradient && changes))
+        if (has(item_.direct & ~unstored, operand))
             return item_.data[operand] + begin * size_of(item_.program->arithmetic);
         load_array(item_, operand, begin, n, scratch_[operand]);
         return scratch_[operand];
@@ -132,8 +133,7 @@ void Step::run_part(const Item& item, int number, std::int64_t begin, std::int64
     const Program::Pass& pass = program.pass[number];
     const bool ends = number == program.passes - 1;
     // One stage needs no tiles where nothing has to be loaded.
-    if ((pass.used & ~item.direct) == 0 && pass.end - pass.first == 1 && pass.square_count == 0 &&
-        !has(pass.written, kGradient) &&
+    if ((pass.used & ~item.direct) == 0 && pass.end - pass.first == 1 && pass.square_count == 0 && pass.unstored == 0 &&
         !(ends && (item.outputs != 0 || item.zeroes_gradient || measure_ == Measure::kParameters)))
         run_whole(item, program.calls[pass.first], begin, end);
     else
@@ -151,19 +151,19 @@ void Step::run_whole(const Item& item, const Call& call, std::int64_t begin, std
 void Step::run_tiles(const Item& item, int number, std::int64_t begin, std::int64_t end) {
     const Program& program = *item.program;
     const Program::Pass& pass = program.pass[number];
-    const bool gradient_changes = has(pass.written, kGradient), ends = number == program.passes - 1;
+    const bool ends = number == program.passes - 1;
     const bool measures = ends && measure_ == Measure::kParameters && !item.has_rows();
     const bool zeroes = ends && item.zeroes_gradient && !zeroes_last_;
     const bool converts = (pass.used & ~item.direct) != 0;
     const std::int64_t step = pass.square_count == 0 && !measures && !item.extra && converts ? kStrip : kTile;
-    const unsigned stored = pass.written & ~item.direct & ~(1u << kGradient) & ((1u << kTemporary) - 1);
+    const unsigned stored = pass.written & ~item.direct & ~pass.unstored & ((1u << kTemporary) - 1);
     const unsigned outputs = ends ? item.outputs : 0;
     Rows rows(item);
     for (; begin < end; begin += step) {
         const std::int64_t n = std::min(step, end - begin);
         void* at[kMaxOperands];
         for (int operand = 0; pass.used >> operand != 0; ++operand)
-            if (has(pass.used, operand)) at[operand] = rows.load(operand, begin, n, gradient_changes);
+            if (has(pass.used, operand)) at[operand] = rows.load(operand, begin, n, pass.unstored);
         for (const Call* call = program.calls + pass.first; call != program.calls + pass.end; ++call) {
             void* operands[kMaxOperands];
             for (int i = 0; i < call->operand_count; ++i) operands[i] = at[call->operands[i]];
@@ -277,7 +277,7 @@ Norm Step::norm_of_gradients() {
             Rows rows(item);
             for (; begin < end; begin += kTile) {
                 const std::int64_t n = std::min(kTile, end - begin);
-                void* row = rows.load(kGradient, begin, n, program.unclipped > 0);
+                void* row = rows.load(kGradient, begin, n, program.unclipped > 0 ? 1u << kGradient : 0);
                 for (int i = 0; i < program.unclipped; ++i)
                     program.calls[i].run[program.arithmetic](n, program.calls[i].coefficients, &row);
                 measure(item, begin, n, row);

@@ -48,7 +48,7 @@ ROWS_IN_CPP = """
          {"m", "v", "s", "last"},
          with_options(0.03, {{"beta1", 0.9, Limit::kBelowOne},
                              {"beta2", 0.99, Limit::kBelowOne},
-                             {"pull", 0.5, Limit::kNotNegative},
+                             {"pull", 0.75, Limit::kNotNegative},
                              {"eps", 1e-6, Limit::kNotNegative}}),
          true,
          [](Program& p) {
@@ -68,8 +68,10 @@ ROWS_IN_CPP = """
              p.between = [](Program& program, int, const double* squares) {
                  const double w = std::sqrt(squares[0]), g = std::sqrt(squares[1]);
                  const double ratio = w > 0 && g > 0 ? w / g : 1;
-                 Call& last = program.calls[program.pass[1].end - 1];
-                 last.coefficients[last.coefficient_count - 1] = program.values[kLearningRate] * ratio;
+                 // After it there may be the average.
+                 Call* own = program.calls + program.pass[1].first;
+                 while (std::strcmp(own->stage->name, "trusting") != 0) ++own;
+                 own->coefficients[own->coefficient_count - 1] = program.values[kLearningRate] * ratio;
              };
          }},
 """
@@ -81,7 +83,7 @@ class Fourfold(Optimizer):
     state_names: ClassVar[tuple[str, ...]] = ("m", "v", "s", "last")
     counts_steps: ClassVar[bool] = True
 
-    def __init__(self, lr=0.03, beta1=0.9, beta2=0.99, pull=0.5, eps=1e-6, **options):
+    def __init__(self, lr=0.03, beta1=0.9, beta2=0.99, pull=0.75, eps=1e-6, **options):
         super().__init__(lr, **options)
         self.beta1, self.beta2, self.pull, self.eps = beta1, beta2, pull, eps
 
@@ -117,8 +119,8 @@ class Fourfold(Optimizer):
 
     _rule = "fourfold"
 
-    def __init__(self, lr=0.03, beta1=0.9, beta2=0.99, pull=0.5, eps=1e-6, *, weight_decay=0.0):
-        super().__init__(lr, weight_decay=weight_decay)
+    def __init__(self, lr=0.03, beta1=0.9, beta2=0.99, pull=0.75, eps=1e-6, *, weight_decay=0.0, **options):
+        super().__init__(lr, weight_decay=weight_decay, **options)
         self.beta1, self.beta2, self.pull, self.eps = beta1, beta2, pull, eps
 
 
@@ -127,8 +129,8 @@ class Trusting(Optimizer):
 
     _rule = "trusting"
 
-    def __init__(self, lr=0.05, momentum=0.9, *, weight_decay=0.0):
-        super().__init__(lr, weight_decay=weight_decay)
+    def __init__(self, lr=0.05, momentum=0.9, *, weight_decay=0.0, **options):
+        super().__init__(lr, weight_decay=weight_decay, **options)
         self.momentum = momentum
 '''
 
