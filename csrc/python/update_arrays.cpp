@@ -231,7 +231,9 @@ void Update::check_state(const Name& own_name, Shared& own, bool any, const py::
     require_shape(own_name, own, parameter_name, parameter);
     if (own.view.storage != storage && (own.view.storage == kBFloat16 || storage == kBFloat16))
         throw py::value_error(own_name.text() + " has dtype " + own.dtype() + ", expected " +
-                              (storage == kBFloat16 ? "bfloat16" : parameter.dtype()));
+                              (storage == kBFloat16  ? "bfloat16"
+                               : storage == kFloat64 ? "float64"
+                                                     : "float32"));
     if (own.view.storage != storage)
         throw py::value_error(own_name.text() + " has dtype " + own.dtype() + ", " + parameter_name.text() + " has " +
                               parameter.dtype());
