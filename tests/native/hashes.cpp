@@ -307,7 +307,7 @@ template <class T> void print_rules() {
             values[kWeightDecay] = decay;
             const std::string group = std::string("rule ") + rule.name + (decay != 0 ? " decay " : " ") + kTypeName<T>;
             Program program;
-            build(rule, kType<T>, values, 1, false, program);
+            build(rule, kType<T>, values, 1, {}, program);
             for (const int64_t n : {1, 1000, 100003})
                 print(group, std::to_string(n), [&](Hash& hash) {
                     Arrays<T> arrays = random_arrays<T>(n);

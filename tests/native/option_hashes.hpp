@@ -70,7 +70,7 @@ void hash_options(Hash& hash, const fusedstep::Rule& rule, int storage, const Op
     values[kClipValue] = 0.3;
     values[kAverage] = given.average;
     Program program;
-    build(rule, arithmetic, values, 1, true, program);
+    build(rule, arithmetic, values, 1, {true, true}, program);
 
     struct Parameter {
         std::vector<Stored> arrays;  // the parameter, a place for its gradient, state, average, copy
@@ -125,7 +125,7 @@ void hash_sums(Hash& hash, int storage, int gradient_storage) {
     for (std::size_t i = 0; i < known.size(); ++i) values[i] = known[i].fallback;
     values[kScale] = 0.7;
     Program program;
-    build(accumulation(), arithmetic_of(storage), values, 1, false, program);
+    build(accumulation(), arithmetic_of(storage), values, 1, {}, program);
     Stored sums(3001, storage, 1), gradient(3001, gradient_storage, 2);
     const View views[] = {sums.view(), gradient.view()};
     Step step(Measure::kParameters);
