@@ -83,6 +83,35 @@ def test_a_step_that_is_skipped_changes_nothing(
     assert rates == [0, 0, 1, 1]
 
 
+# Options that change every two updates.
+CHANGES: dict[str, list[dict[str, Any]]] = {
+    "average": [{"average": 0.9}, {"average": None}, {"average": 0.5}],
+    "master": [{"master": True}, {"master": False}, {"master": True}],
+    "rounding": [{"rounding": "stochastic"}, {"rounding": "nearest"}, {"rounding": "stochastic", "seed": 7}],
+    "clipping": [{"clip_norm": 1.0}, {"clip_norm": None, "clip_value": 0.1}, {"clip_value": None}],
+    "decay": [{"weight_decay": 0.1}, {"decoupled": True}, {"maximize": True, "decoupled": False}],
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("row", ALL_ROWS)
+def test_options_that_change(row: Row, name: str, rng: np.random.Generator) -> None:
+    ours, theirs = row.optimizer(), row.reference()
+    w = rng.standard_normal(3000).astype(np.float16)
+    expected = w.copy()
+    for changed in CHANGES[name]:
+        for option, value in changed.items():
+            setattr(ours, option, value)
+            setattr(theirs, option, value)
+        for _ in range(2):
+            g = rng.standard_normal(3000).astype(np.float16)
+            ours.update(w, g)
+            theirs.update(expected, g)
+            assert same_bits(w, expected)
+            assert ours.gradient_norm == theirs.gradient_norm
+            assert_same_state(ours, theirs)
+
+
 def test_large_numbers_are_finite_even_if_their_norm_is_not(isa: str) -> None:
     optimizer, w = fs.SGD(1e-200, skip_nonfinite=True), np.ones(3000)
     optimizer.update(w, np.full(3000, 1e200))

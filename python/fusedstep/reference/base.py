@@ -134,7 +134,9 @@ class Optimizer:
         is_first = key not in self.state
         state = self.state.get(key, {})
         narrow = param.dtype != dtype
-        if self.master and narrow and "master" not in state:
+        if not self.master:
+            state.pop("master", None)
+        elif narrow and "master" not in state:
             state["master"] = numbers(param, dtype)
         whole = state["master"] if self.master and narrow else param
         w = np.array(numbers(whole[at], dtype))
