@@ -44,13 +44,15 @@ void Step::reserve(std::size_t parameters) {
     if (measure_ != Measure::kNothing) first_tiles_.reserve(parameters);
 }
 
+// One row of a matrix.
+static View row_of(const View& matrix) {
+    return {matrix.data, matrix.storage, matrix.dimensions - 1, matrix.shape + 1, matrix.strides + 1};
+}
+
 void Step::add(const Program& program, const View* operands, const Around& around) {
-    const View* views[kArrays] = {};
-    int arrays[kArrays], count = 0;
-    const auto take = [&](int array, const View& view) {
-        views[array] = &view;
-        arrays[count++] = array;
-    };
+    Part parts[kArrays];
+    int count = 0;
+    const auto take = [&](int array, const View& view) { parts[count++] = {array, &view, {}}; };
     for (int i = 0; i < 2 + program.states; ++i)
         if (i != kGradient || program.uses_gradient() || around.zeroes_gradient) take(i, operands[i]);
     if (around.copy) take(kCopy, *around.copy);
@@ -58,46 +60,42 @@ void Step::add(const Program& program, const View* operands, const Around& aroun
     Item& item = items_.emplace_back();
     item.size = around.rows ? operands[kGradient].size() : operands->size();
     item.program = &program;
-    item.strided = item.direct = item.outputs = 0;
+    item.strided = item.outputs = 0;
     item.zeroes_gradient = around.zeroes_gradient;
     if (measure_ != Measure::kNothing) first_tiles_.push_back(tiles_);
     if (item.size == 0) return;
     if (!around.rows || measure_ == Measure::kGradients) tiles_ += tiles_of(item.size);
     zeroes_ = zeroes_ || around.zeroes_gradient;
 
-    View rows[kArrays];
-    const View* visited[kArrays] = {};  // one row, where only some take part
     bool contiguous = true;
     std::int64_t bytes = 0;
-    Span spans[kArrays];
+    unsigned direct = 0;
     for (int i = 0; i < count; ++i) {
-        const int array = arrays[i];
-        const View& view = *views[array];
+        const int array = parts[i].array;
+        const View& view = *parts[i].view;
         const bool is_output = array >= kTemporary, here = is_contiguous(view);
         const bool written = array != kGradient || around.zeroes_gradient;
-        const std::int64_t size = around.rows ? view.size() : item.size;
         const std::int64_t item_size = size_of(view.storage);
         bytes += (is_output || (array == kGradient && !written) ? 1 : 2) * item_size;
         item.data[array] = view.data;
         item.storage[array] = static_cast<std::uint8_t>(view.storage);
-        spans[i] = here ? Span{view.data, view.data + size * item_size, written} : span_of(view, written);
+        parts[i].span = here ? Span{view.data, view.data + (around.rows ? view.size() : item.size) * item_size, written}
+                             : span_of(view, written);
         if (around.rows && array != kGradient) {
             with_extra(item).row_strides[array] = view.strides[0];
-            rows[array] = {view.data, view.storage, view.dimensions - 1, view.shape + 1, view.strides + 1};
-            contiguous = contiguous && is_contiguous(rows[array]);
-            visited[array] = &rows[array];
+            contiguous = contiguous && is_contiguous(row_of(view));
         } else {
             contiguous = contiguous && here;
-            visited[array] = &view;
             const bool aligned =
                 here ? (reinterpret_cast<std::uintptr_t>(view.data) & (item_size - 1)) == 0 : is_aligned(view);
-            item.direct |= static_cast<unsigned>(view.storage == program.arithmetic && aligned && !is_output) << array;
+            direct |= static_cast<unsigned>(view.storage == program.arithmetic && aligned && !is_output) << array;
         }
-        item.outputs |= static_cast<unsigned>(is_output) << array;
+        if (is_output) item.outputs |= 1u << array;
+        spans_.push_back(parts[i].span);
     }
+    item.direct = direct;
     item.bytes = static_cast<std::int32_t>(bytes);
     bytes_ += item.size * item.bytes;
-    spans_.insert(spans_.end(), spans, spans + count);
     if (around.rows) {
         item.extra->rows = *around.rows;
         item.extra->row_size = item.size / around.rows->count;
@@ -109,8 +107,8 @@ void Step::add(const Program& program, const View* operands, const Around& aroun
         item.extra->randomness = around.randomness;
     }
     const bool in_row_major_order = program.between || measure_ != Measure::kNothing || around.stochastic != 0;
-    if (!contiguous) find_strides(item, visited, in_row_major_order);
-    find_overlaps(item, views, spans, arrays, count);
+    if (!contiguous) find_strides(item, parts, count, in_row_major_order);
+    find_overlaps(item, parts, count);
     if (around.zeroes_gradient && !operands[kGradient].contiguous && overlaps_itself(operands[kGradient]))
         zeroes_last_ = true;
     if (program.between) {
@@ -124,32 +122,35 @@ void Step::add(const Program& program, const View* operands, const Around& aroun
 }
 
 // Elements are visited in the order in which the parameter has them in memory, unless the result depends on the order.
-void Step::find_strides(Item& item, const View* const* views, bool in_row_major_order) {
+void Step::find_strides(Item& item, const Part* parts, int count, bool in_row_major_order) {
     Geometry& geometry = with_extra(item).geometry;
-    std::vector<int> order = memory_order(*views[kParameter]);
+    const auto visited = [&](const Part& part) { return item.has_rows() ? row_of(*part.view) : *part.view; };
+    const View parameter = visited(parts[0]);
+    std::vector<int> order = memory_order(parameter);
     if (in_row_major_order) std::sort(order.begin(), order.end());
-    geometry.shape = permuted(views[kParameter]->shape, order);
+    geometry.shape = permuted(parameter.shape, order);
     std::vector<Extents*> strided;
-    for (int array = 0; array < kArrays; ++array) {
-        if (!views[array] || (array == kGradient && item.has_rows())) continue;
-        Extents strides = permuted(views[array]->strides, order);
-        if (is_dense(geometry.shape, strides, size_of(views[array]->storage))) continue;
-        geometry.strides[array] = std::move(strides);
-        item.strided |= 1u << array;
-        item.direct &= ~(1u << array);
-        strided.push_back(&geometry.strides[array]);
+    for (const Part* part = parts; part != parts + count; ++part) {
+        if (part->array == kGradient && item.has_rows()) continue;
+        const View view = visited(*part);
+        Extents strides = permuted(view.strides, order);
+        if (is_dense(geometry.shape, strides, size_of(view.storage))) continue;
+        geometry.strides[part->array] = std::move(strides);
+        item.strided |= 1u << part->array;
+        item.direct &= ~(1u << part->array);
+        strided.push_back(&geometry.strides[part->array]);
     }
     coalesce(geometry.shape, strided);
 }
 
-void Step::find_overlaps(Item& item, const View* const* views, const Span* spans, const int* arrays, int count) {
+void Step::find_overlaps(Item& item, const Part* parts, int count) {
     for (int i = 0; i < count; ++i) {
         for (int j = 0; j < i; ++j) {
-            if (!spans[i].overlaps(spans[j])) continue;
-            const int a = arrays[j], b = arrays[i];
+            if (!parts[i].span.overlaps(parts[j].span)) continue;
+            const int a = parts[j].array, b = parts[i].array;
             const bool by_gradient = a == kGradient || b == kGradient;
             if (!by_gradient || item.zeroes_gradient) {
-                if (!share_memory(*views[a], *views[b])) continue;
+                if (!share_memory(*parts[j].view, *parts[i].view)) continue;
                 throw OperandsOverlap{a, b};
             }
             if (!with_extra(item).gradient_copy)

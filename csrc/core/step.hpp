@@ -140,8 +140,15 @@ class Step {
 
     class Rows;
 
-    static void find_strides(Item& item, const View* const* views, bool in_row_major_order);
-    static void find_overlaps(Item& item, const View* const* views, const Span* spans, const int* arrays, int count);
+    // An array of an item.
+    struct Part {
+        int array;
+        const View* view;
+        Span span;
+    };
+
+    static void find_strides(Item& item, const Part* parts, int count, bool in_row_major_order);
+    static void find_overlaps(Item& item, const Part* parts, int count);
     static bool may_zero(const Item& item, const Item& other);
     template <class BytesOf, class Run>
     static void run_parts(Item* first, Item* last, const BytesOf& bytes_of, const Run& run);

@@ -7,7 +7,7 @@ namespace fusedstep {
 Member Member::of_optimizer(const py::tuple& given, double scale) {
     const py::object optimizer = given[0], options = given[5];
     const Rule& rule = rule_of(given[1]);
-    Settings::Given values{given[2].cast<double>(), scale, kOff, {}};
+    Settings::Given values{given[2].cast<double>(), scale, kOff, !options.is_none(), {}};
     if (!given[4].is_none()) values.overrides = given[4];
     py::tuple parts;
     if (!options.is_none()) {

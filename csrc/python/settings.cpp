@@ -75,6 +75,8 @@ Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, c
             settings.values[i] = given.scale;
         else if (i == kAverage)
             settings.values[i] = given.average;
+        else if (!given.has_options && (i == kMaximize || i == kClipValue))
+            settings.values[i] = rule.hyperparameters[i].fallback;
         else {
             const py::object own =
                 given.overrides ? find_in_dict(given.overrides, names.hyperparameters[i]) : py::object();

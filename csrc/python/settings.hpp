@@ -41,7 +41,8 @@ struct Settings {
     // What is not an optimizer's attribute.
     struct Given {
         double lr, scale = 1, average = kOff;
-        py::object overrides;  // a dict of values that take the place of attributes, or null
+        bool has_options = false;  // else maximize and clip_value are known to have their defaults
+        py::object overrides;      // a dict of values that take the place of attributes, or null
     };
 
     // t: the number of the step, or None, if each parameter counts its own in `steps`.

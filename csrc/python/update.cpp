@@ -154,7 +154,8 @@ py::tuple Update::run() {
     numbers_.replace();
     if (options_.zero_grads) zero_converted();
     count_changes();
-    return py::make_tuple(shown_norm(), false);
+    static PyObject* const plain = py::make_tuple(py::none(), false).release().ptr();
+    return norm_ ? py::make_tuple(shown_norm(), false) : py::reinterpret_borrow<py::tuple>(plain);
 }
 
 // Once, if one is needed, and what follows from it.

@@ -25,7 +25,17 @@ from fusedstep.optimizers.options import (
 from fusedstep.optimizers.snapshots import loaded_attributes
 
 # Options for which an update has to do more than to read the attributes.
-_SPECIAL = ("average", "clip_norm", "groups", "master", "rounding", "skip_nonfinite", "state_dtype")
+_SPECIAL = (
+    "average",
+    "clip_norm",
+    "clip_value",
+    "groups",
+    "master",
+    "maximize",
+    "rounding",
+    "skip_nonfinite",
+    "state_dtype",
+)
 
 # An optimizer, its rule, lr, number of the step, overrides, options.
 Member: TypeAlias = tuple[Any, str, Any, int | None, dict[str, Any] | None, tuple[Any, ...] | None]
@@ -193,12 +203,12 @@ class Optimizer:
             zero_grads = checked_flag("zero_grads", zero_grads)
         if norm is not None:
             norm = checked_norm(norm)
-        if not self._is_special:
+        if not self._is_special and norm is None:
             lr = scheduled("lr", self.lr, self.iterations) if callable(self.lr) else self.lr
             members: list[Member] = [(self, self._rule, lr, self._step_of_all(), None, None)]
-            taken, skipped = _native.update(
-                members, None, None, params, grads, scale, zero_grads, copies, norm, None, False
-            )
+            _native.update(members, None, None, params, grads, scale, zero_grads, copies, norm, None, False)
+            if self.gradient_norm is not None:
+                self.__dict__["gradient_norm"] = None
         else:
             assigned = self.__dict__.setdefault("_assigned", {}) if self.groups else None
             taken, skipped = _native.update(
@@ -214,10 +224,9 @@ class Optimizer:
                 self.clip_norm,
                 self.skip_nonfinite,
             )
-        if taken is not self.gradient_norm:
             self.__dict__["gradient_norm"] = taken
-        if skipped:
-            self.skipped += 1
+            if skipped:
+                self.skipped += 1
 
     def _members(self) -> list[Member]:
         """What an update of some options takes: a member for each group, and one for the other parameters."""
