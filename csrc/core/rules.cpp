@@ -219,6 +219,27 @@ void Program::end_pass(std::initializer_list<int> squares) {
     find_operands(next);
 }
 
+bool Program::add_average(int mean, double coefficient) {
+    Pass& now = pass[passes - 1];
+    Call& call = calls[now.end - 1];
+    const bool is_scaled = call.run == call.stage->after_scale;
+    if (between || !call.stage->with_average[0] || !(is_scaled || call.run == call.stage->run)) return false;
+    if (!is_scaled) {
+        std::copy_backward(call.coefficients, call.coefficients + call.coefficient_count,
+                           call.coefficients + call.coefficient_count + 1);
+        call.coefficients[0] = 1;
+        ++call.coefficient_count;
+    }
+    call.coefficients[call.coefficient_count++] = coefficient;
+    std::copy_backward(call.operands, call.operands + call.operand_count, call.operands + call.operand_count + 1);
+    call.operands[0] = static_cast<std::uint8_t>(mean);
+    ++call.operand_count;
+    call.run = call.stage->with_average;
+    call.written |= 1u << mean;
+    find_operands(now);
+    return true;
+}
+
 void Program::find_operands(Pass& now) const {
     now.used = now.written = 0;
     for (const Call* each = calls + now.first; each != calls + now.end; ++each) {
@@ -279,7 +300,7 @@ void build(const Rule& rule, int arithmetic, const double* values, std::int64_t 
     const int mean = kState + program.states - 1;
     if (average == 0)
         program.call("assign", {mean, kParameter}, {});
-    else
+    else if (!program.add_average(mean, 1 - average))
         program.call("average", {mean, kParameter}, {1 - average});
 }
 

@@ -84,6 +84,9 @@ class Program {
     // Derives coefficients of the passes after `finished` from its sums of squares, in the order of end_pass.
     void (*between)(Program& program, int finished, const double* squares) = nullptr;
 
+    // Makes the last call one that takes an average too; false if there is no such stage.
+    bool add_average(int mean, double coefficient);
+
   private:
     void find_operands(Pass& now) const;
 };

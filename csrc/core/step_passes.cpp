@@ -129,15 +129,22 @@ void Step::copy_gradient(Item& item) {
 }
 
 void Step::run_part(const Item& item, int number, std::int64_t begin, std::int64_t end) {
+    constexpr std::int64_t kZeroedTiles = 4;  // whose gradient is still in the first cache
     const Program& program = *item.program;
     const Program::Pass& pass = program.pass[number];
-    const bool ends = number == program.passes - 1;
+    const bool ends = number == program.passes - 1, zeroes = ends && item.zeroes_gradient && !zeroes_last_;
     // One stage needs no tiles where nothing has to be loaded.
-    if ((pass.used & ~item.direct) == 0 && pass.end - pass.first == 1 && pass.square_count == 0 && pass.unstored == 0 &&
-        !(ends && (item.outputs != 0 || item.zeroes_gradient || measure_ == Measure::kParameters)))
-        run_whole(item, program.calls[pass.first], begin, end);
-    else
+    if ((pass.used & ~item.direct) != 0 || pass.end - pass.first != 1 || pass.square_count != 0 || pass.unstored != 0 ||
+        (ends && (item.outputs != 0 || measure_ == Measure::kParameters)) || (zeroes && item.strides(kGradient))) {
         run_tiles(item, number, begin, end);
+        return;
+    }
+    const std::int64_t most = zeroes ? kZeroedTiles * kTile : end - begin;
+    for (std::int64_t n; begin < end; begin += n) {
+        n = std::min(most, end - begin);
+        run_whole(item, program.calls[pass.first], begin, begin + n);
+        if (zeroes) zero_gradient(item, begin, n);
+    }
 }
 
 void Step::run_whole(const Item& item, const Call& call, std::int64_t begin, std::int64_t end) {

@@ -38,6 +38,11 @@ template <class Formula, class... A> struct Arguments<void (Formula::*)(A...) co
         run<Same>(n, given, at, std::make_index_sequence<sizeof...(A)>());
     }
 
+    // Of one that takes an average before these arguments.
+    template <class More> static void run_with_average(std::int64_t n, const double* given, void* const* at) {
+        Arguments<void (Formula::*)(T&, A...) const>::template run<More>(n, given, at);
+    }
+
   private:
     template <class Same, std::size_t... I>
     static void run(std::int64_t n, const double* given, void* const* at, std::index_sequence<I...>) {
@@ -92,6 +97,8 @@ struct StageList {
         row.after_scale[fusedstep::kFloat64] = Double::template run<AfterScale<double, Formula>>;
         row.after_add_decay[fusedstep::kFloat32] = Single::template run<AfterAddDecay<float, Formula>>;
         row.after_add_decay[fusedstep::kFloat64] = Double::template run<AfterAddDecay<double, Formula>>;
+        row.with_average[fusedstep::kFloat32] = Single::template run_with_average<WithAverage<float, Formula>>;
+        row.with_average[fusedstep::kFloat64] = Double::template run_with_average<WithAverage<double, Formula>>;
         row.after_shrink[fusedstep::kFloat32] = Single::template run<AfterShrink<float, Formula>>;
         row.after_shrink[fusedstep::kFloat64] = Double::template run<AfterShrink<double, Formula>>;
     }

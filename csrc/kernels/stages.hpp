@@ -38,6 +38,13 @@ template <class T> struct Shrink {
     void operator()(T& w) const { w *= keep; }
 };
 
+// An exponential moving average of the weights: c = 1 - decay.
+template <class T> struct Average {
+    T c;
+
+    void operator()(T& mean, const T& w) const { mean += c * (w - mean); }
+};
+
 // A rule after another stage, in one loop. The caller's gradient stays as it is.
 template <class T, template <class> class Rule> struct AfterScale {
     Scale<T> first;
@@ -69,11 +76,17 @@ template <class T, template <class> class Rule> struct AfterShrink {
     }
 };
 
-// An exponential moving average of the weights: c = 1 - decay.
-template <class T> struct Average {
-    T c;
+// A rule between a scale and an average.
+template <class T, template <class> class Rule> struct WithAverage {
+    Scale<T> first;
+    Rule<T> rule;
+    Average<T> last;
 
-    void operator()(T& mean, const T& w) const { mean += c * (w - mean); }
+    template <class... State> void operator()(T& mean, T& w, T g, State&... state) const {
+        first(g);
+        rule(w, g, state...);
+        last(mean, w);
+    }
 };
 
 template <class T> struct Assign {
@@ -175,7 +188,7 @@ template <class T> struct Adam {
     }
 };
 
-// Every stage, with the name by which core/rules.cpp calls it; rules also after a scale or a weight decay.
+// Every stage, with the name by which core/rules.cpp calls it; rules also beside others.
 template <class List> constexpr void list_stages(List& list) {
     list.template stage<Scale>("scale");
     list.template stage<AddDecay>("add_decay");

@@ -16,7 +16,7 @@ constexpr int kMaxTemporaries = 2;
 // The operands of stages, which are rows of a tile: the arrays of a step, and rows that exist within a tile alone.
 enum { kParameter, kGradient, kState, kTemporary = kState + kMaxStates };
 constexpr int kMaxOperands = kTemporary + kMaxTemporaries;
-constexpr int kMaxCoefficients = 8;
+constexpr int kMaxCoefficients = 10;
 
 // One formula, run over n elements: a rule, or a part of a step around it (stages.hpp). Its operands are contiguous
 // arrays of the arithmetic's type that don't overlap, in the order of the formula's arguments.
@@ -31,6 +31,9 @@ struct Stage {
     // The stage after a scale or a weight decay, in one loop, with that one's coefficient first: where a parameter is
     // in the cache, a loop of its own for the decay costs a third of Adam. Null if the stage is no rule.
     StageFunction after_scale[kArithmetics], after_add_decay[kArithmetics], after_shrink[kArithmetics];
+
+    // The stage between a scale and an average: the average comes first of the operands and last of the coefficients.
+    StageFunction with_average[kArithmetics];
 };
 
 // Converts n contiguous elements; those that are stored need not be aligned.
