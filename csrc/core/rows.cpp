@@ -1,6 +1,7 @@
 #include "rows.hpp"
 
 #include <algorithm>
+#include <mutex>
 #include <numeric>
 
 #include "dispatch.hpp"
@@ -29,6 +30,18 @@ std::vector<std::int64_t> sorted_positions(const std::int64_t* numbers, std::int
     return order;
 }
 
+struct KeptMemory {
+    std::mutex mutex;
+    std::unique_ptr<char[]> memory;
+    std::size_t bytes = 0;
+};
+
+// Never destroyed: threads may outlive the module. Who doesn't get at it at once does without.
+KeptMemory& kept() {
+    static auto* const only = new KeptMemory;
+    return *only;
+}
+
 // The first term is added to zeros, which turns -0 into 0.
 template <class T> void add_up(std::int64_t n, const void* terms, void* sums, bool is_first) {
     const T* from = static_cast<const T*>(terms);
@@ -40,6 +53,27 @@ template <class T> void add_up(std::int64_t n, const void* terms, void* sums, bo
 }
 
 }  // namespace
+
+RowMemory::RowMemory(std::size_t bytes) : bytes_(bytes) {
+    KeptMemory& last = kept();
+    const std::unique_lock lock(last.mutex, std::try_to_lock);
+    if (lock && last.memory && last.bytes >= bytes) {
+        memory_ = std::move(last.memory);
+        bytes_ = last.bytes;
+    } else {
+        memory_.reset(new char[bytes]);
+    }
+}
+
+RowMemory::~RowMemory() {
+    constexpr std::size_t kMost = 16 << 20;
+    if (!memory_ || bytes_ > kMost) return;
+    KeptMemory& last = kept();
+    const std::unique_lock lock(last.mutex, std::try_to_lock);
+    if (!lock || (last.memory && last.bytes >= bytes_)) return;
+    last.memory = std::move(memory_);
+    last.bytes = bytes_;
+}
 
 MergedRows merge_rows(const std::int64_t* numbers, std::int64_t count, const View& values, int arithmetic) {
     MergedRows merged;
@@ -55,7 +89,7 @@ MergedRows merge_rows(const std::int64_t* numbers, std::int64_t count, const Vie
     first.push_back(count);
     const auto rows = static_cast<std::int64_t>(merged.numbers.size());
     const std::int64_t row_size = values.size() / count, item_size = size_of(arithmetic);
-    merged.values.reset(new char[static_cast<std::size_t>(rows * row_size * item_size)]);
+    merged.values = RowMemory(static_cast<std::size_t>(rows * row_size * item_size));
     const Extents shape(values.shape, values.shape + values.dimensions),
         strides(values.strides, values.strides + values.dimensions);
     const bool is_direct = values.storage == arithmetic && is_contiguous(values) && is_aligned(values);

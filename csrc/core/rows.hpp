@@ -1,6 +1,7 @@
 // Gradients that have some rows of a matrix only.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -9,9 +10,26 @@
 
 namespace fusedstep {
 
+// Uninitialised memory, which is kept for the next of these: that of the size of some rows would be new pages each
+// time, and faulting them in takes longer than a step.
+class RowMemory {
+  public:
+    RowMemory() = default;
+    explicit RowMemory(std::size_t bytes);
+    RowMemory(RowMemory&& other) = default;
+    RowMemory& operator=(RowMemory&& other) = default;
+    ~RowMemory();
+
+    char* get() const { return memory_.get(); }
+
+  private:
+    std::unique_ptr<char[]> memory_;
+    std::size_t bytes_ = 0;
+};
+
 struct MergedRows {
     std::vector<std::int64_t> numbers;  // ascending, each once
-    std::unique_ptr<char[]> values;     // of the arithmetic's type, without gaps
+    RowMemory values;                   // of the arithmetic's type, without gaps
 };
 
 // Adds up the rows of the same number in their order, from zeros. values: has a row for each of `count` numbers.
