@@ -76,7 +76,7 @@ def test_loops_are_vectorised(build: Path, name: str, scalar: str) -> None:
         return any(re.search(pattern, body) for body in bodies)
 
     forms = ["run<(anonymous namespace)::{}<" + scalar + ">"]
-    after = [f"run<(anonymous namespace)::{of}<{scalar}, (anonymous namespace)::{{}}>" for of in AFTER]
+    after = [f"<(anonymous namespace)::{of}<{scalar}, (anonymous namespace)::{{}}>" for of in AFTER]
     names = [form.format(name) for kind, name in STAGES for form in (forms + after if kind == "rule" else forms)]
     assert len(names) >= 27
     without_product = {form.format(stage) for stage in ("Clip", "Assign", "Exchange") for form in forms}
