@@ -82,8 +82,11 @@ void Step::add(const Program& program, const View* operands, const Around& aroun
         parts[i].span = here ? Span{view.data, view.data + (around.rows ? view.size() : item.size) * item_size, written}
                              : span_of(view, written);
         if (around.rows && array != kGradient) {
+            const View row = row_of(view);
             with_extra(item).row_strides[array] = view.strides[0];
-            contiguous = contiguous && is_contiguous(row_of(view));
+            contiguous = contiguous && is_contiguous(row);
+            const bool direct_rows = view.storage == program.arithmetic && is_contiguous(row) && is_aligned(view);
+            item.extra->direct_rows |= static_cast<unsigned>(direct_rows) << array;
         } else {
             contiguous = contiguous && here;
             const bool aligned =

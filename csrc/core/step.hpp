@@ -108,6 +108,7 @@ class Step {
         Randomness randomness;
         RowNumbers rows = {};
         std::int64_t row_size, row_strides[kArrays];  // in elements; in bytes
+        unsigned direct_rows = 0;                     // arrays whose rows are used where they are, a bit each
     };
 
     // As small as can be: with many small arrays, threads wait for these more than for the arrays themselves.
@@ -159,6 +160,7 @@ class Step {
     static void zero_gradient(const Item& item, std::int64_t begin, std::int64_t n);
     static void copy_gradient(Item& item);
     void run_part(const Item& item, int pass, std::int64_t begin, std::int64_t end);
+    static void run_rows(const Item& item, const Call& call, std::int64_t begin, std::int64_t end);
     static void run_whole(const Item& item, const Call& call, std::int64_t begin, std::int64_t end);
     void run_tiles(const Item& item, int pass, std::int64_t begin, std::int64_t end);
     void measure(const Item& item, std::int64_t begin, std::int64_t n, const void* row);

@@ -134,9 +134,14 @@ void Step::run_part(const Item& item, int number, std::int64_t begin, std::int64
     const Program::Pass& pass = program.pass[number];
     const bool ends = number == program.passes - 1, zeroes = ends && item.zeroes_gradient && !zeroes_last_;
     // One stage needs no tiles where nothing has to be loaded.
-    if ((pass.used & ~item.direct) != 0 || pass.end - pass.first != 1 || pass.square_count != 0 || pass.unstored != 0 ||
+    const unsigned direct = item.has_rows() ? item.direct | item.extra->direct_rows : item.direct;
+    if ((pass.used & ~direct) != 0 || pass.end - pass.first != 1 || pass.square_count != 0 || pass.unstored != 0 ||
         (ends && (item.outputs != 0 || measure_ == Measure::kParameters)) || (zeroes && item.strides(kGradient))) {
         run_tiles(item, number, begin, end);
+        return;
+    }
+    if (item.has_rows()) {
+        run_rows(item, program.calls[pass.first], begin, end);
         return;
     }
     const std::int64_t most = zeroes ? kZeroedTiles * kTile : end - begin;
@@ -144,6 +149,23 @@ void Step::run_part(const Item& item, int number, std::int64_t begin, std::int64
         n = std::min(most, end - begin);
         run_whole(item, program.calls[pass.first], begin, begin + n);
         if (zeroes) zero_gradient(item, begin, n);
+    }
+}
+
+void Step::run_rows(const Item& item, const Call& call, std::int64_t begin, std::int64_t end) {
+    const Extra& extra = *item.extra;
+    const int arithmetic = item.program->arithmetic;
+    for (std::int64_t n; begin < end; begin += n) {
+        const std::int64_t row = begin / extra.row_size, from = begin - row * extra.row_size;
+        n = std::min(end - begin, extra.row_size - from);
+        void* operands[kMaxOperands];
+        for (int i = 0; i < call.operand_count; ++i) {
+            const int operand = call.operands[i];
+            const bool is_merged = operand == kGradient;
+            const std::int64_t first = is_merged ? 0 : extra.rows.numbers[row] * extra.row_strides[operand];
+            operands[i] = item.data[operand] + first + (is_merged ? begin : from) * size_of(arithmetic);
+        }
+        call.run[arithmetic](n, call.coefficients, operands);
     }
 }
 
