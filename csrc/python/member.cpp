@@ -12,13 +12,13 @@ Member Member::of_optimizer(const py::tuple& given, double scale) {
     py::tuple parts;
     if (!options.is_none()) {
         parts = options;
-        if (!parts[0].is_none()) values.average = parts[0].cast<double>();
+        if (!parts[0].is_none()) values.average = py::float_(parts[0]);
     }
     const py::object state = optimizer.attr(optimizer_names().state);
     if (!py::isinstance<py::dict>(state)) throw py::type_error("state is a " + type_name(state) + ", expected a dict");
     Member member(rule, state, Settings::of_optimizer(rule, optimizer, values, given[3]));
     member.optimizer = optimizer;
-    if (options.is_none()) return member;
+    if (parts.size() < 2) return member;
     member.masters = parts[1].cast<bool>();
     member.seed = parts[2].cast<std::uint64_t>();
     member.stochastic = parts[3].cast<bool>();

@@ -14,7 +14,7 @@ c_api: object
 rules: dict[str, tuple[tuple[str, ...], dict[str, tuple[float | None, str]], bool]]
 
 # A member is a tuple of an optimizer, its rule, lr, the number of the step (None if each parameter counts its own),
-# None or the hyper-parameters that take the place of its attributes, and None or (average, masters, seed,
+# None or the hyper-parameters that take the place of its attributes, and None, (average,) or (average, masters, seed,
 # stochastic, narrow_state). The result is the norm of the gradients, and whether the step was skipped.
 def update(
     members: list[tuple[Any, str, float, int | None, dict[str, Any] | None, tuple[Any, ...] | None]],

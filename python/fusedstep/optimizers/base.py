@@ -210,9 +210,10 @@ class Optimizer:
             if self.gradient_norm is not None:
                 self.__dict__["gradient_norm"] = None
         else:
-            assigned = self.__dict__.setdefault("_assigned", {}) if self.groups else None
+            members = self._members()
+            assigned = self.__dict__.setdefault("_assigned", {}) if len(members) > 1 else None
             taken, skipped = _native.update(
-                self._members(),
+                members,
                 assigned,
                 None if assigned is None else self._group_of,
                 params,
@@ -236,15 +237,19 @@ class Optimizer:
             for overrides in (*(overrides for _, overrides in self.groups), {}):
                 lr, average = (overrides.get(name, getattr(self, name)) for name in SCHEDULED)
                 others = {name: value for name, value in overrides.items() if name not in SCHEDULED}
-                options = (average, self.master, self.seed, self.rounding == "stochastic", self.state_dtype is not None)
-                parts.append((lr, others or None, options))
+                stochastic, narrow_state = self.rounding == "stochastic", self.state_dtype is not None
+                options: tuple[Any, ...] = (average,)
+                if self.master or stochastic or narrow_state:
+                    options = (average, self.master, self.seed, stochastic, narrow_state)
+                parts.append((callable(lr) or callable(average), lr, others or None, options))
         rule, t = self._rule, self._step_of_all()
         members: list[Member] = []
-        for lr, overrides, options in parts:
-            if callable(lr):
-                lr = scheduled("lr", lr, self.iterations)
-            if callable(options[0]):
-                options = (scheduled("average", options[0], self.iterations), *options[1:])
+        for is_scheduled, lr, overrides, options in parts:
+            if is_scheduled:
+                lr, average = (
+                    scheduled(*each, self.iterations) for each in zip(SCHEDULED, (lr, options[0]), strict=True)
+                )
+                options = (average, *options[1:])
             members.append((self, rule, lr, t, overrides, options))
         return members
 
