@@ -140,14 +140,11 @@ void Step::run_part(const Item& item, int number, std::int64_t begin, std::int64
         run_tiles(item, number, begin, end);
         return;
     }
-    if (item.has_rows()) {
-        run_rows(item, program.calls[pass.first], begin, end);
-        return;
-    }
+    const auto run = item.has_rows() ? run_rows : run_whole;
     const std::int64_t most = zeroes ? kZeroedTiles * kTile : end - begin;
     for (std::int64_t n; begin < end; begin += n) {
         n = std::min(most, end - begin);
-        run_whole(item, program.calls[pass.first], begin, begin + n);
+        run(item, program.calls[pass.first], begin, begin + n);
         if (zeroes) zero_gradient(item, begin, n);
     }
 }

@@ -304,6 +304,20 @@ def test_zeros_of_rows_in_what_another_item_writes(places: tuple[int, ...], rng:
     assert (memory == before).all() == (expected != OK)
 
 
+@pytest.mark.parametrize("gradient", ["float32", "float16"])
+@pytest.mark.parametrize("rule", ["sgd", "adagrad"])
+def test_rows_leave_zeros(rule: str, gradient: str, rng: np.random.Generator) -> None:
+    arrays = new_arrays(rng, 9000, rule, "float32", gradient)
+    arrays = replace(arrays, gradient=arrays.gradient[:6000].copy(), rows=np.array([0, 2]), row_size=3000)
+    before = arrays.parameter.copy()
+    arrays.zero_gradient = True
+    assert arrays.gradient.all()
+    assert update([arrays.item(settings_of(rule, lr=0.5))]) == OK
+    assert not arrays.gradient.any()
+    np.testing.assert_array_equal(arrays.parameter[3000:6000], before[3000:6000])
+    assert (arrays.parameter[:3000] != before[:3000]).all()
+
+
 def test_master_weights(rng: np.random.Generator) -> None:
     narrow = [store(rng.standard_normal(1000), "bfloat16") for _ in range(2)]
     masters = [load(weights, "bfloat16", "float32") for weights in narrow]
