@@ -1,4 +1,4 @@
-// An optimizer's part in a step, or that of a group of its parameters.
+// The parameters of a step that share hyper-parameters: of an optimizer, or of one of its groups.
 #pragma once
 
 #include "rules.hpp"

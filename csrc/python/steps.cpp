@@ -88,7 +88,7 @@ double gradient_norm(const py::object& grads) {
     Shared single;
     const Pairs pairs(grads, grads, single);
     std::vector<py::object> owners;
-    std::deque<TakenRows> rows;
+    std::list<TakenRows> rows;
     step.reserve(pairs.list.size());
     for (const Pair& pair : pairs.list) {
         if (pair.gradient.is_none()) continue;

@@ -131,7 +131,7 @@ py::tuple Update::run() {
         if (options_.zero_grads) {
             step_.zero_gradients();
             zero_converted();
-            count_changes();
+            count_changes(zeroed_tensors_);
         }
         return py::make_tuple(shown_norm(), true);
     }
@@ -153,7 +153,8 @@ py::tuple Update::run() {
     }
     numbers_.replace();
     if (options_.zero_grads) zero_converted();
-    count_changes();
+    count_changes(changed_tensors_);
+    count_changes(zeroed_tensors_);
     static PyObject* const plain = py::make_tuple(py::none(), false).release().ptr();
     return norm_ ? py::make_tuple(shown_norm(), false) : py::reinterpret_borrow<py::tuple>(plain);
 }
@@ -219,15 +220,15 @@ void Update::zero_converted() const {
 }
 
 // Raises the tensors' version counters, so that autograd refuses a backward pass that needs their old values.
-void Update::count_changes() {
-    if (PyList_GET_SIZE(changed_tensors_.ptr()) == 0) return;
+void Update::count_changes(const py::list& tensors) {
+    if (PyList_GET_SIZE(tensors.ptr()) == 0) return;
     static std::atomic<PyObject*> known{nullptr};
     if (!known.load()) {
         const py::object graph = py::module_::import("torch.autograd.graph");
         known.store(py::object(py::getattr(graph, "increment_version", py::none())).release().ptr());
     }
     if (known.load() == Py_None) return;
-    const auto done = py::reinterpret_steal<py::object>(PyObject_CallOneArg(known.load(), changed_tensors_.ptr()));
+    const auto done = py::reinterpret_steal<py::object>(PyObject_CallOneArg(known.load(), tensors.ptr()));
     if (!done) throw py::error_already_set();
 }
 

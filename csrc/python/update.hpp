@@ -115,7 +115,7 @@ class Update {
     void commit();
     void run_in_turn();
     void zero_converted() const;
-    void count_changes();
+    static void count_changes(const py::list& tensors);
 
     std::vector<Member> members_;
     const Assignment assignment_;
@@ -135,7 +135,7 @@ class Update {
     std::list<TakenRows> rows_;
     std::vector<py::object> owners_;
     std::vector<Tensor> tensors_;
-    py::list changed_tensors_;
+    py::list changed_tensors_, zeroed_tensors_;
     bool holds_gil_ = false;
     bool ran_python_ = false;  // since the first array was looked at
     Numbers numbers_;

@@ -115,7 +115,8 @@ void Update::keep(const Pair& pair, const Member& member, int operand) {
     views_[operand] = taken.view;
     if (taken.by_dlpack) tensors_.push_back({&pair, operand, &member, taken.owner, span_of(taken.view, false)});
     ran_python_ = ran_python_ || taken.ran_python;
-    if (taken.tensor && (operand != kGradient || options_.zero_grads)) changed_tensors_.append(taken.tensor);
+    if (taken.tensor && operand != kGradient) changed_tensors_.append(taken.tensor);
+    if (taken.tensor && operand == kGradient && options_.zero_grads) zeroed_tensors_.append(taken.tensor);
     if (operand >= kState || !(taken.owner.is(pair.parameter) || taken.owner.is(pair.gradient)))
         owners_.push_back(std::move(taken.owner));
 }

@@ -132,6 +132,15 @@ def test_autograd_sees_changed_state_and_views_of_parameters() -> None:
     assert state._version > versions[1]
 
 
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("is_bad", [False, True])
+def test_what_a_step_changes_gets_another_version(is_bad: bool, zero: bool) -> None:
+    p, g = torch.ones(5), torch.full((5,), torch.inf if is_bad else 1.0)
+    versions = p._version, g._version
+    fs.SGD(skip_nonfinite=True).update([p], [g], zero_grads=zero)
+    assert (p._version > versions[0], g._version > versions[1]) == (not is_bad, zero)
+
+
 def test_tensors_without_a_version_are_stepped() -> None:
     with torch.inference_mode():
         p = torch.ones(3)
