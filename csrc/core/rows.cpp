@@ -12,8 +12,7 @@
 namespace fusedstep {
 namespace {
 
-// Positions of numbers in ascending order; those of equal numbers keep theirs. By digits, from the lowest to the
-// highest.
+// The positions of numbers in ascending order: a stable radix sort, from the lowest digit to the highest.
 std::vector<std::int64_t> sorted_positions(const std::int64_t* numbers, std::int64_t count) {
     constexpr int kDigitBits = 11;
     constexpr std::int64_t kMask = (1 << kDigitBits) - 1;
@@ -36,7 +35,7 @@ struct KeptMemory {
     std::size_t bytes = 0;
 };
 
-// Never destroyed: threads may outlive the module. Who doesn't get at it at once does without.
+// Never destroyed: threads may outlive the module. A thread that can't lock it at once allocates.
 KeptMemory& kept() {
     static auto* const only = new KeptMemory;
     return *only;

@@ -10,8 +10,8 @@
 
 namespace fusedstep {
 
-// Uninitialised memory, which is kept for the next of these: that of the size of some rows would be new pages each
-// time, and faulting them in takes longer than a step.
+// Uninitialised memory, which is kept for the next request: malloc returns blocks of this size to the system, and the
+// page faults of new ones take longer than a step.
 class RowMemory {
   public:
     RowMemory() = default;

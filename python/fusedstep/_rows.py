@@ -25,8 +25,7 @@ class Rows:
     Arguments:
         indices: The rows that were touched: integers from 0 to below the number of rows, shape (n,). An index out of
             range is an IndexError of the update, which then has written nothing.
-        values: Their gradients, shape (n, ...), the remaining axes being those of the parameter: an array or tensor as
-            any other gradient.
+        values: Their gradients, an array or tensor of shape (n, ...), with the remaining axes of the parameter.
 
     Raises:
         TypeError: indices are not integers, or values is no array.

@@ -1,4 +1,4 @@
-"""Files that are damaged or made up: each is refused by ValueError, or loads a state that steps can go on from."""
+"""Files that are damaged or made up: each is refused by ValueError, or loads a state with which updates work."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Options in saved state: copies that go on as the original, files of older versions, bfloat16, damage."""
+"""Options in saved state: copies that continue as the original, files of older versions, bfloat16, damage."""
 
 import copy
 import io

@@ -52,7 +52,7 @@ class Options(TypedDict, total=False):
         clip_value: The largest magnitude of an element of a gradient; None for no limit.
         maximize: Ascends instead of descending.
         skip_nonfinite: An update whose gradients (times scale) have an infinity or a NaN changes nothing but skipped,
-            not even iterations, so a run in float16 goes on with a smaller loss scale (Micikevicius et al. 2018,
+            not even iterations, so a run in float16 can continue with a smaller loss scale (Micikevicius et al. 2018,
             arXiv:1710.03740).
         average: The decay of an exponential average of each parameter (Polyak & Juditsky 1992 for the idea; in this
             form the EMA of most libraries), from 0 to 1: a number, or a schedule, which is called with iterations
