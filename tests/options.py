@@ -35,6 +35,8 @@ FACTORS: dict[str, tuple[Any, ...]] = {
     "clip_value": (None, 0.6),
     "weight_decay": (0.0, 0.1),
     "decoupled": (False, True),
+    "cautious_decay": (False, True),
+    "max_lr": (None, 0.4),
     "average": (None, 0.9, average_schedule),
     "groups": ((), GROUPS),
     "master": (False, True),

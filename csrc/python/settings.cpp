@@ -28,7 +28,8 @@ const Names& names_of(const Rule& rule) {
         auto* made = new std::vector<std::pair<const Rule*, Names>>;  // never destroyed: the interpreter may end first
         const auto add = [&](const Rule& each) {
             Names& names = made->emplace_back(&each, Names()).second;
-            for (const char* state : each.states) names.states.push_back(interned(state));
+            for (const State& state : each.states) names.states.push_back(interned(state.name));
+            for (const Scalar& scalar : each.scalars) names.scalars.push_back(interned(scalar.name));
             for (const Hyperparameter& own : each.hyperparameters) names.hyperparameters.push_back(interned(own.name));
         };
         for (const Rule& each : rules()) add(each);
@@ -75,7 +76,7 @@ Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, c
             settings.values[i] = given.scale;
         else if (i == kAverage)
             settings.values[i] = given.average;
-        else if (!given.has_options && (i == kMaximize || i == kClipValue))
+        else if (!given.has_options && i >= kMaximize && i < kFirstOwn)
             settings.values[i] = rule.hyperparameters[i].fallback;
         else {
             const py::object own =
@@ -132,7 +133,11 @@ py::dict rule_table() {
         const Names& names = names_of(rule);
         py::tuple states(names.states.size());
         for (std::size_t i = 0; i < names.states.size(); ++i) states[i] = names.states[i];
-        table[rule.name] = py::make_tuple(states, hyperparameters, rule.counts_steps);
+        py::dict starts, scalars;
+        for (const State& state : rule.states)
+            if (state.start) starts[state.name] = state.start;
+        for (const Scalar& scalar : rule.scalars) scalars[scalar.name] = scalar.start;
+        table[rule.name] = py::make_tuple(states, hyperparameters, rule.counts_steps, starts, scalars);
     }
     return table;
 }

@@ -15,7 +15,7 @@ const Rule& rule_of(const py::object& name);
 
 // A rule's names as Python's strings.
 struct Names {
-    std::vector<py::object> states, hyperparameters;
+    std::vector<py::object> states, hyperparameters, scalars;
 };
 
 const Names& names_of(const Rule& rule);
@@ -41,7 +41,7 @@ struct Settings {
     // What is not an optimizer's attribute.
     struct Given {
         double lr, scale = 1, average = kOff;
-        bool has_options = false;  // else maximize and clip_value are known to have their defaults
+        bool has_options = false;  // else those that are no attributes of plain steps have their defaults
         py::object overrides;      // a dict of values that take the place of attributes, or null
     };
 
