@@ -49,6 +49,25 @@ const Rule& exchange() {
     return rule;
 }
 
+static void muon_stages(Program& p) {
+    const auto [momentum, nesterov] = own<2>(p);
+    p.call("muon_direction", {kState, kState + 1, kGradient}, {1 - momentum, nesterov != 0 ? 1 - momentum : 0});
+    p.end_pass_for_caller(kState + 1);
+    if (p.own_decay != 0) p.call("shrink", {kParameter}, {1 - p.values[kLearningRate] * p.own_decay});
+    p.call("muon", {kParameter, kGradient, kState, kState + 1}, {p.values[kLearningRate], 1 - momentum});
+}
+
+const Rule& muon() {
+    static const Rule rule = {"muon",
+                              {"m", {"direction", kMadeEachStep}},
+                              with_options(0.02, {{"momentum", 0.95, Limit::kUpToOne}, {"nesterov", 1, Limit::kFlag}}),
+                              false,
+                              muon_stages,
+                              {},
+                              true};
+    return rule;
+}
+
 const Rule* find_rule(const char* name) {
     for (const Rule& rule : rules())
         if (std::strcmp(rule.name, name) == 0) return &rule;

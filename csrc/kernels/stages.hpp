@@ -6,6 +6,7 @@
 #include "stages_adaptive.hpp"
 #include "stages_around.hpp"
 #include "stages_momentum.hpp"
+#include "stages_muon.hpp"
 
 // Without a name for the reason given in stages_around.hpp.
 namespace {
@@ -21,6 +22,8 @@ template <class List> constexpr void list_stages(List& list) {
     list.template stage<Assign>("assign");
     list.template stage<Exchange>("exchange");
     list.template stage<Accumulate>("accumulate");
+    list.template stage<MuonDirection>("muon_direction");
+    list.template stage<Muon>("muon");
     list.template rule<Sgd>("sgd");
     list.template rule<Momentum>("momentum");
     list.template rule<MomentumPlainVelocity>("momentum_plain_velocity");

@@ -15,6 +15,7 @@ const Rule& rule_of(const py::object& name) {
         throw py::type_error("the update rule is " + text(py::repr(name)) + ", expected its name");
     for (const Rule& rule : rules())
         if (PyUnicode_CompareWithASCIIString(name.ptr(), rule.name) == 0) return rule;
+    if (PyUnicode_CompareWithASCIIString(name.ptr(), muon().name) == 0) return muon();
     throw py::value_error("there is no update rule " + text(py::repr(name)));
 }
 
@@ -35,6 +36,7 @@ const Names& names_of(const Rule& rule) {
         for (const Rule& each : rules()) add(each);
         add(accumulation());
         add(exchange());
+        add(muon());
         return made;
     }();
     return std::find_if(all->begin(), all->end(), [&](const auto& each) { return each.first == &rule; })->second;
@@ -120,7 +122,7 @@ Settings Settings::of_call(const Rule& rule, const py::object& t, const py::dict
 
 py::dict rule_table() {
     py::dict table;
-    for (const Rule& rule : rules()) {
+    const auto add = [&](const Rule& rule) {
         py::dict hyperparameters;
         for (const Hyperparameter& own : rule.hyperparameters) {
             constexpr const char* limits[] = {"not negative",          "up to one",         "below one", "flag",
@@ -130,15 +132,18 @@ py::dict rule_table() {
                                                                   : py::object(py::float_(own.fallback));
             hyperparameters[own.name] = py::make_tuple(fallback, limits[static_cast<int>(own.limit)]);
         }
-        const Names& names = names_of(rule);
-        py::tuple states(names.states.size());
-        for (std::size_t i = 0; i < names.states.size(); ++i) states[i] = names.states[i];
+        py::list states;
         py::dict starts, scalars;
-        for (const State& state : rule.states)
+        for (const State& state : rule.states) {
+            if (state.start == kMadeEachStep) continue;
+            states.append(state.name);
             if (state.start) starts[state.name] = state.start;
+        }
         for (const Scalar& scalar : rule.scalars) scalars[scalar.name] = scalar.start;
-        table[rule.name] = py::make_tuple(states, hyperparameters, rule.counts_steps, starts, scalars);
-    }
+        table[rule.name] = py::make_tuple(py::tuple(states), hyperparameters, rule.counts_steps, starts, scalars);
+    };
+    for (const Rule& rule : rules()) add(rule);
+    add(muon());
     return table;
 }
 

@@ -53,6 +53,7 @@ py::tuple step(const py::object& rule_name, const py::object& params, const py::
                const py::object& copies, const py::object& norm, const py::object& clip_norm,
                const py::object& skip_nonfinite, const py::object& seed) {
     const Rule& rule = rule_of(rule_name);
+    if (&rule == &muon()) throw py::value_error("'muon' is a rule of its optimizer alone, fusedstep.Muon");
     return run([&] {
         CallOptions options = options_of_call(zero_grads, copies, norm, clip_norm, skip_nonfinite);
         Settings settings = Settings::of_call(rule, t, hyperparameters, !seed.is_none());

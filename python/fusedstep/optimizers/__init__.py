@@ -4,6 +4,7 @@ from fusedstep.optimizers.adam import Adam, AdamW
 from fusedstep.optimizers.adaptive import AdaGrad, RMSProp, RMSprop
 from fusedstep.optimizers.base import Optimizer
 from fusedstep.optimizers.momentum import SGD, Momentum, Nesterov
+from fusedstep.optimizers.muon import Muon
 from fusedstep.optimizers.options import LearningRate as LearningRate
 from fusedstep.optimizers.options import Options
 from fusedstep.optimizers.split import Split
@@ -15,6 +16,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Momentum",
+    "Muon",
     "Nesterov",
     "Optimizer",
     "Options",

@@ -11,6 +11,7 @@ from fusedstep.reference.base import Optimizer, Rows, Split, accumulate, gradien
 from fusedstep.reference.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
 from fusedstep.reference.dropout import Dropout, dropout, dropout_mask, threefry4x32
 from fusedstep.reference.momentum import SGD, Momentum, Nesterov
+from fusedstep.reference.muon import Muon
 from fusedstep.reference.storage import bfloat16_to_float32, float32_to_bfloat16, stored_randomly, sum_of_squares
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "BatchNorm",
     "Dropout",
     "Momentum",
+    "Muon",
     "Nesterov",
     "Optimizer",
     "RMSProp",
