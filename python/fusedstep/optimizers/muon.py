@@ -103,7 +103,7 @@ class Muon(Optimizer):
             return
         rows, columns = direction.shape
         a, b, c = self.ns_coefficients
-        x = np.ascontiguousarray(direction.T if rows > columns else direction, np.float32)
+        x: NDArray[Any] = np.ascontiguousarray(direction.T if rows > columns else direction, np.float32)
         x = x / np.float32(_native.gradient_norm(x) + self.eps)
         for _ in range(self.ns_steps):
             y = x @ x.T

@@ -48,7 +48,7 @@ class Muon(Optimizer):
         if w.size == 0:
             return
         rows, columns = w.shape
-        x = np.array(u.T if rows > columns else u, np.float32, order="C")
+        x: Array = np.array(u.T if rows > columns else u, np.float32, order="C")
         x /= np.float32(math.sqrt(sum_of_squares(x)) + self.eps)
         a, b, c = (np.float32(number) for number in self.ns_coefficients)
         for _ in range(self.ns_steps):
