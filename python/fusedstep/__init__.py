@@ -17,6 +17,8 @@ from fusedstep.config import (
 )
 from fusedstep.dropout import Dropout, dropout
 from fusedstep.optimizers import (
+    LAMB,
+    LARS,
     SGD,
     AdaGrad,
     Adam,
@@ -28,6 +30,7 @@ from fusedstep.optimizers import (
     RMSProp,
     RMSprop,
     Split,
+    StableAdamW,
     StepResult,
     accumulate,
     gradient_norm,
@@ -37,6 +40,8 @@ from fusedstep.optimizers import (
 from fusedstep.state_files import load_state, save_state
 
 __all__ = [
+    "LAMB",
+    "LARS",
     "SGD",
     "AdaGrad",
     "Adam",
@@ -51,6 +56,7 @@ __all__ = [
     "RMSprop",
     "Rows",
     "Split",
+    "StableAdamW",
     "StepResult",
     "__version__",
     "accumulate",
