@@ -74,6 +74,7 @@ class Optimizer:
     weight_decay: float
     # Defaults of the class, which optimizers from older pickles have.
     decoupled: bool = False
+    count_updates: bool = False
     cautious_decay: bool = False
     max_lr: float | None = None
     clip_norm: float | None = None
@@ -136,6 +137,8 @@ class Optimizer:
         self.__dict__.pop("_parts", None)
         if name in _SPECIAL:
             self.__dict__["_is_special"] = _has_special(self)
+        if name == "count_updates":
+            self.steps = {}  # as after a change all parameters count as having had all updates
         if name == "groups":
             self._assigned: dict[Any, int] = {}
         if name == "master" and not value:
@@ -231,7 +234,8 @@ class Optimizer:
             norm = checked_norm(norm)
         if not self._is_special and norm is None:
             lr = scheduled("lr", self.lr, self.iterations) if callable(self.lr) else self.lr
-            members: list[Member] = [(self, self._rule, lr, self._step_of_all(), None, None)]
+            t = self.iterations + 1 if self.count_updates else None
+            members: list[Member] = [(self, self._rule, lr, t, None, None)]
             _native.update(members, None, None, params, grads, scale, zero_grads, copies, norm, None, False)
             if self.gradient_norm is not None:
                 self.__dict__["gradient_norm"] = None
@@ -268,7 +272,7 @@ class Optimizer:
                 if self.master or stochastic or narrow_state:
                     options = (average, self.master, self.seed, stochastic, narrow_state)
                 parts.append((callable(lr) or callable(average), lr, others or None, options))
-        rule, t = self._rule, self._step_of_all()
+        rule, t = self._rule, self.iterations + 1 if self.count_updates else None
         members: list[Member] = []
         for is_scheduled, lr, overrides, options in parts:
             if is_scheduled:
@@ -321,10 +325,6 @@ class Optimizer:
                     f"{known or f'{least[path]} or more'}: give None for a missing gradient, or a dict with names"
                 )
         return self._lengths | lengths
-
-    def _step_of_all(self) -> int | None:
-        """The number of the step for all parameters, or None if each counts its own."""
-        return None
 
     def state_dict(self) -> dict[str, Any]:
         """A snapshot as a plain dict of arrays (copies) and numbers.
@@ -379,7 +379,7 @@ class Optimizer:
 
     @property
     def _counts_steps(self) -> bool:
-        return _native.rules[self._rule][2] and self._step_of_all() is None
+        return _native.rules[self._rule][2] and not self.count_updates
 
     def _full_name(self) -> str:
         return f"{type(self).__module__}.{type(self).__qualname__}"
