@@ -32,6 +32,21 @@ ROWS = (
     Row(fs.RMSProp, reference.RMSProp, ({"eps_inside_root": True}, {"decay_rate": 0.9, "eps": 0.1})),
     Row(fs.Adam, reference.Adam, ({"eps_inside_root": True}, {"beta1": 0.0, "beta2": 0.5, "eps": 0.1})),
     Row(fs.AdamW, reference.AdamW, ({"eps_inside_root": True}, {"weight_decay": 0.0})),
+    Row(
+        fs.LAMB,
+        reference.LAMB,
+        ({"trust_clip": True, "weight_decay": 0.1}, {"weight_decay": 0.1, "decay_in_update": False}),
+    ),
+    Row(
+        fs.LARS,
+        reference.LARS,
+        (
+            {"nesterov": True, "weight_decay": 0.1},
+            {"trust_clip": True, "trust_coefficient": 0.5},
+            {"decoupled": False, "weight_decay": 0.1, "eps": 0.0},
+        ),
+    ),
+    Row(fs.StableAdamW, reference.StableAdamW, ({"weight_decay": 0.0}, {"beta1": 0.0, "beta2": 0.5, "eps": 0.1})),
 )
 ALL_ROWS = tuple(pytest.param(row, id=row.optimizer.__name__) for row in ROWS)
 

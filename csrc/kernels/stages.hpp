@@ -5,6 +5,7 @@
 #include "stages_adam.hpp"
 #include "stages_adaptive.hpp"
 #include "stages_around.hpp"
+#include "stages_layerwise.hpp"
 #include "stages_momentum.hpp"
 #include "stages_muon.hpp"
 
@@ -32,6 +33,12 @@ template <class List> constexpr void list_stages(List& list) {
     list.template rule<AdaGrad>("adagrad");
     list.template rule<RmsProp>("rmsprop");
     list.template rule<Adam>("adam");
+    list.template stage<LambUpdate>("lamb_update");
+    list.template rule<Lamb>("lamb");
+    list.template rule<Lars>("lars");
+    list.template rule<LarsNesterov>("lars_nesterov");
+    list.template stage<StableAdamWRatio>("stable_adamw_ratio");
+    list.template rule<StableAdamW>("stable_adamw");
 }
 
 }  // namespace

@@ -17,6 +17,8 @@ from fusedstep.config import (
 )
 from fusedstep.dropout import Dropout, dropout
 from fusedstep.optimizers import (
+    LAMB,
+    LARS,
     SGD,
     AdaGrad,
     Adam,
@@ -29,6 +31,7 @@ from fusedstep.optimizers import (
     RMSProp,
     RMSprop,
     Split,
+    StableAdamW,
     StepResult,
     accumulate,
     gradient_norm,
@@ -38,6 +41,8 @@ from fusedstep.optimizers import (
 from fusedstep.state_files import load_state, save_state
 
 __all__ = [
+    "LAMB",
+    "LARS",
     "SGD",
     "AdaGrad",
     "Adam",
@@ -53,6 +58,7 @@ __all__ = [
     "RMSprop",
     "Rows",
     "Split",
+    "StableAdamW",
     "StepResult",
     "__version__",
     "accumulate",

@@ -3,6 +3,7 @@
 from fusedstep.optimizers.adam import Adam, AdamW
 from fusedstep.optimizers.adaptive import AdaGrad, RMSProp, RMSprop
 from fusedstep.optimizers.base import Optimizer
+from fusedstep.optimizers.layerwise import LAMB, LARS, StableAdamW
 from fusedstep.optimizers.momentum import SGD, Momentum, Nesterov
 from fusedstep.optimizers.muon import Muon
 from fusedstep.optimizers.options import LearningRate as LearningRate
@@ -11,6 +12,8 @@ from fusedstep.optimizers.split import Split
 from fusedstep.optimizers.stateless import StepResult, accumulate, gradient_norm, rules, step
 
 __all__ = [
+    "LAMB",
+    "LARS",
     "SGD",
     "AdaGrad",
     "Adam",
@@ -23,6 +26,7 @@ __all__ = [
     "RMSProp",
     "RMSprop",
     "Split",
+    "StableAdamW",
     "StepResult",
     "accumulate",
     "gradient_norm",

@@ -10,11 +10,14 @@ from fusedstep.reference.adaptive import AdaGrad, RMSProp
 from fusedstep.reference.base import Optimizer, Rows, Split, accumulate, gradient_norm
 from fusedstep.reference.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
 from fusedstep.reference.dropout import Dropout, dropout, dropout_mask, threefry4x32
+from fusedstep.reference.layerwise import LAMB, LARS, StableAdamW
 from fusedstep.reference.momentum import SGD, Momentum, Nesterov
 from fusedstep.reference.muon import Muon
 from fusedstep.reference.storage import bfloat16_to_float32, float32_to_bfloat16, stored_randomly, sum_of_squares
 
 __all__ = [
+    "LAMB",
+    "LARS",
     "SGD",
     "AdaGrad",
     "Adam",
@@ -28,6 +31,7 @@ __all__ = [
     "RMSProp",
     "Rows",
     "Split",
+    "StableAdamW",
     "accumulate",
     "batch_norm",
     "batch_norm_backward",
