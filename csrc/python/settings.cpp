@@ -41,7 +41,8 @@ const Names& names_of(const Rule& rule) {
 
 const OptimizerNames& optimizer_names() {
     static const auto* const names =
-        new OptimizerNames{interned("state"),    interned("steps"),   interned("iterations"),
+        new OptimizerNames{interned("_rule"),    interned("lr"),      interned("_counts_together"),
+                           interned("state"),    interned("steps"),   interned("iterations"),
                            interned("_lengths"), interned("average"), interned("master")};
     return *names;
 }
@@ -64,8 +65,7 @@ std::int64_t checked_count(const std::string& shown_name, const py::object& valu
     return result;
 }
 
-Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, const Given& given,
-                                const py::object& t) {
+Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, const Given& given) {
     const Names& names = names_of(rule);
     Settings settings;
     for (std::size_t i = 0; i < rule.hyperparameters.size(); ++i) {
@@ -84,13 +84,15 @@ Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, c
                                                own ? own : py::object(optimizer.attr(names.hyperparameters[i])));
         }
     }
-    if (rule.counts_steps && t.is_none()) {
-        settings.counts = optimizer.attr(optimizer_names().steps);
-        if (!py::isinstance<py::dict>(settings.counts))
-            throw py::type_error("steps is a " + type_name(settings.counts) + ", expected a dict");
-    } else if (rule.counts_steps) {
-        settings.t = checked_count("iterations + 1", t);
+    if (!rule.counts_steps) return settings;
+    if (optimizer.attr(optimizer_names().counts_together).cast<bool>()) {
+        const py::object made = optimizer.attr(optimizer_names().iterations);
+        settings.t = checked_count("iterations + 1", made + py::int_(1));
+        return settings;
     }
+    settings.counts = optimizer.attr(optimizer_names().steps);
+    if (!py::isinstance<py::dict>(settings.counts))
+        throw py::type_error("steps is a " + type_name(settings.counts) + ", expected a dict");
     return settings;
 }
 
