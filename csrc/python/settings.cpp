@@ -10,24 +10,17 @@
 
 namespace fusedstep {
 
-const Rule& rule_of(const py::object& name) {
-    if (!py::isinstance<py::str>(name))
-        throw py::type_error("the update rule is " + text(py::repr(name)) + ", expected its name");
-    for (const Rule& rule : rules())
-        if (PyUnicode_CompareWithASCIIString(name.ptr(), rule.name) == 0) return rule;
-    throw py::value_error("there is no update rule " + text(py::repr(name)));
-}
-
 static py::object interned(const char* name) {
     return py::reinterpret_steal<py::object>(PyUnicode_InternFromString(name));
 }
 
 // Called with the GIL, or in a free-threaded interpreter first when the module is imported.
-const Names& names_of(const Rule& rule) {
+static const auto& all_names() {
     static const auto* const all = [] {
         auto* made = new std::vector<std::pair<const Rule*, Names>>;  // never destroyed: the interpreter may end first
         const auto add = [&](const Rule& each) {
             Names& names = made->emplace_back(&each, Names()).second;
+            names.rule = interned(each.name);
             for (const char* state : each.states) names.states.push_back(interned(state));
             for (const Hyperparameter& own : each.hyperparameters) names.hyperparameters.push_back(interned(own.name));
         };
@@ -36,7 +29,23 @@ const Names& names_of(const Rule& rule) {
         add(exchange());
         return made;
     }();
-    return std::find_if(all->begin(), all->end(), [&](const auto& each) { return each.first == &rule; })->second;
+    return *all;
+}
+
+const Names& names_of(const Rule& rule) {
+    const auto& all = all_names();
+    return std::find_if(all.begin(), all.end(), [&](const auto& each) { return each.first == &rule; })->second;
+}
+
+const Rule& rule_of(const py::object& name) {
+    if (!py::isinstance<py::str>(name))
+        throw py::type_error("the update rule is " + text(py::repr(name)) + ", expected its name");
+    const auto& all = all_names();
+    for (std::size_t i = 0; i < rules().size(); ++i)
+        if (all[i].second.rule.is(name)) return *all[i].first;
+    for (const Rule& rule : rules())
+        if (PyUnicode_CompareWithASCIIString(name.ptr(), rule.name) == 0) return rule;
+    throw py::value_error("there is no update rule " + text(py::repr(name)));
 }
 
 const OptimizerNames& optimizer_names() {
@@ -75,8 +84,9 @@ Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, c
             settings.values[i] = given.scale;
         else if (i == kAverage)
             settings.values[i] = given.average;
-        else if (!given.has_options && (i == kMaximize || i == kClipValue))
-            settings.values[i] = rule.hyperparameters[i].fallback;
+        else if ((!given.has_options && (i == kMaximize || i == kClipValue)) ||
+                 (i == kDecoupled && settings.values[kWeightDecay] == 0))
+            settings.values[i] = rule.hyperparameters[i].fallback;  // which the step doesn't depend on
         else {
             const py::object own =
                 given.overrides ? find_in_dict(given.overrides, names.hyperparameters[i]) : py::object();

@@ -15,6 +15,7 @@ const Rule& rule_of(const py::object& name);
 
 // A rule's names as Python's strings.
 struct Names {
+    py::object rule;
     std::vector<py::object> states, hyperparameters;
 };
 

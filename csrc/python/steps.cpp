@@ -32,6 +32,7 @@ bool flag_of_call(const char* name, const py::object& value) {
 
 std::vector<Member> members_of(const py::list& optimizers, double scale) {
     std::vector<Member> members;
+    members.reserve(optimizers.size());
     for (const py::handle each : optimizers) {
         const auto given = py::reinterpret_borrow<py::tuple>(each);
         const py::object optimizer = given[0], parts = given[1];
