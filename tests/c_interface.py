@@ -23,7 +23,7 @@ CODES = {
     name: int(value)
     for name, value in re.findall(r"FUSEDSTEP_(\w+) = (\d+)", _TEXT[: _TEXT.index("FUSEDSTEP_FLOAT32 =")])
 }
-MAX_STATES = int(re.findall(r"#define FUSEDSTEP_MAX_STATES (\d+)", _TEXT)[0])
+LENGTHS = {f"[{name}]": int(length) for name, length in re.findall(r"#define (FUSEDSTEP_MAX_\w+) +(\d+)", _TEXT)}
 
 _NUMBERS = {
     "int": ctypes.c_int,
@@ -58,7 +58,7 @@ def _fields(body: str) -> Iterable[tuple[str, Any]]:
             assert found, declarator
             pointer, name, length = found.groups()
             kind = _c_type(base, bool(pointer))
-            yield name, kind * MAX_STATES if length else kind
+            yield name, kind * LENGTHS[length] if length else kind
 
 
 STRUCTS: dict[str, Any] = {
@@ -136,6 +136,8 @@ class RuleOfLibrary:
     name: str
     states: tuple[str, ...]
     hyperparameters: tuple[HyperparameterOfRule, ...]
+    starts: tuple[str | None, ...]
+    scalars: dict[str, float]
 
 
 def _hyperparameter(rule: bytes, index: int) -> HyperparameterOfRule:
@@ -152,7 +154,13 @@ def _rules() -> Iterable[RuleOfLibrary]:
         assert all(name is None for name in rule.states[rule.state_count :])
         states = tuple(name.decode() for name in rule.states[: rule.state_count])
         count = range(rule.hyperparameter_count)
-        yield RuleOfLibrary(rule.name.decode(), states, tuple(_hyperparameter(rule.name, i) for i in count))
+        starts = tuple(name and name.decode() for name in rule.starts[: rule.state_count])
+        assert not any(rule.starts[rule.state_count :])
+        assert not any(rule.scalars[rule.scalar_count :])
+        names = (name.decode() for name in rule.scalars[: rule.scalar_count])
+        scalars = dict(zip(names, rule.scalar_starts, strict=False))
+        hyperparameters = tuple(_hyperparameter(rule.name, i) for i in count)
+        yield RuleOfLibrary(rule.name.decode(), states, hyperparameters, starts, scalars)
 
 
 RULES = {rule.name: rule for rule in _rules()}
@@ -196,6 +204,7 @@ class Arrays:
     zero_gradient: bool = False
     rows: Array | None = None
     row_size: int = 0
+    scalars: Array | None = None
 
     def item(self, settings: Any) -> Any:
         item = Item()
@@ -212,6 +221,8 @@ class Arrays:
         item.zero_gradient, item.row_size = self.zero_gradient, self.row_size
         if self.rows is not None:
             item.rows, item.row_count = self.rows.ctypes.data, self.rows.size
+        if self.scalars is not None:
+            item.scalars = self.scalars.ctypes.data
         item.settings = ctypes.addressof(settings)
         item.kept = settings
         return item
@@ -220,15 +231,20 @@ class Arrays:
 def new_arrays(
     rng: np.random.Generator, n: int, rule: str, parameter: str, gradient: str, copy: str | None = None
 ) -> Arrays:
-    """Random parameters and gradients, states of zeros, and a poisoned copy."""
+    """Random parameters and gradients, states as before the first step of defaults, and a poisoned copy."""
+    arithmetic, own = arithmetic_of(parameter), RULES[rule]
+    w = store(rng.standard_normal(n), parameter)
+    starts = {None: np.zeros(n), "parameter": load(w, parameter, arithmetic)}
+    starts |= {h.name: np.full(n, h.default) for h in own.hyperparameters}
     return Arrays(
-        store(rng.standard_normal(n), parameter),
+        w,
         store(rng.standard_normal(n), gradient),
-        [np.zeros(n, arithmetic_of(parameter)) for _ in RULES[rule].states],
+        [starts[start].astype(arithmetic) for start in own.starts],
         None if copy is None else store(np.full(n, np.nan, np.float32), copy),
         parameter,
         gradient,
         copy or "float32",
+        scalars=np.array(list(own.scalars.values())),
     )
 
 
@@ -240,7 +256,11 @@ def assert_same(ours: Arrays, expected: Arrays) -> None:
     np.testing.assert_array_equal(ours.parameter, expected.parameter, strict=True)
     for state, right in zip(ours.states, expected.states, strict=True):
         np.testing.assert_array_equal(state, right, strict=True)
-    for own, other in ((ours.copy, expected.copy), (ours.average, expected.average)):
+    for own, other in (
+        (ours.copy, expected.copy),
+        (ours.average, expected.average),
+        (ours.scalars, expected.scalars),
+    ):
         if other is not None:
             assert own is not None
             np.testing.assert_array_equal(own, other, strict=True)

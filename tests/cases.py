@@ -35,7 +35,14 @@ ROWS = (
 )
 ALL_ROWS = tuple(pytest.param(row, id=row.optimizer.__name__) for row in ROWS)
 
-COMMON_OPTIONS: tuple[dict[str, Any], ...] = ({}, {"lr": 0.3, "weight_decay": 0.1}, {"lr": schedule})
+CAUTIOUS = {"lr": schedule, "weight_decay": 2.0, "decoupled": True, "cautious_decay": True, "max_lr": 0.05}
+COMMON_OPTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"lr": 0.3, "weight_decay": 0.1},
+    {"lr": 0.3, "weight_decay": 0.1, "decoupled": True},
+    {"lr": schedule},
+    CAUTIOUS,
+)
 
 
 def _cases() -> Iterator[Any]:

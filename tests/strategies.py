@@ -88,7 +88,7 @@ def names_of(row: Row) -> tuple[str, ...]:
 
 def values_of(name: str, special: bool) -> tuple[Any, ...]:
     if name not in OPTIONS:
-        _, limit = next(own[name] for _, own, _ in _native.rules.values() if name in own)
+        _, limit = next(own[name] for _, own, *_ in _native.rules.values() if name in own)
         return BY_LIMIT[limit]
     return OPTIONS[name] + (EXTREME if special and name in UNBOUNDED else ())
 

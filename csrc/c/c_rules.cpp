@@ -9,7 +9,7 @@
 namespace fusedstep {
 namespace {
 
-static_assert(FUSEDSTEP_MAX_STATES == kMaxStates - 1);
+static_assert(FUSEDSTEP_MAX_STATES == kMaxStates - 1 && FUSEDSTEP_MAX_SCALARS == kMaxScalars);
 
 const Rule& rule_named(const char* name) {
     require(name != nullptr, FUSEDSTEP_NULL_POINTER, "rule");
@@ -49,8 +49,14 @@ int describe_rule(std::int32_t index, fusedstep_rule* result, std::size_t size) 
         const Rule& rule = rules()[static_cast<std::size_t>(index)];
         fusedstep_rule description{};
         description.name = rule.name;
-        std::copy(rule.states.begin(), rule.states.end(), description.states);
-        description.state_count = static_cast<std::int32_t>(rule.states.size());
+        for (const State& state : rule.states) {
+            description.states[description.state_count] = state.name;
+            description.starts[description.state_count++] = state.start;
+        }
+        for (const Scalar& scalar : rule.scalars) {
+            description.scalars[description.scalar_count] = scalar.name;
+            description.scalar_starts[description.scalar_count++] = scalar.start;
+        }
         description.hyperparameter_count = static_cast<std::int32_t>(rule.hyperparameters.size());
         write_struct(description, result, size, sizeof description);
     });

@@ -47,22 +47,29 @@ Resolved resolve(const fusedstep_settings* given) {
     return resolved;
 }
 
+bool has_scalars(const Programs::Built& built, const double* scalars) {
+    const std::size_t count = built.resolved.rule->scalars.size();
+    return count == 0 || (scalars && std::equal(scalars, scalars + count, built.program.old_scalars));
+}
+
 }  // namespace
 
-const Programs::Built& Programs::of(const fusedstep_settings* settings, int arithmetic) {
+const Programs::Built& Programs::of(const fusedstep_settings* settings, int arithmetic, const double* scalars) {
     // A few are remembered by address: groups of parameters usually take turns.
     constexpr std::ptrdiff_t kRemembered = 8;
     const auto end = built_.rbegin() + std::min<std::ptrdiff_t>(kRemembered, built_.rend() - built_.rbegin());
     const auto found = std::find_if(built_.rbegin(), end, [=](const Built& each) {
-        return each.settings == settings && each.program.arithmetic == arithmetic;
+        return each.settings == settings && each.program.arithmetic == arithmetic && has_scalars(each, scalars);
     });
     if (found != end) return *found;
     const Resolved resolved = resolve(settings);
-    if (!built_.empty() && built_.back().resolved == resolved && built_.back().program.arithmetic == arithmetic)
+    if (!built_.empty() && built_.back().resolved == resolved && built_.back().program.arithmetic == arithmetic &&
+        has_scalars(built_.back(), scalars))
         return built_.back();
+    if (!resolved.rule->scalars.empty()) require_pointer(scalars, "scalars");
     built_.push_back({settings, resolved, {}});
     Program& program = built_.back().program;
-    build(*resolved.rule, arithmetic, resolved.values, resolved.t, clipping_, program);
+    build(*resolved.rule, arithmetic, resolved.values, resolved.t, clipping_, program, scalars);
     require(program.has_finite_coefficients(), FUSEDSTEP_OUT_OF_RANGE, "settings");
     return built_.back();
 }

@@ -34,7 +34,8 @@ class Programs {
 
     explicit Programs(Clipping clipping) : clipping_(clipping) {}
 
-    const Built& of(const fusedstep_settings* settings, int arithmetic);
+    // scalars: of the parameter, if the rule has any.
+    const Built& of(const fusedstep_settings* settings, int arithmetic, const double* scalars);
 
     void set_clip(double factor) {
         for (Built& each : built_) each.program.set_clip(factor);

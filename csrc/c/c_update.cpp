@@ -3,6 +3,7 @@
 #include <cmath>
 #include <deque>
 #include <functional>
+#include <utility>
 #include <vector>
 
 #include "c_checks.hpp"
@@ -157,9 +158,11 @@ int update(std::int64_t count, const fusedstep_item* given_items, std::size_t it
         const bool measures = (clips || skips_nonfinite) && gradients.norm_is_known == 0;
         Programs programs({measures, clips});
         Items items(measures ? Measure::kGradients : Measure::kNothing);
+        std::vector<std::pair<double*, const Programs::Built*>> scalars;
         items.read(count, given_items, item_size, [&](const fusedstep_item& item, std::int64_t i) {
             const int storage = storage_of(item.parameter_type, "parameter_type");
-            const Programs::Built& built = programs.of(item.settings, arithmetic_of(storage));
+            const Programs::Built& built = programs.of(item.settings, arithmetic_of(storage), item.scalars);
+            if (!built.resolved.rule->scalars.empty()) scalars.emplace_back(item.scalars, &built);
             Around around;
             around.stochastic = built.resolved.stochastic ? 1u << kParameter : 0;
             around.randomness = {built.resolved.seed, static_cast<std::uint64_t>(built.resolved.t),
@@ -174,6 +177,8 @@ int update(std::int64_t count, const fusedstep_item* given_items, std::size_t it
         } else {
             if (clips) programs.set_clip(clip_factor(gradients.clip_norm, norm.value));
             items.step.run();
+            for (const auto& [at, built] : scalars)
+                std::copy_n(built->program.scalars, built->resolved.rule->scalars.size(), at);
         }
         if (!result) return;
         if (measures) result->gradient_norm = norm.value;

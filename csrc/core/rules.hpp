@@ -11,7 +11,8 @@
 
 namespace fusedstep {
 
-constexpr int kMaxHyperparameters = 20;
+constexpr int kMaxHyperparameters = 24;
+constexpr int kMaxScalars = 2;
 constexpr int kMaxPasses = 3;
 constexpr int kMaxCalls = 16;  // of stages in a program
 
@@ -29,8 +30,37 @@ struct Hyperparameter {
 bool is_within(Limit limit, double value);
 
 // The hyper-parameters that every rule has come first, then the rule's own.
-enum { kLearningRate, kWeightDecay, kDecoupled, kScale, kMaximize, kClipValue, kAverage, kFirstOwn };
+enum {
+    kLearningRate,
+    kWeightDecay,
+    kDecoupled,
+    kScale,
+    kMaximize,
+    kClipValue,
+    kAverage,
+    kCautiousDecay,
+    kMaxLearningRate,
+    kFirstOwn
+};
 using Values = double[kMaxHyperparameters];
+
+// A state array of a rule.
+struct State {
+    // start: the hyper-parameter that all elements are at first; or "parameter", of which it is a copy then; or null,
+    // for zeros.
+    State(const char* name, const char* start = nullptr) : name(name), start(start) {}
+
+    const char *name, *start;
+};
+
+// A number that a parameter has besides its state arrays.
+struct Scalar {
+    const char* name;
+    double start;
+};
+
+// Rows of a tile that exist within it alone: the rule's own, and the parameter before the rule.
+enum { kUpdate = kTemporary, kBefore };
 
 // A stage, or two in one loop.
 struct Call {
@@ -56,8 +86,11 @@ class Program {
     void call(const char* stage, std::initializer_list<int> operands, std::initializer_list<double> coefficients);
 
     // Ends a pass with the sums of squares of operands, and begins another, which starts with the same gradient and
-    // parameter.
-    void end_pass(std::initializer_list<int> squares);
+    // parameter. One that does not store is made again in full by the next.
+    void end_pass(std::initializer_list<int> squares, bool stores = true);
+
+    // Sets a coefficient of a stage in the last pass.
+    void set(const char* stage, int coefficient, double value);
 
     bool has_finite_coefficients() const;
     bool uses_gradient() const;
@@ -79,7 +112,11 @@ class Program {
     Pass pass[kMaxPasses];
     Call calls[kMaxCalls];
     Values values;
-    std::int64_t t = 0;
+    std::int64_t t = 0, size = 0;  // of the parameter's steps, its elements; the size is known to `between` alone
+    double own_decay = 0;          // weight_decay that is the rule's own affair
+
+    // Of the parameter: as they were, and as the step leaves them.
+    double old_scalars[kMaxScalars], scalars[kMaxScalars];
 
     // Derives coefficients of the passes after `finished` from its sums of squares, in the order of end_pass.
     void (*between)(Program& program, int finished, const double* squares) = nullptr;
@@ -93,10 +130,12 @@ class Program {
 
 struct Rule {
     const char* name;
-    std::vector<const char*> states;
+    std::vector<State> states;
     std::vector<Hyperparameter> hyperparameters;
     bool counts_steps;
-    void (*build)(Program& program);  // from its values and t
+    void (*build)(Program& program);  // from its values, t and scalars
+    std::vector<Scalar> scalars = {};
+    bool decays = false;  // decoupled decay is part of the rule
 
     int index_of(const std::string& hyperparameter) const;  // -1 if it has none of that name
 };
@@ -118,7 +157,8 @@ struct Clipping {
     bool measures, clips;  // by taking their norm; by set_clip
 };
 
-// The program of a step; t counts the parameter's steps from 1.
-void build(const Rule& rule, int arithmetic, const double* values, std::int64_t t, Clipping clipping, Program& program);
+// The program of a step; t counts the parameter's steps from 1. scalars: null for those before the first step.
+void build(const Rule& rule, int arithmetic, const double* values, std::int64_t t, Clipping clipping, Program& program,
+           const double* scalars = nullptr);
 
 }  // namespace fusedstep

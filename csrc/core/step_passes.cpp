@@ -261,7 +261,10 @@ void Step::run_passes(Item* first, Item* last) {
     int passes = 0;
     for (Item* item = first; item != last; ++item) {
         copy_gradient(*item);
-        if (item->extra && item->extra->own_program) *item->extra->own_program = *item->extra->program;
+        if (item->extra && item->extra->own_program) {
+            *item->extra->own_program = *item->extra->program;
+            item->extra->own_program->size = item->size;
+        }
         passes = std::max(passes, item->program->passes);
     }
     for (int pass = 0; pass < passes; ++pass) run_pass(first, last, pass);

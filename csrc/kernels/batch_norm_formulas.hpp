@@ -6,7 +6,7 @@
 #include "table.hpp"
 #include "vector.hpp"
 
-// Without a name for the reason given in stages.hpp.
+// Without a name for the reason given in stages_around.hpp.
 namespace {
 
 // In all of this an element X, and a coefficient T, is a number or a vector of numbers; a number goes with a vector.

@@ -1,7 +1,7 @@
 // Sums whose rounding errors are kept beside them.
 #pragma once
 
-// Without a name for the reason given in stages.hpp.
+// Without a name for the reason given in stages_around.hpp.
 namespace {
 
 // Adds a term to high + low, where low is what roundings have cut off so far (Neumaier 1974, in Knuth's branchless

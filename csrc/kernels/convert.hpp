@@ -12,7 +12,7 @@
 #include <immintrin.h>
 #endif
 
-// Without a name for the reason given in stages.hpp.
+// Without a name for the reason given in stages_around.hpp.
 namespace {
 
 using std::int64_t;

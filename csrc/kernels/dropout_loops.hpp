@@ -4,7 +4,7 @@
 #include "table.hpp"
 #include "vector.hpp"
 
-// Without a name for the reason given in stages.hpp.
+// Without a name for the reason given in stages_around.hpp.
 namespace {
 
 using fusedstep::DropoutMask;

@@ -10,7 +10,7 @@
 #include "stages.hpp"
 #include "table.hpp"
 
-// Without a name for the reason given in stages.hpp.
+// Without a name for the reason given in stages_around.hpp.
 namespace {
 
 // No two operands overlap.

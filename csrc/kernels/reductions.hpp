@@ -5,7 +5,7 @@
 
 #include "table.hpp"
 
-// Without a name for the reason given in stages.hpp.
+// Without a name for the reason given in stages_around.hpp.
 namespace {
 
 // In double: element i adds to lane i mod 8, then lanes are added in pairs that are 4, 2 and 1 apart.

@@ -7,7 +7,7 @@
 #include "convert.hpp"
 #include "dropout_loops.hpp"
 
-// Without a name for the reason given in stages.hpp.
+// Without a name for the reason given in stages_around.hpp.
 namespace {
 
 using fusedstep::Randomness;

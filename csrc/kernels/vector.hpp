@@ -10,7 +10,7 @@
 #define FUSEDSTEP_STREAMS 1
 #endif
 
-// Without a name for the reason given in stages.hpp.
+// Without a name for the reason given in stages_around.hpp.
 namespace {
 
 // The elements from p on that a V holds: one, or a vector of them.

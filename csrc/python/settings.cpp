@@ -21,7 +21,8 @@ static const auto& all_names() {
         const auto add = [&](const Rule& each) {
             Names& names = made->emplace_back(&each, Names()).second;
             names.rule = interned(each.name);
-            for (const char* state : each.states) names.states.push_back(interned(state));
+            for (const State& state : each.states) names.states.push_back(interned(state.name));
+            for (const Scalar& scalar : each.scalars) names.scalars.push_back(interned(scalar.name));
             for (const Hyperparameter& own : each.hyperparameters) names.hyperparameters.push_back(interned(own.name));
         };
         for (const Rule& each : rules()) add(each);
@@ -49,10 +50,9 @@ const Rule& rule_of(const py::object& name) {
 }
 
 const OptimizerNames& optimizer_names() {
-    static const auto* const names =
-        new OptimizerNames{interned("_rule"),    interned("lr"),      interned("_counts_together"),
-                           interned("state"),    interned("steps"),   interned("iterations"),
-                           interned("_lengths"), interned("average"), interned("master")};
+    static const auto* const names = new OptimizerNames{
+        interned("_rule"),      interned("lr"),       interned("count_updates"), interned("state"), interned("steps"),
+        interned("iterations"), interned("_lengths"), interned("average"),       interned("master")};
     return *names;
 }
 
@@ -84,7 +84,7 @@ Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, c
             settings.values[i] = given.scale;
         else if (i == kAverage)
             settings.values[i] = given.average;
-        else if ((!given.has_options && (i == kMaximize || i == kClipValue)) ||
+        else if ((!given.has_options && i >= kMaximize && i < kFirstOwn) ||
                  (i == kDecoupled && settings.values[kWeightDecay] == 0))
             settings.values[i] = rule.hyperparameters[i].fallback;  // which the step doesn't depend on
         else {
@@ -95,7 +95,7 @@ Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, c
         }
     }
     if (!rule.counts_steps) return settings;
-    if (optimizer.attr(optimizer_names().counts_together).cast<bool>()) {
+    if (optimizer.attr(optimizer_names().count_updates).cast<bool>()) {
         const py::object made = optimizer.attr(optimizer_names().iterations);
         settings.t = checked_count("iterations + 1", made + py::int_(1));
         return settings;
@@ -144,7 +144,11 @@ py::dict rule_table() {
         const Names& names = names_of(rule);
         py::tuple states(names.states.size());
         for (std::size_t i = 0; i < names.states.size(); ++i) states[i] = names.states[i];
-        table[rule.name] = py::make_tuple(states, hyperparameters, rule.counts_steps);
+        py::dict starts, scalars;
+        for (const State& state : rule.states)
+            if (state.start) starts[state.name] = state.start;
+        for (const Scalar& scalar : rule.scalars) scalars[scalar.name] = scalar.start;
+        table[rule.name] = py::make_tuple(states, hyperparameters, rule.counts_steps, starts, scalars);
     }
     return table;
 }

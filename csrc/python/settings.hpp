@@ -16,14 +16,14 @@ const Rule& rule_of(const py::object& name);
 // A rule's names as Python's strings.
 struct Names {
     py::object rule;
-    std::vector<py::object> states, hyperparameters;
+    std::vector<py::object> states, hyperparameters, scalars;
 };
 
 const Names& names_of(const Rule& rule);
 
 // Names of an optimizer's attributes, and of what a parameter's state has besides the rule's, as Python's strings.
 struct OptimizerNames {
-    py::object rule, lr, counts_together, state, steps, iterations, lengths, average, master;
+    py::object rule, lr, count_updates, state, steps, iterations, lengths, average, master;
 };
 
 const OptimizerNames& optimizer_names();
@@ -42,7 +42,7 @@ struct Settings {
     // What is not an optimizer's attribute.
     struct Given {
         double lr, scale = 1, average = kOff;
-        bool has_options = false;  // else maximize and clip_value are known to have their defaults
+        bool has_options = false;  // else those that are no attributes of plain steps have their defaults
         py::object overrides;      // a dict of values that take the place of attributes, or null
     };
 

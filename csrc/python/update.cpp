@@ -190,6 +190,7 @@ void Update::commit() {
         for (const auto& [letter, array] : dict ? made : py::dict())
             set(dict, letter, py::reinterpret_borrow<py::object>(array));
     }
+    for (const auto& [data, value] : new_scalars_) std::memcpy(data, &value, sizeof value);
     py::int_ count(0);  // one object for all that have the same
     std::int64_t last = 0;
     for (const auto& [pair, member, t] : new_counts_) {

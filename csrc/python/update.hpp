@@ -49,7 +49,7 @@ class Update {
 
   private:
     // Behind the parameter, its gradient and state.
-    enum { kCopy = kTemporary, kMaster, kTaken };
+    enum { kCopy = kTemporary, kMaster, kScalars, kTaken = kScalars + kMaxScalars };
 
     struct Tensor {
         const Pair* pair;
@@ -71,6 +71,11 @@ class Update {
         const Member* member;
         py::object key, dict;  // dict: null if there is none
         py::dict made;
+    };
+
+    struct NewScalar {
+        char* data;
+        double value;
     };
 
     struct NewCount {
@@ -96,12 +101,15 @@ class Update {
         bool state = false, average = false;
     };
     Fresh take_state(const Pair& pair, Member& member, const Name& parameter_name);
+    void start(const Pair& pair, const Member& member, int state);
+    void take_scalar(const Pair& pair, const Member& member, int number, const py::object& value);
     void check_state(const Name& name, Shared& own, bool any, const py::object& value, int storage,
                      const Name& parameter_name) const;
     bool take_copy(const Pair& pair, const Name& parameter_name);
     std::int64_t count_step(const Pair& pair, const Member& member, bool fresh);
     void find_values(const Pair& pair, Member& member) const;
     const Program& program(Member& member, int arithmetic, std::int64_t t, bool new_average);
+    void add_scalars(const Pair& pair, const Member& member, const Program& program);
     void keep(const Pair& pair, const Member& member, int operand);
     void watch(const Pair& pair, const Member& member, int operand);
 
@@ -126,7 +134,8 @@ class Update {
     bool single_ = false;
     Shared shared_[kTaken];  // of the parameter at hand
     View views_[kTaken];
-    const Pairs pairs_;  // after shared_, of which it may fill the first
+    double scalars_[kMaxScalars];  // of the parameter at hand
+    const Pairs pairs_;            // after shared_, of which it may fill the first
     Step step_;
     std::size_t added_ = 0;
     Program first_program_;  // most calls have no other
@@ -143,6 +152,7 @@ class Update {
     std::vector<Converted> converted_;
     std::vector<NewState> new_state_;
     std::vector<NewCount> new_counts_;
+    std::vector<NewScalar> new_scalars_;
     std::vector<std::pair<py::object, py::object>> new_lengths_;  // of optimizers
 };
 

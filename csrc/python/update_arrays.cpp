@@ -1,5 +1,6 @@
 // How an update takes and checks the arrays of a parameter.
 #include <algorithm>
+#include <cstring>
 
 #include "strided.hpp"
 #include "update.hpp"
@@ -47,6 +48,8 @@ Name Update::name_of(const Pair& pair, const Member& member, int operand) const 
     if (operand == kParameter) return name("params", pair);
     if (operand == kGradient) return name("grads", pair);
     if (operand == kCopy) return name("copies", pair);
+    if (operand >= kScalars)
+        return state_name(pair, member, member.names->scalars[static_cast<std::size_t>(operand - kScalars)]);
     return state_name(pair, member,
                       operand == kMaster ? optimizer_names().master : member.state_name(operand - kState));
 }
@@ -101,8 +104,10 @@ void Update::add(const Pair& pair) {
     const bool own_t = member.optimizer.is_none() && member.settings.t == 0;
     around.randomness = {member.seed, own_t ? static_cast<std::uint64_t>(t) : member.update,
                          static_cast<std::uint32_t>(&pair - pairs_.list.data()), 0};
+    const Program& program = this->program(member, arithmetic, t, fresh.average);
+    add_scalars(pair, member, program);
     try {
-        step_.add(program(member, arithmetic, t, fresh.average), views_, around);
+        step_.add(program, views_, around);
     } catch (const OperandsOverlap& overlap) {
         const auto shown = [&](int operand) {
             const bool other = member.masters && narrow && operand == kParameter;
@@ -201,11 +206,12 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
                               : single_ ? member.state
                                         : element_of("state", member.state, pair);
     const bool ordered = arrays && is_list(arrays);
+    const int scalar_count = static_cast<int>(member.names->scalars.size());
     if (arrays && !ordered && !py::isinstance<py::dict>(arrays))
         throw py::type_error(state_name(pair, member, {}).text() + " is a " + type_name(arrays) + ", expected a dict");
-    if (ordered && py::len(arrays) != static_cast<std::size_t>(count))
+    if (ordered && py::len(arrays) != static_cast<std::size_t>(count + scalar_count))
         throw py::value_error(state_name(pair, member, {}).text() + " has length " + std::to_string(py::len(arrays)) +
-                              ", the rule has " + std::to_string(count) + " states");
+                              ", the rule has " + std::to_string(count + scalar_count) + " states");
     fresh.state = !arrays;
     std::optional<py::dict> made;
     const int own_count = static_cast<int>(member.rule->states.size());
@@ -226,12 +232,66 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
         state.take_array(zeros_beside(parameter.view, storage, i), storage);
         fresh.average = fresh.average || (i == own_count && !is_master);
         // A step of some rows leaves the other rows of a new average as they are here.
-        if (i >= own_count) pack(parameter.view, arithmetic, state.view.data);
+        if (i >= own_count)
+            pack(parameter.view, arithmetic, state.view.data);
+        else
+            start(pair, member, i);
         if (!made) made.emplace();
         (*made)[letter] = state.owner;
     }
+    for (int i = 0; i < scalar_count; ++i) {
+        const py::object& letter = member.names->scalars[static_cast<std::size_t>(i)];
+        py::object value = !arrays   ? py::object()
+                           : ordered ? py::object(arrays[py::int_(count + i)])
+                                     : find_in_dict(arrays, letter);
+        if (!value && arrays) throw py::value_error(state_name(pair, member, letter).text() + " is missing");
+        if (!value) {
+            value = numpy().attr("array")(member.rule->scalars[static_cast<std::size_t>(i)].start);
+            if (!made) made.emplace();
+            (*made)[letter] = value;
+        }
+        take_scalar(pair, member, i, value);
+    }
     if (made) new_state_.push_back({&member, pair.key, arrays, std::move(*made)});
     return fresh;
+}
+
+// Gives a new state array, of zeros, the numbers that it has before the first step.
+void Update::start(const Pair& pair, const Member& member, int i) {
+    const char* const from = member.rule->states[static_cast<std::size_t>(i)].start;
+    const Shared& state = shared_[kState + i];
+    if (!from) return;
+    const View& parameter = shared_[kParameter].view;
+    const int arithmetic = arithmetic_of(parameter.storage);
+    if (std::strcmp(from, "parameter") != 0) {
+        const double value = member.settings.values[member.rule->index_of(from)];
+        state.owner.attr("fill")(arithmetic == kFloat64 ? value : static_cast<float>(value));
+    } else if (state.view.storage == arithmetic) {
+        pack(parameter, arithmetic, state.view.data);
+    } else {
+        const py::array numbers = zeros_beside(parameter, arithmetic, i);
+        pack(parameter, arithmetic, const_cast<void*>(numbers.data()));
+        state.owner.attr("__setitem__")(py::ellipsis(), numbers);
+    }
+}
+
+void Update::take_scalar(const Pair& pair, const Member& member, int number, const py::object& value) {
+    Shared& scalar = shared_[kScalars + number];
+    const Name scalar_name = name_of(pair, member, kScalars + number);
+    if (!scalar.take(scalar_name, value)) refuse_unshared(scalar_name, value, "an array");
+    require_written(scalar_name, scalar);
+    if (scalar.view.dimensions != 0 || scalar.view.storage != kFloat64)
+        throw py::value_error(scalar_name.text() + " has shape " + scalar.shape() + " and dtype " + scalar.dtype() +
+                              ", expected () and float64");
+    std::memcpy(scalars_ + number, scalar.view.data, sizeof(double));
+}
+
+// What the step makes of a parameter's scalars; they are written when all has been checked.
+void Update::add_scalars(const Pair& pair, const Member& member, const Program& program) {
+    for (int i = 0; i < static_cast<int>(member.names->scalars.size()); ++i) {
+        new_scalars_.push_back({shared_[kScalars + i].view.data, program.scalars[i]});
+        keep(pair, member, kScalars + i);
+    }
 }
 
 void Update::check_state(const Name& own_name, Shared& own, bool any, const py::object& value, int storage,
@@ -296,7 +356,8 @@ void Update::find_values(const Pair& pair, Member& member) const {
 
 const Program& Update::program(Member& member, int arithmetic, std::int64_t t, bool new_average) {
     const bool is_known = member.program && member.program->arithmetic == arithmetic && member.program->t == t &&
-                          member.settings.own_values.empty() && !new_average && !member.program_has_new_average;
+                          member.settings.own_values.empty() && !new_average && !member.program_has_new_average &&
+                          std::equal(scalars_, scalars_ + member.rule->scalars.size(), member.program->old_scalars);
     if (is_known) return *member.program;
     Values values;
     std::copy_n(member.settings.values, member.rule->hyperparameters.size(), values);
@@ -304,7 +365,7 @@ const Program& Update::program(Member& member, int arithmetic, std::int64_t t, b
     Program& made = has_program_ ? more_programs_.emplace_back() : first_program_;
     has_program_ = true;
     const Clipping clipping = {options_.measure == Measure::kGradients, options_.clip_norm.has_value()};
-    build(*member.rule, arithmetic, values, t, clipping, made);
+    build(*member.rule, arithmetic, values, t, clipping, made, scalars_);
     member.program = &made;
     member.program_has_new_average = new_average;
     return made;

@@ -12,7 +12,7 @@ from fusedstep import _native
 # "optional " also allows None.
 _KINDS = {"not negative": (math.inf, False), "up to one": (1.0, True), "below one": (1.0, False)}
 _OPTIONAL = "optional "
-HYPERPARAMETERS = {rule: own for rule, (_, own, _) in _native.rules.items()}
+HYPERPARAMETERS = {rule: own for rule, (_, own, *_) in _native.rules.items()}
 LIMITS = {
     name: _KINDS[kind.removeprefix(_OPTIONAL)]
     for own in HYPERPARAMETERS.values()

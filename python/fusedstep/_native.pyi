@@ -10,8 +10,10 @@ version: str
 compiler: str
 c_api: object
 
-# By name: the states' names, default and kind of limit of each hyper-parameter, whether the number of the step is used.
-rules: dict[str, tuple[tuple[str, ...], dict[str, tuple[float | None, str]], bool]]
+# By name: the states' names, default and kind of limit of each hyper-parameter, whether the number of the step is used;
+# what states that don't start with zeros are at first (a hyper-parameter, or "parameter"); scalars, and what they are
+# at first.
+rules: dict[str, tuple[tuple[str, ...], dict[str, tuple[float | None, str]], bool, dict[str, str], dict[str, float]]]
 
 # Each optimizer comes with None, if it has no options, or its parts: lr, None or the hyper-parameters that take the
 # place of attributes, and (average,) or (average, masters, seed, stochastic, narrow_state). lr and average may be

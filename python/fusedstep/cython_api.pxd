@@ -9,6 +9,7 @@ cdef extern from "fusedstep.h":
     enum:
         FUSEDSTEP_API_VERSION
         FUSEDSTEP_MAX_STATES
+        FUSEDSTEP_MAX_SCALARS
 
         FUSEDSTEP_OK
         FUSEDSTEP_NULL_POINTER
@@ -39,6 +40,10 @@ cdef extern from "fusedstep.h":
         const char* states[FUSEDSTEP_MAX_STATES]
         int32_t state_count
         int32_t hyperparameter_count
+        const char* starts[FUSEDSTEP_MAX_STATES]
+        const char* scalars[FUSEDSTEP_MAX_SCALARS]
+        double scalar_starts[FUSEDSTEP_MAX_SCALARS]
+        int64_t scalar_count
 
     ctypedef struct fusedstep_hyperparameter:
         const char* name
@@ -79,6 +84,7 @@ cdef extern from "fusedstep.h":
         int64_t row_size
         const int64_t* rows
         int64_t row_count
+        double* scalars
 
     ctypedef struct fusedstep_gradients:
         size_t size

@@ -15,7 +15,7 @@ import fusedstep as fs
 from c_interface import (
     API,
     CODES,
-    MAX_STATES,
+    LENGTHS,
     OFF,
     RULES,
     STRUCTS,
@@ -82,7 +82,7 @@ def test_a_rule_describes_itself(rule: str) -> None:
     names = [h.name for h in description.hyperparameters]
     assert names[:4] == ["lr", "weight_decay", "decoupled", "scale"]
     assert len(set(names)) == len(names)
-    assert len(set(description.states)) == len(description.states) <= MAX_STATES
+    assert len(set(description.states)) == len(description.states) <= LENGTHS["[FUSEDSTEP_MAX_STATES]"]
     for h in description.hyperparameters:
         assert h.minimum <= h.default <= h.maximum
         assert not h.is_flag or (h.minimum, h.maximum) == (0, 1)

@@ -92,7 +92,7 @@ def made(rng: np.random.Generator, rule: str, parameter: str, chosen: dict[str, 
 
 def step_of_python(rule: str, all_arrays: list[Arrays], chosen: dict[str, Any]) -> tuple[float | None, bool]:
     values = fs.rules()[rule]["hyperparameters"]
-    optimizer = SimpleNamespace(_rule=rule, _counts_together=True, state={}, iterations=T - 1, **values)
+    optimizer = SimpleNamespace(_rule=rule, count_updates=True, state={}, iterations=T - 1, **values)
     vars(optimizer).update({name: chosen[name] for name in chosen.keys() & vars(optimizer).keys() - {"scale"}})
     for key, arrays in enumerate(all_arrays):
         states = (seen(state, arrays.state_type or "") for state in arrays.states)

@@ -21,7 +21,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "cython"
 def test_cython_has_the_headers_names() -> None:
     text = (HEADER.parents[1] / "cython_api.pxd").read_text()
     constants = re.findall(r"^ {8}FUSEDSTEP_(\w+)$", text, re.MULTILINE)
-    assert constants == ["API_VERSION", "MAX_STATES", *CODES, *(name.upper() for name in TYPES)]
+    assert constants == ["API_VERSION", "MAX_STATES", "MAX_SCALARS", *CODES, *(name.upper() for name in TYPES)]
     structs = re.findall(r"ctypedef struct (\w+):\n(.*?)\n\n", text, re.DOTALL)
     assert [name for name, _ in structs] == list(STRUCTS)
     for name, body in structs:

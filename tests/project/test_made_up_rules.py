@@ -68,12 +68,13 @@ ROWS_IN_CPP = """
              p.between = [](Program& program, int, const double* squares) {
                  const double w = std::sqrt(squares[0]), g = std::sqrt(squares[1]);
                  const double ratio = w > 0 && g > 0 ? w / g : 1;
-                 // After it there may be the average.
-                 Call* own = program.calls + program.pass[1].first;
-                 while (std::strcmp(own->stage->name, "trusting") != 0) ++own;
-                 own->coefficients[own->coefficient_count - 1] = program.values[kLearningRate] * ratio;
+                 program.set("trusting", 1, program.values[kLearningRate] * ratio);
              };
          }},
+"""
+REFERENCE_IMPORTS = """import math
+import numpy as np
+from fusedstep.reference.storage import sum_of_squares
 """
 REFERENCE = '''
 
@@ -153,9 +154,9 @@ def five_edits(copy: Path) -> None:
             '    list.template rule<Fourfold>("fourfold");\n    list.template rule<Trusting>("trusting");\n',
         ),
     )
-    edit(copy / "csrc" / "core" / "rules.cpp", ('        {"adamw", {"m", "v"}', ROWS_IN_CPP))
-    reference = copy / "python" / "fusedstep" / "reference" / "optimizers.py"
-    reference.write_text(reference.read_text().replace("import Array", "import Array, sum_of_squares") + REFERENCE)
+    edit(copy / "csrc" / "core" / "rules_momentum.cpp", ('        {"nesterov", {"v"}', ROWS_IN_CPP))
+    reference = copy / "python" / "fusedstep" / "reference" / "momentum.py"
+    reference.write_text(REFERENCE_IMPORTS + reference.read_text() + REFERENCE)
     classes = copy / "python" / "fusedstep" / "optimizers" / "momentum.py"
     classes.write_text(classes.read_text() + CLASSES)
     family, package = classes.parent / "__init__.py", classes.parents[1] / "__init__.py"
@@ -168,8 +169,8 @@ def five_edits(copy: Path) -> None:
         (
             "    Row(fs.SGD, reference.SGD),",
             """\
-    Row(fs.Fourfold, reference.optimizers.Fourfold, ({"pull": 0.0}, {"beta1": 0.0, "eps": 0.1})),
-    Row(fs.Trusting, reference.optimizers.Trusting, ({"momentum": 0.5},)),
+    Row(fs.Fourfold, reference.momentum.Fourfold, ({"pull": 0.0}, {"beta1": 0.0, "eps": 0.1})),
+    Row(fs.Trusting, reference.momentum.Trusting, ({"momentum": 0.5},)),
 """,
         ),
     )

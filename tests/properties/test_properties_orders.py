@@ -135,10 +135,12 @@ class Training(RuleBasedStateMachine):
     def change_an_option(self, data: st.DataObject) -> None:
         (name,) = draw_each(data.draw, tuple(self.recipe.options))
         (value,) = draw_each(data.draw, values_of(name, self.special))
-        if name == "lr_in_velocity" and self.theirs.state and value != self.ours.lr_in_velocity:
-            with pytest.raises(ValueError, match=r"^lr_in_velocity is"):
-                self.ours.lr_in_velocity = value
-            return
+        if name in self.ours._choose_rule and self.theirs.state:
+            changed = Recipe(self.recipe.row, self.recipe.options | {name: value}).ours()
+            if changed._rule != self.ours._rule:
+                with pytest.raises(ValueError, match=rf"^{name} is"):
+                    setattr(self.ours, name, value)
+                return
         setattr(self.ours, name, value)
         self.recipe = Recipe(self.recipe.row, self.recipe.options | {name: value})
         theirs = self.recipe.theirs()

@@ -51,11 +51,10 @@ OVERRIDES = [(row.optimizer, name, value) for row in ROWS for name, value in ove
 
 @pytest.mark.parametrize(("cls", "name", "value"), OVERRIDES)
 def test_any_hyperparameter_may_be_overridden(cls: Any, name: str, value: Any, rng: np.random.Generator) -> None:
-    ours, usual, other = (
-        cls(weight_decay=0.1, groups=[("W1", {name: value})]),
-        cls(weight_decay=0.1),
-        cls(weight_decay=0.1),
-    )
+    decay: dict[str, Any] = {"weight_decay": 0.1}
+    if name in ("cautious_decay", "max_lr"):
+        decay["decoupled"] = True
+    ours, usual, other = cls(**decay, groups=[("W1", {name: value})]), cls(**decay), cls(**decay)
     setattr(other, name, value)
     params = arrays(rng)
     without, having = copied(params), copied(params)

@@ -28,6 +28,8 @@ def test_every_rule_has_an_oracle() -> None:
             "maximize": False,
             "clip_value": None,
             "average": None,
+            "cautious_decay": False,
+            "max_lr": None,
             "beta1": 0.9,
             "beta2": 0.999,
             "eps": 1e-8,
@@ -35,6 +37,8 @@ def test_every_rule_has_an_oracle() -> None:
             "eps_corrected": True,
         },
         "counts_steps": True,
+        "starts": {},
+        "scalars": {},
     }
 
 

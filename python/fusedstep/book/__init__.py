@@ -248,7 +248,7 @@ class Adam(_Dialect, optimizers.Adam):
     """
 
     eps_corrected: ClassVar[bool] = False
-    _counts_together = True
+    count_updates: bool = True
 
     m: Any = _state("m")
     v: Any = _state("v")

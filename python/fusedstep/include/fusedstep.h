@@ -46,7 +46,8 @@ extern "C" {
 #define FUSEDSTEP_API_VERSION 2
 #define FUSEDSTEP_CAPSULE "fusedstep._native.c_api"
 
-#define FUSEDSTEP_MAX_STATES 6 /* state arrays of a rule */
+#define FUSEDSTEP_MAX_STATES 6  /* state arrays of a rule */
+#define FUSEDSTEP_MAX_SCALARS 2 /* numbers that a rule keeps for each parameter */
 
 enum {
     FUSEDSTEP_OK = 0,
@@ -87,6 +88,11 @@ typedef struct fusedstep_rule {
     const char *states[FUSEDSTEP_MAX_STATES]; /* names in the order of fusedstep_item.state; NULL from state_count on */
     int32_t state_count;                      /* 0 to FUSEDSTEP_MAX_STATES */
     int32_t hyperparameter_count;             /* those that every rule has included */
+    const char *starts[FUSEDSTEP_MAX_STATES]; /* what elements of a state are before the first step: the value of this
+                                                 hyper-parameter; the parameter, if it is "parameter"; 0, if NULL */
+    const char *scalars[FUSEDSTEP_MAX_SCALARS];  /* names in the order of fusedstep_item.scalars */
+    double scalar_starts[FUSEDSTEP_MAX_SCALARS]; /* what they are before the first step */
+    int64_t scalar_count;
 } fusedstep_rule;
 
 /* A hyper-parameter of a rule, as describe_hyperparameter tells it. Its limits are inclusive. One with a minimum of -1
@@ -120,7 +126,10 @@ typedef struct fusedstep_settings {
                                         clip_value: elements of the gradient beyond +- clip_value become +- clip_value,
                                         after the norm was clipped, before weight decay; -1: off
                                         average: decay of a running mean of the parameter, up to 1, in item.average;
-                                        0: it becomes the new parameter, for the first step; -1: off */
+                                        0: it becomes the new parameter, for the first step; -1: off
+                                        cautious_decay: 1: decoupled decay comes after the rule, only where that has not
+                                        moved the parameter away from 0
+                                        max_lr: decoupled decay is multiplied by lr / max_lr; -1: it isn't */
     int64_t option_count;            /* 0: options may be NULL */
     int64_t stochastic; /* 1: parameters narrower than arithmetic are rounded up or down at random, so that the mean of
                            the result is the number before; 0: to nearest even, as copies always are */
@@ -135,7 +144,8 @@ typedef struct fusedstep_item {
     const void *gradient; /* not written, unless zero_gradient is 1; copied first if it overlaps arrays of its item */
     const fusedstep_settings *settings;
     void *state[FUSEDSTEP_MAX_STATES]; /* updated in place: an array for each of the rule's states, in the rule's order
-                                          (adam: m, v); zeros before the first step. Further entries are ignored. */
+                                          (adam: m, v); as fusedstep_rule.starts says before the first step, which for
+                                          most is 0. Further entries are ignored. */
     int32_t parameter_type;            /* any storage type */
     int32_t gradient_type;             /* any storage type */
     int32_t state_type;                /* FUSEDSTEP_FLOAT64 beside a float64 parameter, else FUSEDSTEP_FLOAT32 or
@@ -155,6 +165,8 @@ typedef struct fusedstep_item {
     const int64_t *rows;               /* the numbers of these rows, ascending, each once; gradient has row_count
                                           row_size elements, these rows one after the other */
     int64_t row_count;
+    double *scalars; /* updated in place, unless the step is skipped: the rule's numbers for this parameter, in the rule's
+                        order; ignored if it has none */
 } fusedstep_item;
 
 /* The gradients of all items of an update together, as they are after scale and maximize. Zero bytes: nothing is asked

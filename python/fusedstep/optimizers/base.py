@@ -26,10 +26,12 @@ from fusedstep.optimizers.snapshots import loaded_attributes
 # Options for which an update has to do more than to read the attributes.
 _SPECIAL = (
     "average",
+    "cautious_decay",
     "clip_norm",
     "clip_value",
     "groups",
     "master",
+    "max_lr",
     "maximize",
     "rounding",
     "skip_nonfinite",
@@ -63,12 +65,17 @@ class Optimizer:
     """
 
     _rule: str
-    _counts_together: bool = False  # whether all parameters are at the step `iterations + 1`
+    _choose_rule: Mapping[str, Callable[[str, Any], Any]] = MappingProxyType(
+        {}
+    )  # that _rule follows from: their checks
 
     lr: LearningRate
     weight_decay: float
     # Defaults of the class, which optimizers from older pickles have.
     decoupled: bool = False
+    count_updates: bool = False
+    cautious_decay: bool = False
+    max_lr: float | None = None
     clip_norm: float | None = None
     clip_value: float | None = None
     maximize: bool = False
@@ -124,16 +131,37 @@ class Optimizer:
                 raise TypeError(f"state is a {type(value).__name__}, expected a dict")
             self._lengths = {}
         elif not (name in SCHEDULED and callable(value)):
-            value = checked_setting(getattr(self, "_rule", None), name, value)
+            value = self._checked(name, value)
+        if name in self._choose_rule and self.__dict__.get("state"):
+            self._refuse_other_rule(name, value)
         object.__setattr__(self, name, value)
         self.__dict__.pop("_made_parts", None)
         if name in _SPECIAL:
             self.__dict__["_is_special"] = _has_special(self)
+        if name == "count_updates":
+            self.steps = {}  # as after a change all parameters count as having had all updates
         if name == "groups":
             self._assigned: dict[Any, int] = {}
         if name == "master" and not value:
             for arrays in self.state.values():  # they would be outdated when the option is set again
                 arrays.pop("master", None)
+
+    def _checked(self, name: str, value: Any) -> Any:
+        """The checked value of a hyper-parameter or option."""
+        if name in self._choose_rule:
+            return self._choose_rule[name](name, value)
+        return checked_setting(getattr(self, "_rule", None), name, value)
+
+    def _refuse_other_rule(self, name: str, value: Any) -> None:
+        before = getattr(self, name)
+        if self._with({name: value})._rule != self._rule:
+            raise ValueError(f"{name} is {value}, but the state was made with {before}: clear state first")
+
+    def _with(self, attributes: dict[str, Any]) -> "Optimizer":
+        """This optimizer with other attributes, to look at."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__ | attributes)
+        return other
 
     def __repr__(self) -> str:
         cls = type(self)
@@ -332,8 +360,12 @@ class Optimizer:
         return _native.rules[self._rule][0]
 
     @property
+    def _scalar_names(self) -> tuple[str, ...]:
+        return tuple(_native.rules[self._rule][4])
+
+    @property
     def _counts_steps(self) -> bool:
-        return _native.rules[self._rule][2] and not self._counts_together
+        return _native.rules[self._rule][2] and not self.count_updates
 
     def _full_name(self) -> str:
         return f"{type(self).__module__}.{type(self).__qualname__}"

@@ -1,6 +1,7 @@
 """Gradient descent, with and without momentum."""
 
-from typing import Any, Unpack
+from types import MappingProxyType
+from typing import Unpack
 
 from fusedstep._limits import checked_flag
 from fusedstep.optimizers.base import Optimizer
@@ -48,6 +49,8 @@ class Momentum(Optimizer):
         options: What all optimizers have; see `Options`.
     """
 
+    _choose_rule = MappingProxyType({"lr_in_velocity": checked_flag})
+
     lr_in_velocity: bool = True
 
     def __init__(
@@ -62,15 +65,6 @@ class Momentum(Optimizer):
         super().__init__(lr, weight_decay=weight_decay, **options)
         self.momentum = momentum
         self.lr_in_velocity = lr_in_velocity
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "lr_in_velocity":
-            value = checked_flag(name, value)
-            if value != self.lr_in_velocity and self.__dict__.get("state"):
-                raise ValueError(
-                    f"lr_in_velocity is {value}, but the velocity in state was made with {not value}: clear state first"
-                )
-        super().__setattr__(name, value)
 
     @property
     def _rule(self) -> str:  # type: ignore[override]

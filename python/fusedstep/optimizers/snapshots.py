@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fusedstep import _native
 from fusedstep._limits import checked_count
-from fusedstep.optimizers.options import OPTIONS, SCHEDULED, Groups, checked_overrides, checked_setting
+from fusedstep.optimizers.options import OPTIONS, SCHEDULED, Groups, checked_overrides
 
 if TYPE_CHECKING:
     from fusedstep.optimizers.base import Optimizer
@@ -46,14 +46,18 @@ def loaded_attributes(optimizer: "Optimizer", state_dict: dict[str, Any]) -> dic
     name = optimizer._full_name()
     if missing := {"iterations", name, "state"} - set(checked_dict("the state dict", state_dict)):
         raise ValueError(f"the state dict has {listed(state_dict)}, but lacks {listed(missing)}")
-    settings = _loaded_settings(optimizer, name, checked_dict(name, state_dict[name]))
+    given = checked_dict(name, state_dict[name])
+    other = optimizer._with(
+        {key: optimizer._checked(key, given[key]) for key in optimizer._choose_rule if key in given}
+    )
+    settings = _loaded_settings(other, name, given)
     iterations = checked_count("iterations", state_dict["iterations"])
     given_state = checked_dict("state", state_dict["state"])
-    state = {key: _copied_state(optimizer._state_names, key, arrays) for key, arrays in given_state.items()}
+    state = {key: _copied_state(other, key, arrays) for key, arrays in given_state.items()}
     given_steps = checked_dict("steps", state_dict.get("steps", {}))
     steps = {
         key: checked_count(f"steps[{key!r}]", given_steps.get(key, iterations))
-        for key in (state if optimizer._counts_steps else ())
+        for key in (state if other._counts_steps else ())
     }
     return settings | {
         "iterations": iterations,
@@ -68,7 +72,7 @@ def _loaded_settings(optimizer: "Optimizer", name: str, given: Mapping[Any, Any]
     own = optimizer._hyperparameters()
     if not set(own) >= set(given) >= set(own) - {"lr", *OPTIONS}:
         raise ValueError(f"{name} has {listed(given)}, expected {listed(own)}")
-    loaded = {key: checked_setting(optimizer._rule, key, value) for key, value in given.items() if key != "groups"}
+    loaded = {key: optimizer._checked(key, value) for key, value in given.items() if key != "groups"}
     if not set(OPTIONS) & set(given):  # of an older version
         loaded = {key: getattr(type(optimizer), key) for key in OPTIONS if key != "groups"} | loaded
     if "groups" in given:
@@ -92,10 +96,12 @@ def _loaded_groups(optimizer: "Optimizer", given: list[Any]) -> Groups:
     return tuple(loaded)
 
 
-def _copied_state(names: tuple[str, ...], key: Any, arrays: Any) -> dict[str, NDArray[Any]]:
+def _copied_state(optimizer: "Optimizer", key: Any, arrays: Any) -> dict[str, NDArray[Any]]:
+    names, scalars = optimizer._state_names, optimizer._scalar_names
     given = set(checked_dict(f"state[{key!r}]", arrays))
-    if not set(names) <= given <= {*names, *_EXTRA_STATES}:
-        raise ValueError(f"state[{key!r}] has {listed(given) or 'nothing'}, expected {listed(names) or 'nothing'}")
+    expected = {*names, *scalars}
+    if not expected <= given <= expected | set(_EXTRA_STATES):
+        raise ValueError(f"state[{key!r}] has {listed(given) or 'nothing'}, expected {listed(expected) or 'nothing'}")
     copies: dict[str, NDArray[Any]] = {}
     for i, letter in enumerate((*names, *(name for name in _EXTRA_STATES if name in given))):
         shown_name = f"state[{key!r}][{letter!r}]"
@@ -114,4 +120,11 @@ def _copied_state(names: tuple[str, ...], key: Any, arrays: Any) -> dict[str, ND
                     f"state[{key!r}][{other!r}] has {first.shape} and {first.dtype}"
                 )
         copies[letter] = _native.copy_apart(array, i)
+    for name in scalars:
+        number = np.asarray(arrays[name])
+        if number.shape != () or number.dtype != np.float64:
+            raise ValueError(
+                f"state[{key!r}][{name!r}] has shape {number.shape} and dtype {number.dtype}, expected () and float64"
+            )
+        copies[name] = number.copy()
     return copies

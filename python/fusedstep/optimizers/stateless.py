@@ -49,9 +49,9 @@ def step(
         grads: Likewise. A parameter whose gradient is None is left alone.
         state: The state arrays of each parameter, in containers like `params`: for each a dict by the names that
             `fusedstep.rules()` gives, or a tuple or list in their order (for Adam m, then v). Zeros before the first
-            step, in float64 for float64 parameters, else in float32. With an average (see below) that is one more
-            state, "average" or the last of the list, which begins as a copy of the parameter. None for a rule without
-            state.
+            step, or what `"starts"` there says, in float64 for float64 parameters, else in float32. With an average
+            (see below) that is one more state, "average" or the next of the list, which begins as a copy of the
+            parameter; scalars, as 0-d float64 arrays, come last. None for a rule without state.
         t: The number of the step from 1, for all parameters or in containers like `params`. Rules that correct no
             bias ignore it.
         clip_norm, skip_nonfinite, rounding, seed: As in `Options`; t is the number of the update. For a float32 master,
@@ -136,13 +136,17 @@ def rules() -> dict[str, dict[str, Any]]:
 
     Returns:
         For each rule `"states"`, the names of its state arrays in their order; `"hyperparameters"`, the default of each
-        by name; and `"counts_steps"`, whether it uses `t`.
+        by name; `"counts_steps"`, whether it uses `t`; `"starts"`, for states that don't start with zeros, the name of
+        the hyper-parameter that all elements are at first, or "parameter", of which they are a copy; and `"scalars"`,
+        numbers that belong to a parameter as its state does, with what they are at first.
     """
     return {
         name: {
             "states": states,
             "hyperparameters": {own: default for own, (default, _) in hyperparameters.items()},
             "counts_steps": counts,
+            "starts": starts,
+            "scalars": scalars,
         }
-        for name, (states, hyperparameters, counts) in _native.rules.items()
+        for name, (states, hyperparameters, counts, starts, scalars) in _native.rules.items()
     }

@@ -5,10 +5,12 @@ same doubles, rounded once to the type that is computed in, and the operations a
 module uses nothing of the rest of the package.
 """
 
+from fusedstep.reference.adam import Adam, AdamW
+from fusedstep.reference.adaptive import AdaGrad, RMSProp
 from fusedstep.reference.base import Optimizer, Rows, Split, accumulate, gradient_norm
 from fusedstep.reference.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
 from fusedstep.reference.dropout import Dropout, dropout, dropout_mask, threefry4x32
-from fusedstep.reference.optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSProp
+from fusedstep.reference.momentum import SGD, Momentum, Nesterov
 from fusedstep.reference.storage import bfloat16_to_float32, float32_to_bfloat16, stored_randomly, sum_of_squares
 
 __all__ = [

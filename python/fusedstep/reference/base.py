@@ -32,8 +32,10 @@ class Optimizer:
     3. Clipping by norm: with c = clip_norm / (norm + 1e-6), the gradient is multiplied by c unless c >= 1.
     4. Clipping by value: a gradient above clip_value becomes it, one below -clip_value becomes that.
     5. L2 decay: weight_decay times the parameter is added to the gradient.
-    6. Decoupled decay: the parameter is multiplied by 1 - lr * weight_decay.
-    7. The rule.
+    6. Decoupled decay: the parameter is multiplied by 1 - lr * weight_decay. With max_lr, weight_decay is first
+       multiplied by lr / max_lr.
+    7. The rule. After it, with cautious_decay and in place of 6: lr * weight_decay times the parameter before the rule
+       is subtracted where the rule has not moved it away from zero.
     8. The average: it moves by 1 - average of its distance to the new parameter. The first one is a copy.
     9. The parameter is rounded to its storage type, and the copy to its own.
     10. The gradients become zeros, if zero_grads is set, even those of a step that was skipped.
@@ -44,6 +46,10 @@ class Optimizer:
 
     state_names: ClassVar[tuple[str, ...]] = ()
     counts_steps: ClassVar[bool] = False
+    # Of states that don't start with zeros: the hyper-parameter that all elements are at first, or "parameter".
+    starts: ClassVar[dict[str, str]] = {}
+    scalars: ClassVar[dict[str, float]] = {}  # numbers beside the state, and what they are at first
+    decays: ClassVar[bool] = False  # decoupled decay is done by `step`, which gets weight_decay as `decay`
 
     def __init__(
         self,
@@ -51,6 +57,9 @@ class Optimizer:
         *,
         weight_decay: float = 0.0,
         decoupled: bool = False,
+        count_updates: bool = False,
+        cautious_decay: bool = False,
+        max_lr: float | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
         maximize: bool = False,
@@ -65,6 +74,9 @@ class Optimizer:
         self.lr = lr
         self.weight_decay = weight_decay
         self.decoupled = decoupled
+        self.count_updates = count_updates
+        self.cautious_decay = cautious_decay
+        self.max_lr = max_lr
         self.clip_norm = clip_norm
         self.clip_value = clip_value
         self.maximize = maximize
@@ -143,6 +155,12 @@ class Optimizer:
         for name in self.state_names:
             if name not in state:
                 state[name] = np.zeros(param.shape, _bfloat16() if self.state_dtype == "bfloat16" else dtype)
+                start = self.starts.get(name)
+                if start is not None:
+                    first = numbers(whole, dtype) if start == "parameter" else np.array(getattr(self, start), dtype)
+                    state[name][...] = stored(first, state[name].dtype)
+        for name, first_number in self.scalars.items():
+            state.setdefault(name, np.array(first_number))
         arrays = {name: np.array(numbers(state[name][at], dtype)) for name in self.state_names}
 
         if not clip >= 1:
@@ -152,14 +170,27 @@ class Optimizer:
             g = np.where(g > bound, bound, np.where(g < -bound, -bound, g))
         if decay != 0 and not self.decoupled:
             g = g + t(decay) * w
-        if decay != 0 and self.decoupled:
+        if self.decoupled and self.max_lr is not None:
+            decay = 0.0 if lr == 0 else decay * (lr / self.max_lr)
+        before = w.copy()
+        counts: dict[str, Any] = {name: state[name] for name in self.scalars}
+        if self.decays:
+            counts["decay"] = decay if self.decoupled and not self.cautious_decay else 0.0
+        elif decay != 0 and self.decoupled and not self.cautious_decay:
             w *= t(1 - lr * decay)
-        counts: dict[str, Any] = {}
         if self.counts_steps:
             # State that was set from outside counts as having had all updates of the optimizer.
             made = 0 if is_first else self.steps.get(key, made_before)
-            counts["steps"] = self.steps[key] = made + 1
+            counts["steps"] = made + 1
+            if self.count_updates:
+                counts["steps"] = self.iterations
+            else:
+                self.steps[key] = made + 1
         self.step(t, lr, w, g, **arrays, **counts)
+        if decay != 0 and self.decoupled and self.cautious_decay:
+            moved = w - before
+            grows = (moved > 0) & (before > 0) | (moved < 0) & (before < 0)
+            w[...] = np.where(grows, w, w - t(lr * decay) * before)
 
         if self.average is not None:
             keep = _now(self.average, made_before)
