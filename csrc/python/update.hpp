@@ -119,6 +119,7 @@ class Update {
     const Program& program(Member& member, int arithmetic, std::int64_t t, bool new_average);
     void add_scalars(const Pair& pair, const Member& member, const Program& program);
     void keep(const Pair& pair, const Member& member, int operand);
+    void watch(const Pair& pair, const Member& member, int operand);
 
     Name name(const char* container, const Pair& pair) const {
         return single_ ? Name{container} : pair.name(container);
@@ -132,7 +133,7 @@ class Update {
     void commit();
     void run_in_turn();
     void zero_converted() const;
-    static void count_changes(const py::list& tensors);
+    static void count_changes(const std::vector<py::object>& tensors);
 
     std::vector<Member> members_;
     const Assignment assignment_;
@@ -153,7 +154,7 @@ class Update {
     std::list<TakenRows> rows_;
     std::vector<py::object> owners_;
     std::vector<Tensor> tensors_;
-    py::list changed_tensors_, zeroed_tensors_;
+    std::vector<py::object> changed_tensors_, zeroed_tensors_;
     bool holds_gil_ = false;
     bool ran_python_ = false;  // since the first array was looked at
     Numbers numbers_;

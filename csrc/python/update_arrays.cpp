@@ -15,17 +15,24 @@ void require_float(const Name& name, const Shared& array) {
         throw py::type_error(name.text() + " has dtype " + array.dtype() + ", expected " + kFloats);
 }
 
-void require_written(const Name& name, const Shared& array) {
-    if (!array.writeable && array.is_copy())
+[[noreturn]] void refuse_read_only(const Name& name, const Shared& array) {
+    if (array.is_copy())
         throw py::type_error(name.text() + " has an __array_interface__ of a copy, expected one of its memory");
-    if (!array.writeable) throw py::value_error(name.text() + " is read-only");
-    require_distinct_elements(name, array.view);
+    throw py::value_error(name.text() + " is read-only");
 }
 
-void require_shape(const Name& name, const Shared& array, const Name& other_name, const Shared& other) {
-    if (!same_shape(array.view, other.view))
-        throw py::value_error(name.text() + " has shape " + array.shape() + ", " + other_name.text() + " has " +
-                              other.shape());
+inline void require_written(const Name& name, const Shared& array) {
+    if (!array.writeable) refuse_read_only(name, array);
+    if (!array.view.contiguous) require_distinct_elements(name, array.view);
+}
+
+[[noreturn]] void refuse_shape(const Name& name, const Shared& array, const Name& other_name, const Shared& other) {
+    throw py::value_error(name.text() + " has shape " + array.shape() + ", " + other_name.text() + " has " +
+                          other.shape());
+}
+
+inline void require_shape(const Name& name, const Shared& array, const Name& other_name, const Shared& other) {
+    if (!same_shape(array.view, other.view)) refuse_shape(name, array, other_name, other);
 }
 
 }  // namespace
@@ -45,6 +52,23 @@ Name Update::name_of(const Pair& pair, const Member& member, int operand) const 
         return state_name(pair, member, member.names->scalars[static_cast<std::size_t>(operand - kScalars)]);
     return state_name(pair, member,
                       operand == kMaster ? optimizer_names().master : member.state_name(operand - kState));
+}
+
+// Of an array that was taken: its view, and what keeps its memory.
+inline void Update::keep(const Pair& pair, const Member& member, int operand) {
+    Shared& taken = shared_[operand];
+    views_[operand] = taken.view;
+    if (!taken.is_array) watch(pair, member, operand);
+    if (operand >= kState || !(taken.owner.is(pair.parameter) || taken.owner.is(pair.gradient)))
+        owners_.push_back(std::move(taken.owner));
+}
+
+void Update::watch(const Pair& pair, const Member& member, int operand) {
+    const Shared& taken = shared_[operand];
+    if (taken.by_dlpack) tensors_.push_back({&pair, operand, &member, taken.owner, span_of(taken.view, false)});
+    ran_python_ = ran_python_ || taken.ran_python;
+    if (taken.tensor && operand != kGradient) changed_tensors_.push_back(taken.tensor);
+    if (taken.tensor && operand == kGradient && options_.zero_grads) zeroed_tensors_.push_back(taken.tensor);
 }
 
 void Update::add(const Pair& pair) {
@@ -114,18 +138,6 @@ void Update::take_parameter(const Pair& pair, const Name& parameter_name) {
     require_written(parameter_name, parameter);
 }
 
-// Of an array that was taken: its view, and what keeps its memory.
-void Update::keep(const Pair& pair, const Member& member, int operand) {
-    Shared& taken = shared_[operand];
-    views_[operand] = taken.view;
-    if (taken.by_dlpack) tensors_.push_back({&pair, operand, &member, taken.owner, span_of(taken.view, false)});
-    ran_python_ = ran_python_ || taken.ran_python;
-    if (taken.tensor && operand != kGradient) changed_tensors_.append(taken.tensor);
-    if (taken.tensor && operand == kGradient && options_.zero_grads) zeroed_tensors_.append(taken.tensor);
-    if (operand >= kState || !(taken.owner.is(pair.parameter) || taken.owner.is(pair.gradient)))
-        owners_.push_back(std::move(taken.owner));
-}
-
 void Update::take_number(const Name& parameter_name, const Pair& pair) {
     py::array array = numbers_.add(parameter_name, pair);
     const int storage = storage_of(array);
@@ -164,8 +176,7 @@ bool Update::take_rows(const Pair& pair, const Name& gradient_name) {
     Shared& gradient = shared_[kGradient];
     gradient.owner = pair.gradient;
     gradient.view = taken.view();
-    gradient.by_dlpack = false;
-    gradient.tensor = py::object();
+    gradient.is_array = true;
     return true;
 }
 
