@@ -35,6 +35,7 @@ const Names& names_of(const Rule& rule) {
         for (const Rule& each : rules()) add(each);
         add(accumulation());
         add(exchange());
+        add(interpolation());
         return made;
     }();
     return std::find_if(all->begin(), all->end(), [&](const auto& each) { return each.first == &rule; })->second;
