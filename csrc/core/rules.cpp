@@ -27,7 +27,8 @@ std::vector<Hyperparameter> with_options(double lr, std::vector<Hyperparameter> 
 const std::vector<Rule>& rules() {
     static const std::vector<Rule> all = [] {
         std::vector<Rule> joined;
-        for (const auto& family : {momentum_rules(), adaptive_rules(), adam_rules(), layerwise_rules()})
+        for (const auto& family : {momentum_rules(), adaptive_rules(), adam_rules(), adam_variants(), sign_rules(),
+                                   schedule_free_rules(), ftrl_rules(), layerwise_rules()})
             joined.insert(joined.end(), family.begin(), family.end());
         return joined;
     }();
@@ -65,6 +66,14 @@ const Rule& muon() {
                               muon_stages,
                               {},
                               true};
+    return rule;
+}
+
+const Rule& interpolation() {
+    static const Rule rule = {
+        "interpolation", {"z"}, with_options(0, {{"weight", 0, Limit::kNotNegative}}), false, [](Program& p) {
+            p.call("average", {kParameter, kState}, {p.values[kFirstOwn]});
+        }};
     return rule;
 }
 

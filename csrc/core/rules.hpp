@@ -153,9 +153,11 @@ struct Rule {
 
 const std::vector<Rule>& rules();
 
-// Not rules of optimizers: w += scale g; and w and its only state change places, scale aside.
+// Not rules of optimizers: w += scale g; w and its only state change places, scale aside; and w += weight (z - w),
+// where the weight may be any number.
 const Rule& accumulation();
 const Rule& exchange();
+const Rule& interpolation();
 
 // A rule that needs its caller's help (Program::end_pass_for_caller).
 const Rule& muon();

@@ -30,6 +30,7 @@ static const auto& all_names() {
         add(muon());
         add(accumulation());
         add(exchange());
+        add(interpolation());
         return made;
     }();
     return *all;

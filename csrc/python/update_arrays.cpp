@@ -75,7 +75,7 @@ void Update::add(const Pair& pair) {
     Member& member = member_of(pair);
     ran_python_ = ran_python_ || !is_plain_key(pair.key) || !member.settings.own_values.empty();
     const Name parameter_name = name("params", pair), gradient_name = name("grads", pair);
-    if (member.is_exchange && !find_in_dict(member.state, pair.key)) return;
+    if (member.needs_state && !find_in_dict(member.state, pair.key)) return;
     take_parameter(pair, parameter_name);
     const Shared& parameter = shared_[kParameter];
     const bool has_rows = take_gradient(pair, parameter_name, gradient_name);

@@ -77,7 +77,9 @@ def test_layouts(
 def test_what_lies_between_strided_elements_is_not_touched(row: Row, dtype: Any, rng: np.random.Generator) -> None:
     base = rng.standard_normal((40, 60)).astype(dtype)
     before = base.copy()
-    row.optimizer().update(base[::2, 1::3], np.ones((20, 20), dtype))
+    optimizer = row.optimizer()
+    for _ in range(2):  # ADOPT's first update moves nothing
+        optimizer.update(base[::2, 1::3], np.ones((20, 20), dtype))
     changed = base != before
     assert changed[::2, 1::3].all()
     assert changed.sum() == 400
