@@ -1,25 +1,31 @@
 """The optimizers, by family: hyper-parameters, state and documentation."""
 
-from fusedstep.optimizers.adam import Adam, AdamW
-from fusedstep.optimizers.adaptive import AdaGrad, RMSProp, RMSprop
+from fusedstep.optimizers.adam import Adam, Adamax, AdamW, NAdam, RAdam
+from fusedstep.optimizers.adaptive import Adadelta, AdaGrad, RMSProp, RMSprop
 from fusedstep.optimizers.base import Optimizer
-from fusedstep.optimizers.momentum import SGD, Momentum, Nesterov
+from fusedstep.optimizers.momentum import ASGD, SGD, Momentum, Nesterov, Rprop
 from fusedstep.optimizers.options import LearningRate as LearningRate
 from fusedstep.optimizers.options import Options
 from fusedstep.optimizers.split import Split
 from fusedstep.optimizers.stateless import StepResult, accumulate, gradient_norm, rules, step
 
 __all__ = [
+    "ASGD",
     "SGD",
     "AdaGrad",
+    "Adadelta",
     "Adam",
     "AdamW",
+    "Adamax",
     "Momentum",
+    "NAdam",
     "Nesterov",
     "Optimizer",
     "Options",
+    "RAdam",
     "RMSProp",
     "RMSprop",
+    "Rprop",
     "Split",
     "StepResult",
     "accumulate",

@@ -5,26 +5,32 @@ same doubles, rounded once to the type that is computed in, and the operations a
 module uses nothing of the rest of the package.
 """
 
-from fusedstep.reference.adam import Adam, AdamW
-from fusedstep.reference.adaptive import AdaGrad, RMSProp
+from fusedstep.reference.adam import Adam, Adamax, AdamW, NAdam, RAdam
+from fusedstep.reference.adaptive import Adadelta, AdaGrad, RMSProp
 from fusedstep.reference.base import Optimizer, Rows, Split, accumulate, gradient_norm
 from fusedstep.reference.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
 from fusedstep.reference.dropout import Dropout, dropout, dropout_mask, threefry4x32
-from fusedstep.reference.momentum import SGD, Momentum, Nesterov
+from fusedstep.reference.momentum import ASGD, SGD, Momentum, Nesterov, Rprop
 from fusedstep.reference.storage import bfloat16_to_float32, float32_to_bfloat16, stored_randomly, sum_of_squares
 
 __all__ = [
+    "ASGD",
     "SGD",
     "AdaGrad",
+    "Adadelta",
     "Adam",
     "AdamW",
+    "Adamax",
     "BatchNorm",
     "Dropout",
     "Momentum",
+    "NAdam",
     "Nesterov",
     "Optimizer",
+    "RAdam",
     "RMSProp",
     "Rows",
+    "Rprop",
     "Split",
     "accumulate",
     "batch_norm",
