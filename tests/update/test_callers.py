@@ -32,7 +32,9 @@ def same_steps(row: Row, params: Any, expected: Any, grads: Any, expected_grads:
 def test_arrays_are_updated_in_place(row: Row, rng: np.random.Generator) -> None:
     w = normal(rng, 10)
     params, reference, before = {"W": w}, w, w.copy()
-    assert row.optimizer().update(params, {"W": normal(rng, 10)}) is None
+    optimizer = row.optimizer()
+    for _ in range(2):  # ADOPT's first update moves nothing
+        assert optimizer.update(params, {"W": normal(rng, 10)}) is None
     assert params["W"] is w is reference
     assert (w != before).all()
 

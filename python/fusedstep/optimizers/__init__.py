@@ -1,23 +1,38 @@
 """The optimizers, by family: hyper-parameters, state and documentation."""
 
 from fusedstep.optimizers.adam import Adam, Adamax, AdamW, NAdam, RAdam
+from fusedstep.optimizers.adam_variants import ADOPT, AdaBelief, Adan, AdEMAMix, Yogi
 from fusedstep.optimizers.adaptive import Adadelta, AdaGrad, RMSProp, RMSprop
 from fusedstep.optimizers.base import Optimizer
+from fusedstep.optimizers.ftrl import FTRL
+from fusedstep.optimizers.layerwise import LAMB, LARS, StableAdamW
 from fusedstep.optimizers.momentum import ASGD, SGD, Momentum, Nesterov, Rprop
+from fusedstep.optimizers.muon import Muon
 from fusedstep.optimizers.options import LearningRate as LearningRate
 from fusedstep.optimizers.options import Options
+from fusedstep.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
+from fusedstep.optimizers.signs import Lion, SignSGD, Signum
 from fusedstep.optimizers.split import Split
 from fusedstep.optimizers.stateless import StepResult, accumulate, gradient_norm, rules, step
 
 __all__ = [
+    "ADOPT",
     "ASGD",
+    "FTRL",
+    "LAMB",
+    "LARS",
     "SGD",
+    "AdEMAMix",
+    "AdaBelief",
     "AdaGrad",
     "Adadelta",
     "Adam",
     "AdamW",
     "Adamax",
+    "Adan",
+    "Lion",
     "Momentum",
+    "Muon",
     "NAdam",
     "Nesterov",
     "Optimizer",
@@ -26,8 +41,14 @@ __all__ = [
     "RMSProp",
     "RMSprop",
     "Rprop",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
+    "SignSGD",
+    "Signum",
     "Split",
+    "StableAdamW",
     "StepResult",
+    "Yogi",
     "accumulate",
     "gradient_norm",
     "rules",

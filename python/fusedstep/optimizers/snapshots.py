@@ -48,8 +48,9 @@ def loaded_attributes(optimizer: "Optimizer", state_dict: dict[str, Any]) -> dic
         raise ValueError(f"the state dict has {listed(state_dict)}, but lacks {listed(missing)}")
     given = checked_dict(name, state_dict[name])
     defaults = _defaults(optimizer)
+    known = {**defaults, **given}
     other = optimizer._with(
-        {key: check(key, given.get(key, defaults[key])) for key, check in optimizer._choose_rule.items()}
+        {key: check(key, known[key]) for key, check in optimizer._choose_rule.items() if key in known}
     )
     settings = _loaded_settings(other, name, given, defaults)
     iterations = checked_count("iterations", state_dict["iterations"])
