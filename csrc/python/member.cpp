@@ -43,7 +43,16 @@ Member Member::of_exchange(const py::dict& arrays) {
     py::dict state;
     for (const auto& [key, array] : arrays) state[key] = py::make_tuple(array);
     Member member(exchange(), state, Settings::of_call(exchange(), py::int_(1), py::dict(), false));
-    member.is_exchange = true;
+    member.needs_state = true;
+    return member;
+}
+
+Member Member::of_interpolation(const py::tuple& given) {
+    Member member(interpolation(), given[0], Settings::of_call(interpolation(), py::int_(1), py::dict(), false));
+    member.settings.values[kFirstOwn] = given[1].cast<double>();
+    member.masters = given[2].cast<bool>();
+    member.narrow_state = given[3].cast<bool>();
+    member.needs_state = true;
     return member;
 }
 

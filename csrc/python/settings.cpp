@@ -15,6 +15,7 @@ static py::object interned(const char* name) {
 }
 
 // Called with the GIL, or in a free-threaded interpreter first when the module is imported.
+// First the rules, then Muon.
 static const auto& all_names() {
     static const auto* const all = [] {
         auto* made = new std::vector<std::pair<const Rule*, Names>>;  // never destroyed: the interpreter may end first
@@ -26,8 +27,10 @@ static const auto& all_names() {
             for (const Hyperparameter& own : each.hyperparameters) names.hyperparameters.push_back(interned(own.name));
         };
         for (const Rule& each : rules()) add(each);
+        add(muon());
         add(accumulation());
         add(exchange());
+        add(interpolation());
         return made;
     }();
     return *all;
@@ -42,10 +45,11 @@ const Rule& rule_of(const py::object& name) {
     if (!py::isinstance<py::str>(name))
         throw py::type_error("the update rule is " + text(py::repr(name)) + ", expected its name");
     const auto& all = all_names();
-    for (std::size_t i = 0; i < rules().size(); ++i)
+    const std::size_t count = rules().size() + 1;
+    for (std::size_t i = 0; i < count; ++i)
         if (all[i].second.rule.is(name)) return *all[i].first;
-    for (const Rule& rule : rules())
-        if (PyUnicode_CompareWithASCIIString(name.ptr(), rule.name) == 0) return rule;
+    for (std::size_t i = 0; i < count; ++i)
+        if (PyUnicode_CompareWithASCIIString(name.ptr(), all[i].first->name) == 0) return *all[i].first;
     throw py::value_error("there is no update rule " + text(py::repr(name)));
 }
 
@@ -136,7 +140,7 @@ Settings Settings::of_call(const Rule& rule, const py::object& t, const py::dict
 
 py::dict rule_table() {
     py::dict table;
-    for (const Rule& rule : rules()) {
+    const auto add = [&](const Rule& rule) {
         py::dict hyperparameters;
         for (const Hyperparameter& own : rule.hyperparameters) {
             constexpr const char* limits[] = {"not negative",          "up to one",         "below one", "flag",
@@ -146,15 +150,18 @@ py::dict rule_table() {
                                                                   : py::object(py::float_(own.fallback));
             hyperparameters[own.name] = py::make_tuple(fallback, limits[static_cast<int>(own.limit)]);
         }
-        const Names& names = names_of(rule);
-        py::tuple states(names.states.size());
-        for (std::size_t i = 0; i < names.states.size(); ++i) states[i] = names.states[i];
+        py::list states;
         py::dict starts, scalars;
-        for (const State& state : rule.states)
+        for (const State& state : rule.states) {
+            if (state.start == kMadeEachStep) continue;
+            states.append(state.name);
             if (state.start) starts[state.name] = state.start;
+        }
         for (const Scalar& scalar : rule.scalars) scalars[scalar.name] = scalar.start;
-        table[rule.name] = py::make_tuple(states, hyperparameters, rule.counts_steps, starts, scalars);
-    }
+        table[rule.name] = py::make_tuple(py::tuple(states), hyperparameters, rule.counts_steps, starts, scalars);
+    };
+    for (const Rule& rule : rules()) add(rule);
+    add(muon());
     return table;
 }
 

@@ -82,6 +82,7 @@ py::tuple step(const py::object& rule_name, const py::object& params, const py::
                const py::object& copies, const py::object& norm, const py::object& clip_norm,
                const py::object& skip_nonfinite, const py::object& seed) {
     const Rule& rule = rule_of(rule_name);
+    if (&rule == &muon()) throw py::value_error("'muon' is a rule of its optimizer alone, fusedstep.Muon");
     return run([&] {
         CallOptions options;
         options.zero_grads = zero_grads.is(py::bool_(true));
@@ -113,6 +114,19 @@ void exchange_arrays(const py::object& params, const py::dict& arrays) {
         member.push_back(Member::of_exchange(arrays));
         return Update(std::move(member), {py::none(), py::none()}, params, params, {}).run();
     });
+}
+
+// Afterwards the optimizer is in the other mode.
+void interpolate(const py::object& optimizer, bool training, const py::list& members, const py::object& assigned,
+                 const py::object& assign, const py::object& params) {
+    run([&] {
+        std::vector<Member> made;
+        for (const py::handle member : members)
+            made.push_back(Member::of_interpolation(py::reinterpret_borrow<py::tuple>(member)));
+        return Update(std::move(made), {assigned, assign}, params, params, {}).run();
+    });
+    if (PyObject_GenericSetAttr(optimizer.ptr(), py::str("training").ptr(), py::bool_(training).ptr()) != 0)
+        throw py::error_already_set();
 }
 
 double gradient_norm(const py::object& grads) {
@@ -163,6 +177,8 @@ void bind_update(py::module_& module) {
     module.def("accumulate", &accumulate, "sums"_a, "grads"_a, "scale"_a);
     module.def("gradient_norm", &gradient_norm, "grads"_a);
     module.def("exchange", &exchange_arrays, "params"_a, "arrays"_a);
+    module.def("interpolate", &interpolate, "optimizer"_a, "training"_a, "members"_a, "assigned"_a, "assign"_a,
+               "params"_a);
     module.def(
         "exclusively",
         [](const py::object& optimizer, const py::object& function) {

@@ -144,8 +144,16 @@ py::tuple Update::run() {
     for (Counted& each : counted)
         each.iterations = Attributes(each.optimizer)[optimizer_names().iterations] + py::int_(1);
     numbers_.require_replaceable();
+    const bool in_turn = step_.is_sequential() && (!converted_.empty() || !directions_.empty());
+    if (!in_turn && !directions_.empty()) {
+        without_gil([this] {
+            take_norm();
+            step_.run_first();
+        });
+        for (const Direction& direction : directions_) finish(direction);
+    }
     commit();
-    if (step_.is_sequential() && !converted_.empty())
+    if (in_turn)
         run_in_turn();
     else
         without_gil([this] {
@@ -207,14 +215,24 @@ void Update::commit() {
     if (restored) restored->keep();
 }
 
+// Nothing has changed yet, unless parameters share memory.
+void Update::finish(const Direction& direction) {
+    direction.member->optimizer.attr("_finish")(direction.array);
+}
+
 // A gradient may be in the memory of a parameter that is updated before its own.
 void Update::run_in_turn() {
     take_norm();
     auto next = converted_.begin();
+    auto direction = directions_.begin();
     for (std::size_t i = 0; i < added_; ++i) {
         if (next != converted_.end() && next->number == i) {
             copy_numbers(next->from, next->to);
             ++next;
+        }
+        if (direction != directions_.end() && direction->number == i) {
+            step_.run_first_of(i);
+            finish(*direction++);
         }
         const WithoutGil released;
         step_.run_one(i);

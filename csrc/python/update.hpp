@@ -73,6 +73,13 @@ class Update {
         py::dict made;
     };
 
+    // What a program waits for.
+    struct Direction {
+        std::size_t number;
+        const Member* member;
+        py::object array;
+    };
+
     struct NewScalar {
         char* data;
         double value;
@@ -102,6 +109,7 @@ class Update {
     };
     Fresh take_state(const Pair& pair, Member& member, const Name& parameter_name);
     void start(const Pair& pair, const Member& member, int state);
+    void take_direction(const Pair& pair, const Member& member, int state, const Name& parameter_name);
     void take_scalar(const Pair& pair, const Member& member, int number, const py::object& value);
     void check_state(const Name& name, Shared& own, bool any, const py::object& value, int storage,
                      const Name& parameter_name) const;
@@ -121,6 +129,7 @@ class Update {
 
     template <class Run> void without_gil(const Run& run);
     void take_norm();
+    void finish(const Direction& direction);
     void commit();
     void run_in_turn();
     void zero_converted() const;
@@ -153,6 +162,7 @@ class Update {
     std::vector<NewState> new_state_;
     std::vector<NewCount> new_counts_;
     std::vector<NewScalar> new_scalars_;
+    std::vector<Direction> directions_;
     std::vector<std::pair<py::object, py::object>> new_lengths_;  // of optimizers
 };
 

@@ -76,7 +76,7 @@ void Update::add(const Pair& pair) {
     Member& member = member_of(pair);
     ran_python_ = ran_python_ || !is_plain_key(pair.key) || !member.settings.own_values.empty();
     const Name parameter_name = name("params", pair), gradient_name = name("grads", pair);
-    if (member.is_exchange && !find_in_dict(member.state, pair.key)) return;
+    if (member.needs_state && !find_in_dict(member.state, pair.key)) return;
     take_parameter(pair, parameter_name);
     const Shared& parameter = shared_[kParameter];
     const bool has_rows = take_gradient(pair, parameter_name, gradient_name);
@@ -101,7 +101,7 @@ void Update::add(const Pair& pair) {
     const std::int64_t t = count_step(pair, member, fresh.state);
     around.stochastic = member.stochastic && narrow ? 1u << kParameter : 0;
     for (int i = 0; member.narrow_state && i < static_cast<int>(member.rule->states.size()); ++i)
-        around.stochastic |= 1u << (kState + i);
+        if (views_[kState + i].storage != arithmetic) around.stochastic |= 1u << (kState + i);
     const bool own_t = member.optimizer.is_none() && member.settings.t == 0;
     around.randomness = {member.seed, own_t ? static_cast<std::uint64_t>(t) : member.update,
                          static_cast<std::uint32_t>(&pair - pairs_.list.data()), 0};
@@ -218,6 +218,10 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
     const int own_count = static_cast<int>(member.rule->states.size());
     for (int i = 0; i < count + (has_master ? 1 : 0); ++i) {
         const bool is_master = i == count;
+        if (!is_master && i < own_count && member.rule->states[static_cast<std::size_t>(i)].start == kMadeEachStep) {
+            take_direction(pair, member, i, parameter_name);
+            continue;
+        }
         const py::object& letter = is_master ? optimizer_names().master : member.state_name(i);
         const int storage = i < own_count && member.narrow_state ? int{kBFloat16} : arithmetic;
         Shared& state = shared_[is_master ? int{kMaster} : kState + i];
@@ -274,6 +278,21 @@ void Update::start(const Pair& pair, const Member& member, int i) {
         pack(parameter, arithmetic, const_cast<void*>(numbers.data()));
         state.owner.attr("__setitem__")(py::ellipsis(), numbers);
     }
+}
+
+void Update::take_direction(const Pair& pair, const Member& member, int i, const Name& parameter_name) {
+    const Shared& parameter = shared_[kParameter];
+    if (parameter.view.dimensions != 2)
+        throw py::value_error(parameter_name.text() + " has shape " + parameter.shape() +
+                              ", expected a matrix: Split gives other parameters to another optimizer");
+    if (TakenRows::is_rows(pair.gradient))
+        throw py::type_error(name("grads", pair).text() +
+                             " is a Rows, expected an array: the rule takes whole matrices");
+    const int arithmetic = arithmetic_of(parameter.view.storage);
+    Shared& direction = shared_[kState + i];
+    direction.take_array(zeros_beside(parameter.view, arithmetic, i), arithmetic);
+    directions_.push_back({added_, &member, direction.owner});
+    ran_python_ = true;
 }
 
 void Update::take_scalar(const Pair& pair, const Member& member, int number, const py::object& value) {
