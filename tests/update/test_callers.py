@@ -319,8 +319,8 @@ def test_interleaved_state(row: Row, rng: np.random.Generator) -> None:
         ours.update(w, g)
         theirs.update(expected, g)
         buffer = np.empty((9, 1 + len(theirs.state_names)))
-        for i, (letter, array) in enumerate(ours.state.get(0, {}).items()):
-            buffer[:, i] = array
+        for i, letter in enumerate(theirs.state_names):
+            buffer[:, i] = ours.state[0][letter]
             ours.state[0][letter] = buffer[:, i]
     np.testing.assert_array_equal(w, expected)
     assert_same_state(ours, theirs)
