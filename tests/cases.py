@@ -59,6 +59,21 @@ ROWS = (
         reference.FTRL,
         ({"l1": 0.5, "l2": 0.1, "l2_shrinkage": 0.2, "beta": 1.0}, {"initial_accumulator": 0.0, "l1": 10.0}),
     ),
+    Row(
+        fs.LAMB,
+        reference.LAMB,
+        ({"trust_clip": True, "weight_decay": 0.1}, {"weight_decay": 0.1, "decay_in_update": False}),
+    ),
+    Row(
+        fs.LARS,
+        reference.LARS,
+        (
+            {"nesterov": True, "weight_decay": 0.1},
+            {"trust_clip": True, "trust_coefficient": 0.5},
+            {"decoupled": False, "weight_decay": 0.1, "eps": 0.0},
+        ),
+    ),
+    Row(fs.StableAdamW, reference.StableAdamW, ({"weight_decay": 0.0}, {"beta1": 0.0, "beta2": 0.5, "eps": 0.1})),
 )
 ALL_ROWS = tuple(pytest.param(row, id=row.optimizer.__name__) for row in ROWS)
 

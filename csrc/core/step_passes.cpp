@@ -116,7 +116,7 @@ void Step::store_array(const Item& item, int array, std::int64_t begin, std::int
 }
 
 void Step::copy_gradient(Item& item) {
-    if (!item.extra || !item.extra->gradient_copy) return;
+    if (!item.extra || !item.extra->gradient_copy || item.data[kGradient] == item.extra->gradient_copy.get()) return;
     const FloatMode mode;  // it may be converted
     char* const copy = item.extra->gradient_copy.get();
     const int arithmetic = item.program->arithmetic;
@@ -243,7 +243,11 @@ void Step::run_parts(Item* first, Item* last, const BytesOf& bytes_of, const Run
 
 void Step::run_pass(Item* first, Item* last, int number) {
     run_parts(
-        first, last, [=](const Item& item) { return number < item.program->passes ? item.bytes : 0; },
+        first, last,
+        [=](const Item& item) {
+            const bool made = number == 0 && item.program->waits_for_caller();
+            return number < item.program->passes && !made ? item.bytes : 0;
+        },
         [=](const Item& item, std::int64_t begin, std::int64_t end) { run_part(item, number, begin, end); });
     for (Item* item = first; item != last; ++item) {
         const bool took_part = item->size != 0 && number < item->program->passes;
@@ -268,6 +272,18 @@ void Step::run_passes(Item* first, Item* last) {
         passes = std::max(passes, item->program->passes);
     }
     for (int pass = 0; pass < passes; ++pass) run_pass(first, last, pass);
+}
+
+void Step::run_first(Item* first, Item* last) {
+    for (Item* item = first; item != last; ++item)
+        if (item->program->waits_for_caller()) copy_gradient(*item);
+    run_parts(
+        first, last, [](const Item& item) { return item.program->waits_for_caller() ? item.bytes : 0; },
+        [this](const Item& item, std::int64_t begin, std::int64_t end) { run_part(item, 0, begin, end); });
+}
+
+void Step::run_first() {
+    run_first(items_.data(), items_.data() + items_.size());
 }
 
 void Step::run() {

@@ -7,7 +7,9 @@
 #include "stages_adaptive.hpp"
 #include "stages_around.hpp"
 #include "stages_ftrl.hpp"
+#include "stages_layerwise.hpp"
 #include "stages_momentum.hpp"
+#include "stages_muon.hpp"
 #include "stages_schedule_free.hpp"
 #include "stages_signs.hpp"
 
@@ -25,6 +27,8 @@ template <class List> constexpr void list_stages(List& list) {
     list.template stage<Assign>("assign");
     list.template stage<Exchange>("exchange");
     list.template stage<Accumulate>("accumulate");
+    list.template stage<MuonDirection>("muon_direction");
+    list.template stage<Muon>("muon");
     list.template rule<Sgd>("sgd");
     list.template rule<Momentum>("momentum");
     list.template rule<MomentumPlainVelocity>("momentum_plain_velocity");
@@ -47,6 +51,12 @@ template <class List> constexpr void list_stages(List& list) {
     list.template rule<ScheduleFreeSgd>("schedule_free_sgd");
     list.template rule<ScheduleFreeAdamW>("schedule_free_adamw");
     list.template rule<Ftrl>("ftrl");
+    list.template stage<LambUpdate>("lamb_update");
+    list.template rule<Lamb>("lamb");
+    list.template rule<Lars>("lars");
+    list.template rule<LarsNesterov>("lars_nesterov");
+    list.template stage<StableAdamWRatio>("stable_adamw_ratio");
+    list.template rule<StableAdamW>("stable_adamw");
 }
 
 }  // namespace

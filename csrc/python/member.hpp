@@ -7,8 +7,8 @@
 namespace fusedstep {
 
 struct Member {
-    // given: a tuple of the optimizer, the rule's name, lr, t, overrides and options, as _native.pyi describes them.
-    static Member of_optimizer(const py::tuple& given, double scale);
+    // part: None, or one of an optimizer's parts, as _native.pyi describes them.
+    static Member of_optimizer(const py::object& optimizer, const py::object& part, double scale);
 
     // The arrays that parameters change places with, by key; parameters without one are left alone.
     static Member of_exchange(const py::dict& arrays);

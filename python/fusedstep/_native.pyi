@@ -15,11 +15,11 @@ c_api: object
 # at first.
 rules: dict[str, tuple[tuple[str, ...], dict[str, tuple[float | None, str]], bool, dict[str, str], dict[str, float]]]
 
-# A member is a tuple of an optimizer, its rule, lr, the number of the step (None if each parameter counts its own),
-# None or the hyper-parameters that take the place of its attributes, and None, (average,) or (average, masters, seed,
-# stochastic, narrow_state). The result is the norm of the gradients, and whether the step was skipped.
+# Each optimizer comes with None, if it has no options, or its parts: lr, None or the hyper-parameters that take the
+# place of attributes, and (average,) or (average, masters, seed, stochastic, narrow_state). lr and average may be
+# schedules. The result is the norm of the gradients, and whether the step was skipped.
 def update(
-    members: list[tuple[Any, str, float, int | None, dict[str, Any] | None, tuple[Any, ...] | None]],
+    optimizers: list[tuple[Any, list[tuple[Any, dict[str, Any] | None, tuple[Any, ...]]] | None]],
     assigned: dict[Any, int] | None,
     assign: Callable[[Any, Any], int] | None,
     params: Any,

@@ -131,7 +131,7 @@ def test_gradient_of_another_type_that_lies_in_an_earlier_parameter(row: Row, ki
         return a, np.zeros(4), a.view(kind)[:4]
 
     (a, b, view), (ea, eb, expected_view) = arrays(), arrays()
-    ours, theirs = row.optimizer(), row.reference()
+    ours, theirs = row.optimizer(0.1), row.reference(0.1)
     with np.errstate(all="ignore"):
         ours.update([a, b], [np.ones(16), view])
         theirs.update([ea, eb], [np.ones(16), expected_view])
@@ -319,8 +319,8 @@ def test_interleaved_state(row: Row, rng: np.random.Generator) -> None:
         ours.update(w, g)
         theirs.update(expected, g)
         buffer = np.empty((9, 1 + len(theirs.state_names)))
-        for i, (letter, array) in enumerate(ours.state.get(0, {}).items()):
-            buffer[:, i] = array
+        for i, letter in enumerate(theirs.state_names):
+            buffer[:, i] = ours.state[0][letter]
             ours.state[0][letter] = buffer[:, i]
     np.testing.assert_array_equal(w, expected)
     assert_same_state(ours, theirs)

@@ -148,7 +148,61 @@ WORKED: tuple[tuple[reference.Optimizer, list[float], dict[str, float]], ...] = 
     (reference.Lion(0.1, 0.5, 0.75), [0.9, 1.0], {"m": 0.0}),
     # 1 * (1 - .1 * .5) - .1;  .85 * .95 + .1
     (reference.Lion(0.1, 0.5, 0.75, weight_decay=0.5), [0.85, 0.9075], {"m": 0.0}),
+    # Adam's moments, decay in the update: u = 2 / (2 + 2) + .5, |w| / |u| = 1;  u = -1/3 / (sqrt(3) + 2) + .45, and the
+    # ratio makes it as long as w
+    (reference.LAMB(0.1, 0.5, 0.75, 2.0, weight_decay=0.5), [0.9, 0.81], {"m": -0.25, "v": 21 / 16}),
+    # the ratio is 1 at most
+    (
+        reference.LAMB(0.1, 0.5, 0.75, 2.0, weight_decay=0.5, trust_clip=True),
+        [0.9, 0.9 - 0.1 * (0.45 - 1 / 3 / (math.sqrt(3) + 2))],
+        {"m": -0.25, "v": 21 / 16},
+    ),
+    # 1 * .95 - .1 * .95;  .855 * .95 + .1 * .855 * .95
+    (
+        reference.LAMB(0.1, 0.5, 0.75, 2.0, weight_decay=0.5, decay_in_update=False),
+        [0.855, 0.893475],
+        {"m": -0.25, "v": 21 / 16},
+    ),
+    # ratio = .25 / (2 + .5 + 1) = 1/14, v = .5/14 * 2.5 = 5/56;  ratio = .25 * 51/56 / (1.5 + .5 * 51/56 + 1) = 51/662,
+    # v = .5 * 5/56 + .5 * 51/662 * (-1.5 + .5 * 51/56)
+    (
+        reference.LARS(0.5, 0.5, 0.25, 1.0, weight_decay=0.5),
+        [51 / 56, 51 / 56 - 5 / 112 + 51 / 1324 * 117 / 112],
+        {"v": 5 / 112 - 51 / 1324 * 117 / 112},
+    ),
+    # g = 2.5, v = .5 * .25 / 2.5 * 2.5 = .125;  g = -1.5 + .4375 < 0, v = .0625 - .125 * .875
+    (reference.LARS(0.5, 0.5, 0.25, 0.0, weight_decay=0.5, decoupled=False), [0.875, 0.921875], {"v": -0.046875}),
+    # v = .125, w = 1 - .0625 - .125 = .8125;  v = .0625 - .125 * .8125 = -.0390625, w = .8125 + .01953125 + .1015625
+    (reference.LARS(0.5, 0.5, 0.25, 0.0, nesterov=True), [0.8125, 0.93359375], {"v": -0.0390625}),
+    # ratio = .25 / 2 > lr, v = .2;  ratio = .25 * .8 / 1.5 > lr, v = .1 - .15
+    (reference.LARS(0.1, 0.5, 0.25, 0.0, trust_clip=True), [0.8, 0.85], {"v": -0.05}),
+    # ratio = .25 / 2 < lr, v = .25;  ratio = .25 * .75 / 1.5, v = .125 - .1875
+    (reference.LARS(0.2, 0.5, 0.25, 0.0, trust_clip=True), [0.75, 0.8125], {"v": -0.0625}),
+    # m = 2, v = 4, mean 4 / 4 = 1, w = .95 - .2 / (2 + 2);  m = 2 + 2/3 * -3.5 = -1/3, v = 4 + 4/7 * -1.75 = 3
+    (
+        reference.StableAdamW(0.1, 0.5, 0.75, 2.0, weight_decay=0.5),
+        [0.9, 0.855 + 0.1 / 3 / (math.sqrt(3) + 2)],
+        {"m": -1 / 3, "v": 3.0},
+    ),
 )
+
+
+def test_norms_of_an_array_by_hand() -> None:
+    # Norm 5 and gradients of norm 1: LAMB's u is (1, -1) of norm sqrt(2), LARS's ratio is .25 * 5.
+    for optimizer, moved in (
+        (reference.LAMB(0.1, eps=0.0), [0.5 / math.sqrt(2), -0.5 / math.sqrt(2)]),
+        (reference.LARS(0.1, trust_coefficient=0.25, eps=0.0), [0.125 * 0.6, -0.125 * 0.8]),
+    ):
+        w = np.array([3.0, 4.0])
+        optimizer.update(w, np.array([0.6, -0.8]))
+        np.testing.assert_allclose(w, [3 - moved[0], 4 - moved[1]], rtol=TOLERANCE)
+    # v = 1, then 1 + 4/7 * 15 = 67/7, and g^2 / v = 112/67 > 1; m = 1, then 1 + 2/3 * 3 = 3.
+    stable, w = reference.StableAdamW(0.1, 0.5, 0.75, 0.0, weight_decay=0.5), np.ones(1)
+    stable.update(w, np.array([1.0]))
+    np.testing.assert_allclose(w, 0.95 - 0.1, rtol=TOLERANCE)
+    stable.update(w, np.array([4.0]))
+    step = 0.1 / math.sqrt(112 / 67)
+    np.testing.assert_allclose(w, 0.85 * (1 - 0.5 * step) - step * 3 / math.sqrt(67 / 7), rtol=TOLERANCE)
 
 
 @pytest.mark.parametrize(("optimizer", "steps", "state"), WORKED, ids=lambda value: type(value).__name__)

@@ -248,6 +248,7 @@ class Adam(_Dialect, optimizers.Adam):
     """
 
     eps_corrected: ClassVar[bool] = False
+    count_updates: bool = True
 
     m: Any = _state("m")
     v: Any = _state("v")
@@ -263,9 +264,6 @@ class Adam(_Dialect, optimizers.Adam):
     @iter.setter
     def iter(self, value: int) -> None:
         self.iterations: int = checked_count("iter", value)
-
-    def _step_of_all(self) -> int:
-        return self.iterations + 1
 
 
 def _numbers(name: str, values: Any) -> Any:

@@ -5,7 +5,9 @@ from fusedstep.optimizers.adam_variants import ADOPT, AdaBelief, Adan, AdEMAMix,
 from fusedstep.optimizers.adaptive import AdaGrad, RMSProp, RMSprop
 from fusedstep.optimizers.base import Optimizer
 from fusedstep.optimizers.ftrl import FTRL
+from fusedstep.optimizers.layerwise import LAMB, LARS, StableAdamW
 from fusedstep.optimizers.momentum import SGD, Momentum, Nesterov
+from fusedstep.optimizers.muon import Muon
 from fusedstep.optimizers.options import LearningRate as LearningRate
 from fusedstep.optimizers.options import Options
 from fusedstep.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
@@ -16,6 +18,8 @@ from fusedstep.optimizers.stateless import StepResult, accumulate, gradient_norm
 __all__ = [
     "ADOPT",
     "FTRL",
+    "LAMB",
+    "LARS",
     "SGD",
     "AdEMAMix",
     "AdaBelief",
@@ -25,6 +29,7 @@ __all__ = [
     "Adan",
     "Lion",
     "Momentum",
+    "Muon",
     "Nesterov",
     "Optimizer",
     "Options",
@@ -35,6 +40,7 @@ __all__ = [
     "SignSGD",
     "Signum",
     "Split",
+    "StableAdamW",
     "StepResult",
     "Yogi",
     "accumulate",

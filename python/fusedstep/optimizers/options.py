@@ -52,6 +52,9 @@ class Options(TypedDict, total=False):
             zero (Chen et al. 2025, arXiv:2510.12402); `before` is the parameter before the rule.
         max_lr: Decoupled decay is multiplied by lr / max_lr, so that it goes with the square of a learning rate that
             is at most max_lr (Defazio 2025, arXiv:2506.02285, corrected weight decay); None for no factor.
+        count_updates: Corrections of a bias count the updates of the optimizer, as in Keras, scikit-learn and the book,
+            instead of those that each parameter has had, as in PyTorch; `steps` stays empty. They differ for parameters
+            that come late or have no gradient now and then. Not for groups.
         clip_norm: The largest norm of all gradients of a call together (Pascanu et al. 2013, arXiv:1211.5063); None for
             no limit. As PyTorch's, also where there is no good answer: an infinite norm makes finite gradients 0 and
             infinite ones NaN, and a norm of NaN makes all gradients NaN.
@@ -89,6 +92,7 @@ class Options(TypedDict, total=False):
     """
 
     decoupled: bool
+    count_updates: bool
     cautious_decay: bool
     max_lr: float | None
     clip_norm: float | None
@@ -129,6 +133,7 @@ def _checked_state_dtype(value: Any) -> str | None:
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "clip_norm": checked_clip_norm,
+    "count_updates": lambda value: checked_flag("count_updates", value),
     "skip_nonfinite": lambda value: checked_flag("skip_nonfinite", value),
     "master": lambda value: checked_flag("master", value),
     "rounding": lambda value: checked_choice("rounding", value, "nearest", "stochastic"),

@@ -149,4 +149,5 @@ def rules() -> dict[str, dict[str, Any]]:
             "scalars": scalars,
         }
         for name, (states, hyperparameters, counts, starts, scalars) in _native.rules.items()
+        if name != "muon"
     }

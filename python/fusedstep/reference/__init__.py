@@ -12,7 +12,9 @@ from fusedstep.reference.base import Optimizer, Rows, Split, accumulate, gradien
 from fusedstep.reference.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
 from fusedstep.reference.dropout import Dropout, dropout, dropout_mask, threefry4x32
 from fusedstep.reference.ftrl import FTRL
+from fusedstep.reference.layerwise import LAMB, LARS, StableAdamW
 from fusedstep.reference.momentum import SGD, Momentum, Nesterov
+from fusedstep.reference.muon import Muon
 from fusedstep.reference.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from fusedstep.reference.signs import Lion, SignSGD, Signum
 from fusedstep.reference.storage import bfloat16_to_float32, float32_to_bfloat16, stored_randomly, sum_of_squares
@@ -20,6 +22,8 @@ from fusedstep.reference.storage import bfloat16_to_float32, float32_to_bfloat16
 __all__ = [
     "ADOPT",
     "FTRL",
+    "LAMB",
+    "LARS",
     "SGD",
     "AdEMAMix",
     "AdaBelief",
@@ -31,6 +35,7 @@ __all__ = [
     "Dropout",
     "Lion",
     "Momentum",
+    "Muon",
     "Nesterov",
     "Optimizer",
     "RMSProp",
@@ -40,6 +45,7 @@ __all__ = [
     "SignSGD",
     "Signum",
     "Split",
+    "StableAdamW",
     "Yogi",
     "accumulate",
     "batch_norm",

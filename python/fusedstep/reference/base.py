@@ -57,6 +57,7 @@ class Optimizer:
         *,
         weight_decay: float = 0.0,
         decoupled: bool = False,
+        count_updates: bool = False,
         cautious_decay: bool = False,
         max_lr: float | None = None,
         clip_norm: float | None = None,
@@ -73,6 +74,7 @@ class Optimizer:
         self.lr = lr
         self.weight_decay = weight_decay
         self.decoupled = decoupled
+        self.count_updates = count_updates
         self.cautious_decay = cautious_decay
         self.max_lr = max_lr
         self.clip_norm = clip_norm
@@ -179,7 +181,11 @@ class Optimizer:
         if self.counts_steps:
             # State that was set from outside counts as having had all updates of the optimizer.
             made = 0 if is_first else self.steps.get(key, made_before)
-            counts["steps"] = self.steps[key] = made + 1
+            counts["steps"] = made + 1
+            if self.count_updates:
+                counts["steps"] = self.iterations
+            else:
+                self.steps[key] = made + 1
         self.step(t, lr, w, g, **arrays, **counts)
         if decay != 0 and self.decoupled and self.cautious_decay:
             moved = w - before

@@ -101,6 +101,8 @@ class ScheduleFreeSGD(_ScheduleFree):
         lr_max: Array,
         decay: float,
     ) -> None:
+        if steps == 1:
+            z[...] = w
         lr, share = self._pace(lr, steps, weight_sum, lr_max)
         if decay != 0:
             g = g + t(decay) * w
@@ -147,6 +149,8 @@ class ScheduleFreeAdamW(_ScheduleFree):
         lr_max: Array,
         decay: float,
     ) -> None:
+        if steps == 1:
+            z[...] = w
         lr, share = self._pace(lr, steps, weight_sum, lr_max)
         root = math.sqrt(1 - self.beta2**steps)
         v += t(1 - self.beta2) * (g * g - v)
