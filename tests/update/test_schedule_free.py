@@ -61,7 +61,7 @@ def test_bits(cls: Any, theirs: Any, options: dict[str, Any], storage: Any, rng:
             for key, value in params.items():
                 np.testing.assert_array_equal(value, expected[key])
             assert ours.training == (mode == "train")
-        grads = {key: rng.standard_normal(value.shape) for key, value in params.items()}
+        grads = {key: rng.standard_normal(np.asarray(value).shape) for key, value in params.items()}
         ours.update(params, grads)
         right.update(expected, grads)
     for key, arrays in right.state.items():
