@@ -50,14 +50,6 @@ const Rule& exchange() {
     return rule;
 }
 
-const Rule& interpolation() {
-    static const Rule rule = {
-        "interpolation", {"z"}, with_options(0, {{"weight", 0, Limit::kNotNegative}}), false, [](Program& p) {
-            p.call("average", {kParameter, kState}, {p.values[kFirstOwn]});
-        }};
-    return rule;
-}
-
 static void muon_stages(Program& p) {
     const auto [momentum, nesterov] = own<2>(p);
     p.call("muon_direction", {kState, kState + 1, kGradient}, {1 - momentum, nesterov != 0 ? 1 - momentum : 0});
@@ -74,6 +66,14 @@ const Rule& muon() {
                               muon_stages,
                               {},
                               true};
+    return rule;
+}
+
+const Rule& interpolation() {
+    static const Rule rule = {
+        "interpolation", {"z"}, with_options(0, {{"weight", 0, Limit::kNotNegative}}), false, [](Program& p) {
+            p.call("average", {kParameter, kState}, {p.values[kFirstOwn]});
+        }};
     return rule;
 }
 

@@ -32,11 +32,28 @@ template <class List> constexpr void list_stages(List& list) {
     list.template rule<Sgd>("sgd");
     list.template rule<Momentum>("momentum");
     list.template rule<MomentumPlainVelocity>("momentum_plain_velocity");
+    list.template rule<SgdMomentum>("sgd_momentum");
+    list.template rule<SgdNesterov>("sgd_nesterov");
     list.template rule<Nesterov>("nesterov");
     list.template rule<NesterovNewVelocity>("nesterov_new_velocity");
+    list.template rule<Rprop>("rprop");
     list.template rule<AdaGrad>("adagrad");
+    list.template rule<Adadelta>("adadelta");
     list.template rule<RmsProp>("rmsprop");
+    list.template rule<RmsPropCentered>("rmsprop_centered");
+    list.template rule<RmsPropMomentum>("rmsprop_momentum");
+    list.template rule<RmsPropCenteredMomentum>("rmsprop_centered_momentum");
     list.template rule<Adam>("adam");
+    list.template rule<AmsGrad>("amsgrad");
+    list.template rule<Adamax>("adamax");
+    list.template rule<RAdamStart>("radam_start");
+    list.template rule<NAdam>("nadam");
+    list.template stage<LambUpdate>("lamb_update");
+    list.template rule<Lamb>("lamb");
+    list.template rule<Lars>("lars");
+    list.template rule<LarsNesterov>("lars_nesterov");
+    list.template stage<StableAdamWRatio>("stable_adamw_ratio");
+    list.template rule<StableAdamW>("stable_adamw");
     list.template rule<AdaBelief>("adabelief");
     list.template rule<Yogi>("yogi");
     list.template stage<AdoptFirst>("adopt_first");
@@ -51,12 +68,6 @@ template <class List> constexpr void list_stages(List& list) {
     list.template rule<ScheduleFreeSgd>("schedule_free_sgd");
     list.template rule<ScheduleFreeAdamW>("schedule_free_adamw");
     list.template rule<Ftrl>("ftrl");
-    list.template stage<LambUpdate>("lamb_update");
-    list.template rule<Lamb>("lamb");
-    list.template rule<Lars>("lars");
-    list.template rule<LarsNesterov>("lars_nesterov");
-    list.template stage<StableAdamWRatio>("stable_adamw_ratio");
-    list.template rule<StableAdamW>("stable_adamw");
 }
 
 }  // namespace
