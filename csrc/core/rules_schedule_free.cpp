@@ -22,7 +22,7 @@ Pace begin(Program& p, double warmup_steps, double r, double weight_lr_power) {
     largest = std::max(now, largest);
     const double weight = std::pow(t, r) * std::pow(largest, weight_lr_power);
     sum += weight;
-    return {now, sum == 0 ? 0 : weight / sum};
+    return {now, sum == 0 ? 0 : std::isinf(weight) ? 1 : weight / sum};
 }
 
 void sgd(Program& p) {

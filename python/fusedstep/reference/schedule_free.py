@@ -60,7 +60,7 @@ class _ScheduleFree(Optimizer):
         lr_max[...] = max(lr, float(lr_max))
         weight = _power(steps, self.r) * _power(float(lr_max), self.weight_lr_power)
         weight_sum[...] = total = float(weight_sum) + weight
-        return lr, 0.0 if total == 0 else weight / total
+        return lr, 0.0 if total == 0 else 1.0 if math.isinf(weight) else weight / total
 
 
 def _power(base: float, exponent: float) -> float:
