@@ -85,15 +85,19 @@ class Training(RuleBasedStateMachine):
 
     @rule(data=st.data(), key=st.sampled_from(KEYS))
     def give_state(self, data: st.DataObject, key: int) -> None:
-        for letter, array in self.theirs.state.get(key, {}).items():
+        for letter, array in self.arrays(key).items():
             view = self.view(data, array.shape, array.dtype.str[1:])
             self.ours.state[key][letter] = self.memory.array(view)
             self.theirs.state[key][letter] = self.expected.array(view)
 
+    def arrays(self, key: int) -> dict[str, Any]:
+        """A parameter's state without the numbers beside it."""
+        return {name: a for name, a in self.theirs.state.get(key, {}).items() if name not in self.theirs.scalars}
+
     def fits(self, key: int) -> bool:
         """Whether a parameter and its state are what an update needs."""
         param = self.expected.array(self.params[key])
-        state = list(self.theirs.state.get(key, {}).values())
+        state = list(self.arrays(key).values())
         return all(a.shape == param.shape and a.dtype == param.dtype for a in state) and not share_memory(
             [param, *state]
         )
