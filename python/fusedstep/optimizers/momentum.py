@@ -189,8 +189,8 @@ class Rprop(Optimizer):
         w = w - sign(g) step_size
         prev = g
 
-    step_size is lr and prev is 0 at first. A gradient of NaN makes all three NaN. For gradients of all examples at
-    once, whose signs mean something: of batches they change by chance.
+    step_size is lr and prev is 0 at first. A gradient of NaN makes all three NaN; in PyTorch it moves nothing. For
+    gradients of all examples at once, whose signs mean something: of batches they change by chance.
 
     Arguments:
         lr: The first size of a step. Of a schedule, the value at the parameter's first update.
