@@ -25,8 +25,10 @@ class Side:
     def __init__(self, case: Case, memory: Memory, optimizer: Any) -> None:
         self.case, self.memory, self.optimizer = case, memory, optimizer
         self.params = {key: self.value(param) for key, param in zip(case.keys, case.params, strict=True)}
+        scalars = case.recipe.theirs().scalars
         for key, arrays in case.state.items():
             optimizer.state[key] = {letter: memory.array(view) for letter, view in arrays.items()}
+            optimizer.state[key] |= {name: np.array(start) for name, start in scalars.items()}
 
     def value(self, given: Any) -> Any:
         return self.memory.array(given) if isinstance(given, View) else given

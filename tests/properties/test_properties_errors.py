@@ -76,11 +76,11 @@ def in_grads(change: Callable[[Any], Any]) -> Defect:
 
 
 def in_state(change: Callable[[dict[str, Any], str, Any], None]) -> Defect:
-    """The change gets the state of a parameter, its last letter, and the parameter."""
+    """The change gets the state of a parameter, the letter of its last array, and the parameter."""
 
     def spoil(call: Call, i: int) -> None:
         arrays = call.optimizer.state[call.keys[i]]
-        change(arrays, list(arrays)[-1], call.params[i])
+        change(arrays, [letter for letter, array in arrays.items() if array.ndim][-1], call.params[i])
 
     return spoil
 
