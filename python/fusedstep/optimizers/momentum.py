@@ -20,7 +20,7 @@ class SGD(Optimizer):
         w = w - lr v
         w = w - lr (g + momentum v)              in place of it, if nesterov
 
-    `torch.optim.SGD` in all its options. `Momentum` and `Nesterov` are the forms with the learning rate in the
+    That is PyTorch's SGD with all its options. `Momentum` and `Nesterov` are the forms with the learning rate in the
     velocity, which Keras has. Take this one for a run that is to have PyTorch's numbers.
 
     Arguments:
@@ -151,7 +151,7 @@ class ASGD(Optimizer):
         mean = mean + (w - mean) / (t - 1 - t0)         after it
 
     The mean is in `state[key]["mean"]`. PyTorch takes eta from the step before, which differs when lr changes. The
-    option `average` keeps an exponential mean, of any rule. Take this one for convex losses.
+    option average keeps an exponential mean, of any rule. Take this one for convex losses.
 
     Arguments:
         lr: The learning rate, or a schedule.
