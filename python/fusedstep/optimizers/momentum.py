@@ -181,7 +181,7 @@ class ASGD(Optimizer):
 
 
 class Rprop(Optimizer):
-    """Resilient backpropagation (Riedmiller & Braun 1993) without a step back, as in PyTorch and optax.
+    """Resilient backpropagation (Riedmiller & Braun 1993) without a step back, as in PyTorch.
 
         factor = eta_plus if g prev > 0, eta_minus if g prev < 0, else 1
         step_size = min(max(step_size factor, step_min), step_max)
@@ -189,8 +189,9 @@ class Rprop(Optimizer):
         w = w - sign(g) step_size
         prev = g
 
-    step_size is lr and prev is 0 at first. A gradient of NaN makes all three NaN; in PyTorch it moves nothing. For
-    gradients of all examples at once, whose signs mean something: of batches they change by chance.
+    step_size is lr and prev is 0 at first. A gradient of NaN makes all three NaN; in PyTorch it moves nothing. optax
+    makes the step of the update before. For gradients of all examples at once, whose signs mean something: of batches
+    they change by chance.
 
     Arguments:
         lr: The first size of a step. Of a schedule, the value at the parameter's first update.
