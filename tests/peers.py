@@ -73,15 +73,15 @@ def keras_step(name: str, options: dict[str, Any], arrays: Arrays, lr: float) ->
 
 
 def optax_step(name: str, options: dict[str, Any], arrays: Arrays, lr: float) -> Step:
+    os.environ.setdefault("JAX_ENABLE_X64", "1")
     optax = pytest.importorskip("optax", reason="compares with optax where that is installed")
     import jax
 
-    jax.config.update("jax_enable_x64", True)
-    make = getattr(optax, name, None) or getattr(optax.contrib, name)
-    optimizer = make(schedule, **options)
+    make: Any = getattr(optax, name, None) or getattr(optax.contrib, name)
+    optimizer: Any = make(schedule, **options)
     params = {key: jax.numpy.asarray(array) for key, array in arrays.items()}
     state = optimizer.init(params)
-    update = jax.jit(optimizer.update)
+    update: Any = jax.jit(optimizer.update)
 
     def step(grads: Arrays, lr: float) -> Arrays:
         nonlocal params, state
@@ -110,7 +110,7 @@ def thinc_step(name: str, options: dict[str, Any], arrays: Arrays, lr: float) ->
     from thinc.schedules import constant
 
     given = {"L2_is_weight_decay": False, "grad_clip": 0.0, "use_averages": False} | options
-    optimizer = getattr(optimizers, name)(lr, **given)
+    optimizer: Any = getattr(optimizers, name)(lr, **given)
     params = {key: array.copy() for key, array in arrays.items()}
 
     def step(grads: Arrays, lr: float) -> Arrays:
