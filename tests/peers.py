@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 
 import fusedstep as fs
 
+# Before the libraries are imported.
+os.environ.setdefault("KERAS_BACKEND", "numpy")
+os.environ.setdefault("JAX_ENABLE_X64", "1")
+
 STEPS = 100
 SHAPES: dict[str, tuple[int, ...]] = {"matrix": (12, 7), "vector": (9,), "still": (6, 5), "paused": (4, 3)}
 PAUSE = range(20, 40)  # updates in which "paused" has no gradient
@@ -34,6 +38,7 @@ class Cell:
     bounds: tuple[int, ...]  # for each type of the peer; 0: the same bits
     options: tuple[dict[str, Any], ...] = field(default=({},))
     pauses: bool = True  # a parameter may be without gradient now and then
+    matrices: bool = False  # it takes nothing else
 
     @property
     def id(self) -> str:
@@ -56,7 +61,6 @@ def torch_step(name: str, options: dict[str, Any], arrays: Arrays, lr: float) ->
 
 
 def keras_step(name: str, options: dict[str, Any], arrays: Arrays, lr: float) -> Step:
-    os.environ.setdefault("KERAS_BACKEND", "numpy")
     keras = pytest.importorskip("keras", reason="compares with Keras where that is installed")
     dtype = str(next(iter(arrays.values())).dtype)
     keras.config.set_floatx(dtype)
@@ -73,7 +77,6 @@ def keras_step(name: str, options: dict[str, Any], arrays: Arrays, lr: float) ->
 
 
 def optax_step(name: str, options: dict[str, Any], arrays: Arrays, lr: float) -> Step:
-    os.environ.setdefault("JAX_ENABLE_X64", "1")
     optax = pytest.importorskip("optax", reason="compares with optax where that is installed")
     import jax
 
@@ -153,7 +156,8 @@ def distance(cell: Cell, options: dict[str, Any], dtype: str, seed: int = 0) -> 
     """How far the two are apart after STEPS steps, or infinity if one has a NaN."""
     peer = PEERS[cell.dialect]
     rng = np.random.default_rng(seed)
-    ours: Arrays = {key: rng.standard_normal(shape).astype(dtype) for key, shape in SHAPES.items()}
+    shapes = {key: shape for key, shape in SHAPES.items() if len(shape) == 2 or not cell.matrices}
+    ours: Arrays = {key: rng.standard_normal(shape).astype(dtype) for key, shape in shapes.items()}
     theirs = {key: w.copy() for key, w in ours.items()}
     optimizer = getattr(getattr(fs.dialects, cell.dialect), cell.name)(schedule, **options)
     step = peer.step(cell.name, options, theirs, schedule(0))
@@ -180,10 +184,11 @@ CELLS = (
     Cell("torch", "RMSprop", (8, 8), (*DECAY, {"momentum": 0.9}, {"centered": True, "momentum": 0.5, "eps": 1e-3})),
     Cell("torch", "Adadelta", (4, 4), (*DECAY, {"rho": 0.5})),
     Cell("torch", "Adamax", (4, 4), DECAY),
-    Cell("torch", "NAdam", (64, 8388608), (*DECAY, {"decoupled_weight_decay": True, "weight_decay": 0.1})),
+    Cell("torch", "NAdam", (64, 2**23), (*DECAY, {"decoupled_weight_decay": True, "weight_decay": 0.1})),
     Cell("torch", "RAdam", (4, 4), (*DECAY, {"decoupled_weight_decay": True, "weight_decay": 0.1})),
     Cell("torch", "Rprop", (0, 0), ({}, {"etas": (0.4, 1.1), "step_sizes": (1e-4, 1e-2)})),
-    Cell("torch", "ASGD", (4, 33554432), (*DECAY, {"lambd": 0.1, "t0": 50.0})),
+    Cell("torch", "ASGD", (4, 2**25), (*DECAY, {"lambd": 0.1, "t0": 50.0})),
+    Cell("torch", "Muon", (2**15, 2**44), ({}, {"adjust_lr_fn": "match_rms_adamw", "nesterov": False}), matrices=True),
     Cell("keras", "SGD", (32,), (*DECAY, {"momentum": 0.9}, {"momentum": 0.8, "nesterov": True})),
     Cell("keras", "Adam", (32,), (*DECAY, {"amsgrad": True})),
     Cell("keras", "AdamW", (64,), ({}, {"amsgrad": True})),
@@ -201,6 +206,7 @@ CELLS = (
     Cell("keras", "Lion", (32,), DECAY),
     Cell("keras", "Lamb", (32,), DECAY),
     Cell("keras", "ScheduleFreeAdamW", (64,), ({}, {"warmup_steps": 10}), pauses=False),
+    Cell("keras", "Muon", (256,), ({}, {"nesterov": False, "weight_decay": 0.1}), matrices=True),
     Cell("optax", "sgd", (4, 8), ({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True})),
     Cell("optax", "adam", (4, 8), ({}, {"eps": 0.0, "eps_root": 1e-6})),
     Cell("optax", "adamw", (64, 64), ({}, {"weight_decay": 0.1})),

@@ -1,6 +1,5 @@
-"""What docs/dialects.md gives for other libraries, beside those libraries; tests/adapters/test_torch.py has more."""
+"""What the table of dialects has no row for; tests/adapters/test_peers.py has the table."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,16 +7,10 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
-from fusedstep import book
+from peers import PEERS
 
 STEPS = 20
 Step = Callable[[Any, Any], object]
-
-
-def uncorrected_adam(eps: float) -> fs.Adam:
-    optimizer = book.Adam(0.01)
-    optimizer.eps = eps
-    return optimizer
 
 
 def assert_same_steps(ours: Step, theirs: Step, dtype: Any, size: float = 1.0) -> None:
@@ -32,30 +25,6 @@ def assert_same_steps(ours: Step, theirs: Step, dtype: Any, size: float = 1.0) -
     # Each step makes about ten roundings of numbers of size 1 on either side.
     tolerance = 20 * STEPS * np.finfo(dtype).eps
     np.testing.assert_allclose(w, expected, rtol=tolerance, atol=tolerance)
-
-
-SKLEARN: dict[str, tuple[Any, Any]] = {
-    "sgd": (lambda: fs.Nesterov(0.01, 0.8), lambda m, w: m.SGDOptimizer(w, 0.01, momentum=0.8, nesterov=True)),
-    "sgd, no Nesterov": (
-        lambda: fs.Momentum(0.01, 0.8),
-        lambda m, w: m.SGDOptimizer(w, 0.01, momentum=0.8, nesterov=False),
-    ),
-    "adam": (lambda: uncorrected_adam(1e-8), lambda m, w: m.AdamOptimizer(w, 0.01, epsilon=1e-8)),
-}
-
-
-@pytest.mark.parametrize("name", SKLEARN)
-def test_scikit_learn(name: str, dtype: Any) -> None:
-    solvers = pytest.importorskip("sklearn.neural_network._stochastic_optimizers", reason="compares with scikit-learn")
-    make_ours, make_theirs = SKLEARN[name]
-    made: list[Any] = []
-
-    def theirs(w: Any, g: Any) -> None:
-        if not made:
-            made.append(make_theirs(solvers, [w]))
-        made[0].update_params([w], [g])
-
-    assert_same_steps(make_ours().update, theirs, dtype)
 
 
 def test_scikit_learns_alpha() -> None:
@@ -92,71 +61,9 @@ def test_scikit_learns_alpha() -> None:
 keras_arrays = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
-def keras_adagrad() -> Step:
-    ours = fs.AdaGrad(0.01, 1e-7, eps_inside_root=True)
-
-    def step(w: Any, g: Any) -> None:
-        if not ours.iterations:
-            ours.state[0] = {"h": np.full_like(w, 0.1)}
-        ours.update(w, g)
-
-    return step
-
-
-def keras_adamw() -> Step:
-    ours = fs.AdamW(0.01, weight_decay=0.004)
-
-    def step(w: Any, g: Any) -> None:
-        ours.eps = 1e-7 / math.sqrt(1 - ours.beta2 ** (ours.iterations + 1))
-        ours.update(w, g)
-
-    return step
-
-
-def keras_decay() -> Step:
-    ours = fs.RMSProp(0.01, 0.9, 1e-7, eps_inside_root=True)
-
-    def step(w: Any, g: Any) -> None:
-        w *= 1 - 0.01 * 0.1
-        ours.update(w, g)
-
-    return step
-
-
-KERAS: dict[str, tuple[Any, Any]] = {
-    "SGD, momentum": (lambda: fs.Momentum(0.01, 0.8).update, lambda k: k.SGD(0.01, momentum=0.8)),
-    "SGD, Nesterov": (
-        lambda: fs.Nesterov(0.01, 0.8).update,
-        lambda k: k.SGD(0.01, momentum=0.8, nesterov=True),
-    ),
-    "Adagrad": (keras_adagrad, lambda k: k.Adagrad(0.01)),
-    "RMSprop": (lambda: fs.RMSProp(0.01, 0.9, 1e-7, eps_inside_root=True).update, lambda k: k.RMSprop(0.01)),
-    "RMSprop, decay": (keras_decay, lambda k: k.RMSprop(0.01, weight_decay=0.1)),
-    "Adam": (lambda: book.Adam(0.01).update, lambda k: k.Adam(0.01)),
-    "AdamW": (keras_adamw, lambda k: k.AdamW(0.01)),
-}
-
-
-@keras_arrays
-@pytest.mark.parametrize("size", [1.0, 1e-4])
-@pytest.mark.parametrize("name", KERAS)
-def test_keras(name: str, size: float) -> None:
-    keras = pytest.importorskip("keras", reason="compares with Keras where that is installed")
-    make_ours, make_theirs = KERAS[name]
-    optimizer = make_theirs(keras.optimizers)
-    made: list[Any] = []
-
-    def theirs(w: Any, g: Any) -> None:
-        if not made:
-            made.append(keras.Variable(w))
-        optimizer.apply([keras.ops.convert_to_tensor(g)], made)
-        w[...] = keras.ops.convert_to_numpy(made[0])
-
-    assert_same_steps(make_ours(), theirs, np.float32, size)
-
-
 @keras_arrays
 def test_keras_batch_norm() -> None:
+    assert "keras" in PEERS  # whose module chooses its backend
     keras = pytest.importorskip("keras", reason="compares with Keras where that is installed")
     ours, theirs = fs.BatchNorm(5, eps=1e-3, decay=0.99, channel_axis=-1), keras.layers.BatchNormalization()
     rng = np.random.default_rng(5)
@@ -176,7 +83,7 @@ def clipped(g: Any) -> Any:
 
 
 def thinc_adam(decay: float) -> Step:
-    ours = uncorrected_adam(1e-8)
+    ours = fs.dialects.thinc.Adam(0.01)
 
     def step(w: Any, g: Any) -> None:
         ours.update(w, clipped(g))
@@ -192,22 +99,15 @@ def test_thinc(decay: float, size: float) -> None:
     assert_same_steps(thinc_adam(decay), lambda w, g: theirs((0, "W"), w, g), np.float32, size)
 
 
-@pytest.mark.parametrize("name", ["lr_decay", "initial_accumulator_value"])
-def test_options_of_torchs_adagrad(name: str) -> None:
+def test_lr_decay_of_torchs_adagrad() -> None:
     torch = pytest.importorskip("torch", reason="compares with PyTorch where that is installed")
-    ours = fs.AdaGrad(lambda t: 0.1 / (1 + t * 0.2) if name == "lr_decay" else 0.1, eps=1e-10)
     made: list[Any] = []
-
-    def our_step(w: Any, g: Any) -> None:
-        if name == "initial_accumulator_value" and not ours.iterations:
-            ours.state[0] = {"h": np.full_like(w, 0.2)}
-        ours.update(w, g)
 
     def theirs(w: Any, g: Any) -> None:
         if not made:
             tensor = torch.from_numpy(w).requires_grad_()
-            made.extend([tensor, torch.optim.Adagrad([tensor], 0.1, **{name: 0.2})])
+            made.extend([tensor, torch.optim.Adagrad([tensor], 0.1, lr_decay=0.2)])
         made[0].grad = torch.from_numpy(g)
         made[1].step()
 
-    assert_same_steps(our_step, theirs, np.float64)
+    assert_same_steps(fs.dialects.torch.Adagrad(0.1, lr_decay=0.2).update, theirs, np.float64)
