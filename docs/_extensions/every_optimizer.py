@@ -1,4 +1,4 @@
-"""The directive every-optimizer: the documentation of each optimizer, in the order of `fusedstep.rules()`."""
+"""The directive every-optimizer: the documentation of each optimizer, in the order of the rules."""
 
 import inspect
 from typing import Any
@@ -8,11 +8,12 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import fusedstep
+from fusedstep import _native
 
 
 def optimizers() -> list[str]:
     """The names of all classes."""
-    order = list(fusedstep.rules())
+    order = list(_native.rules)
     classes = {cls for _, cls in inspect.getmembers(fusedstep, inspect.isclass) if issubclass(cls, fusedstep.Optimizer)}
     return [cls.__name__ for cls in sorted(classes - {fusedstep.Optimizer}, key=lambda cls: order.index(cls()._rule))]
 

@@ -42,10 +42,10 @@ class _ScheduleFree(Optimizer):
         same parameters. With a beta of 0 x can't be had from y, and y stays. Masters become averages too.
 
         Arguments:
-            params: As in `update`.
+            params: As in `Optimizer.update`.
 
         Raises:
-            ValueError, TypeError: As in `update`. Nothing has changed then, nor has the mode.
+            ValueError, TypeError: As in `Optimizer.update`. Nothing has changed then, nor has the mode.
         """
         self._change_mode(params, False)
 
