@@ -46,6 +46,21 @@ ROWS = (
             {"decoupled": False, "weight_decay": 0.1, "eps": 0.0},
         ),
     ),
+    Row(
+        fs.Adafactor,
+        reference.Adafactor,
+        (
+            {"eps1": None, "eps1_as_floor": True, "weight_decay": 0.1},
+            {"beta1": 0.9, "clip_threshold": 0.5},
+            {
+                "relative_step": False,
+                "scale_parameter": False,
+                "clip_threshold": None,
+                "beta1": 0.5,
+                "weight_decay": 0.1,
+            },
+        ),
+    ),
     Row(fs.StableAdamW, reference.StableAdamW, ({"weight_decay": 0.0}, {"beta1": 0.0, "beta2": 0.5, "eps": 0.1})),
 )
 ALL_ROWS = tuple(pytest.param(row, id=row.optimizer.__name__) for row in ROWS)

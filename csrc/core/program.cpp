@@ -55,7 +55,8 @@ void Program::end_pass(std::initializer_list<int> squares, bool stores) {
     next.first = next.end = finished.end;
     if (!stores) {
         finished.unstored |= finished.written;
-        next.end = static_cast<int>(std::copy(calls + finished.first, calls + finished.end, calls + next.first) - calls);
+        next.end =
+            static_cast<int>(std::copy(calls + finished.first, calls + finished.end, calls + next.first) - calls);
         find_operands(next);
         return;
     }
@@ -142,6 +143,7 @@ void build(const Rule& rule, int arithmetic, const double* values, std::int64_t 
     program.unclipped = 0;
     program.pass[0] = {};
     program.between = nullptr;
+    program.factored = {};
     program.t = t;
     program.own_decay = 0;
     for (std::size_t i = 0; i < rule.scalars.size(); ++i)

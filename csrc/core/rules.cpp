@@ -27,7 +27,8 @@ std::vector<Hyperparameter> with_options(double lr, std::vector<Hyperparameter> 
 const std::vector<Rule>& rules() {
     static const std::vector<Rule> all = [] {
         std::vector<Rule> joined;
-        for (const auto& family : {momentum_rules(), adaptive_rules(), adam_rules(), layerwise_rules()})
+        for (const auto& family :
+             {momentum_rules(), adaptive_rules(), adam_rules(), layerwise_rules(), factored_rules()})
             joined.insert(joined.end(), family.begin(), family.end());
         return joined;
     }();

@@ -133,11 +133,13 @@ py::dict rule_table() {
         const Names& names = names_of(rule);
         py::tuple states(names.states.size());
         for (std::size_t i = 0; i < names.states.size(); ++i) states[i] = names.states[i];
-        py::dict starts, scalars;
+        py::dict starts, scalars, shapes;
         for (const State& state : rule.states)
             if (state.start) starts[state.name] = state.start;
+        for (const State& state : rule.states)
+            if (state.shape != State::kWhole) shapes[state.name] = state.shape == State::kRows ? "rows" : "columns";
         for (const Scalar& scalar : rule.scalars) scalars[scalar.name] = scalar.start;
-        table[rule.name] = py::make_tuple(states, hyperparameters, rule.counts_steps, starts, scalars);
+        table[rule.name] = py::make_tuple(states, hyperparameters, rule.counts_steps, starts, scalars, shapes);
     }
     return table;
 }

@@ -55,6 +55,9 @@ void Update::add(const Pair& pair) {
     take_parameter(pair, parameter_name);
     const Shared& parameter = shared_[kParameter];
     const bool has_rows = take_gradient(pair, parameter_name, gradient_name);
+    if (has_rows && member.rule->is_factored())
+        throw py::type_error(gradient_name.text() + " is a Rows, but '" + member.rule->name +
+                             "' takes moments of whole columns: give it an array");
     find_values(pair, member);
     const int arithmetic = arithmetic_of(parameter.view.storage);
     const bool narrow = parameter.view.storage != arithmetic;
@@ -212,13 +215,17 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
         const py::object value = !arrays   ? py::object()
                                  : ordered ? py::object(arrays[py::int_(i)])
                                            : find_in_dict(arrays, letter);
+        const bool is_whole = i >= own_count || member.rule->states[static_cast<std::size_t>(i)].shape == State::kWhole;
+        const Extents shape =
+            is_whole ? Extents() : shape_of_state(member.rule->states[static_cast<std::size_t>(i)], parameter.view);
         if (value) {
-            check_state(state_name(pair, member, letter), state, !own, value, storage, parameter_name);
+            check_state(state_name(pair, member, letter), state, !own, value, storage, parameter_name,
+                        is_whole ? nullptr : &shape);
             continue;
         }
         if (arrays && !(own && i >= own_count))
             throw py::value_error(state_name(pair, member, letter).text() + " is missing");
-        state.take_array(zeros_beside(parameter.view, storage, i), storage);
+        state.take_array(is_whole ? zeros_beside(parameter.view, storage, i) : zeros(shape, storage), storage);
         fresh.average = fresh.average || (i == own_count && !is_master);
         // A step of some rows leaves the other rows of a new average as they are here.
         if (i >= own_count)
@@ -284,12 +291,18 @@ void Update::add_scalars(const Pair& pair, const Member& member, const Program& 
 }
 
 void Update::check_state(const Name& own_name, Shared& own, bool any, const py::object& value, int storage,
-                         const Name& parameter_name) const {
+                         const Name& parameter_name, const Extents* shape) const {
     // An optimizer's is an array; a caller's may be a tensor.
     if ((!any && !py::isinstance<py::array>(value)) || !own.take(own_name, value))
         throw py::type_error(own_name.text() + " is a " + type_name(value) + ", expected an array");
     const Shared& parameter = shared_[kParameter];
-    require_shape(own_name, own, parameter_name, parameter);
+    const View expected =
+        shape ? View{nullptr, storage, static_cast<int>(shape->size()), shape->data(), nullptr} : parameter.view;
+    if (!same_shape(own.view, expected)) {
+        const std::string wanted = ", expected " + text_of(expected.shape, expected.dimensions);
+        throw py::value_error(own_name.text() + " has shape " + own.shape() + ", " + parameter_name.text() + " has " +
+                              parameter.shape() + (same_shape(parameter.view, expected) ? "" : wanted));
+    }
     if (own.view.storage != storage && (own.view.storage == kBFloat16 || storage == kBFloat16))
         throw py::value_error(own_name.text() + " has dtype " + own.dtype() + ", expected " +
                               (storage == kBFloat16  ? "bfloat16"

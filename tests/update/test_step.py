@@ -10,6 +10,7 @@ from cases import ROWS
 from fusedstep import reference
 
 ORACLES: dict[str, Any] = {row.optimizer()._rule: row.reference for row in ROWS} | {
+    "adafactor_momentum": lambda **given: reference.Adafactor(beta1=0.9, **given),
     "momentum_plain_velocity": lambda **given: reference.Momentum(lr_in_velocity=False, **given),
     "nesterov_new_velocity": lambda **given: reference.Nesterov(legacy=True, **given),
 }
@@ -39,6 +40,7 @@ def test_every_rule_has_an_oracle() -> None:
         "counts_steps": True,
         "starts": {},
         "scalars": {},
+        "shapes": {},
     }
 
 
@@ -46,7 +48,7 @@ def test_every_rule_has_an_oracle() -> None:
 def test_classes_have_the_defaults_of_their_rules(rule: str) -> None:
     own = {**fs.rules()[rule]["hyperparameters"]}
     del own["scale"]
-    for optimizer in (fs.Momentum(lr_in_velocity=False), *(row.optimizer() for row in ROWS)):
+    for optimizer in (fs.Momentum(lr_in_velocity=False), fs.Adafactor(beta1=0.9), *(row.optimizer() for row in ROWS)):
         if optimizer._rule == rule:
             assert {name: getattr(optimizer, name) for name in own} == own
 
@@ -62,7 +64,7 @@ def test_bits(rule: str, form: str, extra: dict[str, Any], dtype: Any, rng: np.r
     names = fs.rules()[rule]["states"]
     theirs = ORACLES[rule](lr=0.1, **{name: value for name, value in extra.items() if name != "scale"})
     arrays = [rng.standard_normal(shape).astype(dtype) for shape in SHAPES]
-    states = [[np.zeros(shape, dtype) for _ in names] for shape in SHAPES]
+    states = [[np.zeros(theirs.state_shape(name, shape), dtype) for name in names] for shape in SHAPES]
     expected = {i: np.array(w) for i, w in enumerate(arrays)}
     params: Any = arrays
     state: Any = states

@@ -33,7 +33,9 @@ def test_bits(row: Any, storage: Any, number: int, isa: str, rng: np.random.Gene
     params = [np.asarray(rng.standard_normal(shape)).astype(storage) for shape in SHAPES]
     arithmetic = np.float64 if storage == np.float64 else np.float32
     names = fs.rules()[rule]["states"]
-    state: list[list[Array]] = [[np.zeros(shape, arithmetic) for _ in names] for shape in SHAPES]
+    state: list[list[Array]] = [
+        [np.zeros(theirs.state_shape(name, shape), arithmetic) for name in names] for shape in SHAPES
+    ]
     if case["average"] is not None:
         names = (*names, "average")
         for own, w in zip(state, params, strict=True):

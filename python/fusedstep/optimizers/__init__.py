@@ -3,6 +3,7 @@
 from fusedstep.optimizers.adam import Adam, AdamW
 from fusedstep.optimizers.adaptive import AdaGrad, RMSProp, RMSprop
 from fusedstep.optimizers.base import Optimizer
+from fusedstep.optimizers.factored import Adafactor
 from fusedstep.optimizers.layerwise import LAMB, LARS, StableAdamW
 from fusedstep.optimizers.momentum import SGD, Momentum, Nesterov
 from fusedstep.optimizers.options import LearningRate as LearningRate
@@ -15,6 +16,7 @@ __all__ = [
     "LARS",
     "SGD",
     "AdaGrad",
+    "Adafactor",
     "Adam",
     "AdamW",
     "Momentum",

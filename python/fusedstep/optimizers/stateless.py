@@ -137,8 +137,10 @@ def rules() -> dict[str, dict[str, Any]]:
     Returns:
         For each rule `"states"`, the names of its state arrays in their order; `"hyperparameters"`, the default of each
         by name; `"counts_steps"`, whether it uses `t`; `"starts"`, for states that don't start with zeros, the name of
-        the hyper-parameter that all elements are at first, or "parameter", of which they are a copy; and `"scalars"`,
-        numbers that belong to a parameter as its state does, with what they are at first.
+        the hyper-parameter that all elements are at first, or "parameter", of which they are a copy; `"scalars"`,
+        numbers that belong to a parameter as its state does, with what they are at first; and `"shapes"`, for states
+        that don't have the parameter's shape: "rows", whose last axis is 1, or "columns", whose last but one is 1. Of a
+        parameter with fewer than two axes, the columns have its shape, and the rows have shape (0,).
     """
     return {
         name: {
@@ -147,6 +149,7 @@ def rules() -> dict[str, dict[str, Any]]:
             "counts_steps": counts,
             "starts": starts,
             "scalars": scalars,
+            "shapes": shapes,
         }
-        for name, (states, hyperparameters, counts, starts, scalars) in _native.rules.items()
+        for name, (states, hyperparameters, counts, starts, scalars, shapes) in _native.rules.items()
     }

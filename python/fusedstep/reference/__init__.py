@@ -10,6 +10,7 @@ from fusedstep.reference.adaptive import AdaGrad, RMSProp
 from fusedstep.reference.base import Optimizer, Rows, Split, accumulate, gradient_norm
 from fusedstep.reference.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
 from fusedstep.reference.dropout import Dropout, dropout, dropout_mask, threefry4x32
+from fusedstep.reference.factored import Adafactor
 from fusedstep.reference.layerwise import LAMB, LARS, StableAdamW
 from fusedstep.reference.momentum import SGD, Momentum, Nesterov
 from fusedstep.reference.storage import bfloat16_to_float32, float32_to_bfloat16, stored_randomly, sum_of_squares
@@ -19,6 +20,7 @@ __all__ = [
     "LARS",
     "SGD",
     "AdaGrad",
+    "Adafactor",
     "Adam",
     "AdamW",
     "BatchNorm",
