@@ -62,6 +62,33 @@ ROWS = (
         ),
     ),
     Row(fs.StableAdamW, reference.StableAdamW, ({"weight_decay": 0.0}, {"beta1": 0.0, "beta2": 0.5, "eps": 0.1})),
+    Row(fs.AdaBelief, reference.AdaBelief, ({"eps_root": 0.1, "eps": 0.0}, {"beta1": 0.0, "weight_decay": 0.1})),
+    Row(fs.Yogi, reference.Yogi, ({"initial_accumulator": 0.1, "initial_m": 0.2}, {"beta2": 0.0})),
+    Row(fs.ADOPT, reference.ADOPT, ({"clip_exponent": None}, {"beta2": 0.0, "eps": 0.1, "clip_exponent": 0.0})),
+    Row(
+        fs.AdEMAMix,
+        reference.AdEMAMix,
+        ({"t_alpha": 3.0, "t_beta3": 4.0}, {"t_beta3": 10.0, "beta1": 0.0, "beta3": 0.5}, {"alpha": 0.0}),
+    ),
+    Row(fs.Adan, reference.Adan, ({"no_prox": True, "weight_decay": 0.1}, {"eps_root": 0.1, "difference_weight": 0.3})),
+    Row(fs.SignSGD, reference.SignSGD),
+    Row(fs.Signum, reference.Signum, ({"momentum": 0.0}, {"momentum": 1.0})),
+    Row(fs.Lion, reference.Lion, ({"weight_decay": 0.1}, {"beta1": 0.0, "beta2": 0.5})),
+    Row(
+        fs.ScheduleFreeSGD,
+        reference.ScheduleFreeSGD,
+        ({"warmup_steps": 4.0, "r": 0.5}, {"lr": 0.0}, {"momentum": 1.0, "weight_lr_power": 0.0}),
+    ),
+    Row(
+        fs.ScheduleFreeAdamW,
+        reference.ScheduleFreeAdamW,
+        ({"warmup_steps": 4.0, "weight_decay": 0.1}, {"beta1": 0.0, "beta2": 0.5, "eps": 0.1}),
+    ),
+    Row(
+        fs.FTRL,
+        reference.FTRL,
+        ({"l1": 0.5, "l2": 0.1, "l2_shrinkage": 0.2, "beta": 1.0}, {"initial_accumulator": 0.0, "l1": 10.0}),
+    ),
 )
 ALL_ROWS = tuple(pytest.param(row, id=row.optimizer.__name__) for row in ROWS)
 
@@ -88,6 +115,26 @@ def _cases() -> Iterator[Any]:
 
 
 ALL_CASES = tuple(_cases())
+
+
+def shape_of_state(kind: str | None, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a state of a parameter, as `rules` describes it."""
+    if kind == "rows":
+        return (*shape[:-1], 1) if len(shape) > 1 else (0,)
+    return (*shape[:-2], 1, shape[-1]) if kind == "columns" and len(shape) > 1 else shape
+
+
+def new_state(rule: str, w: Any, average: bool = False) -> dict[str, Any]:
+    """What a parameter has before its first step with the defaults, in the order in which `step` takes it."""
+    own, dtype = fs.rules()[rule], np.float64 if w.dtype == np.float64 else np.float32
+    state: dict[str, Any] = {}
+    for name in own["states"]:
+        start = own["starts"].get(name)
+        value = 0 if start is None else w if start == "parameter" else own["hyperparameters"][start]
+        state[name] = np.full(shape_of_state(own["shapes"].get(name), w.shape), value, dtype)
+    if average:
+        state["average"] = w.astype(dtype)
+    return state | {name: np.array(value) for name, value in own["scalars"].items()}
 
 
 def assert_same_state(ours: fs.Optimizer, theirs: reference.Optimizer) -> None:

@@ -73,12 +73,20 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "eps_inside_root": NO_OR_YES,
     "lr_in_velocity": (True, False),
     "legacy": (True,),
+    "learning_rate_power": (-0.5,),
+    "warmup_steps": (0.0, 3.0),
 }
 UNBOUNDED = ("lr", "weight_decay", "eps")
 ALL_ROWS = (*ROWS, Row(book.Nesterov, reference.Nesterov), Row(book.Adam, BookAdam))
 # The book's classes have no arguments for some of what may be set.
 BOOKS = {book.Nesterov: ("lr", "momentum", "legacy"), book.Adam: ("lr", "beta1", "beta2")}
-BY_LIMIT = {"flag": NO_OR_YES, "below one": BETAS, "up to one": (0.9, 0.0, 0.5, 1.0), "not negative": (0.1, 1e-8, 1.0)}
+BY_LIMIT = {
+    "flag": NO_OR_YES,
+    "below one": BETAS,
+    "up to one": (0.9, 0.0, 0.5, 1.0),
+    "not negative": (0.1, 1e-8, 1.0),
+    "optional not negative": (None, 0.0, 0.25, 3.0),
+}
 
 
 def names_of(row: Row) -> tuple[str, ...]:

@@ -6,15 +6,7 @@
 
 namespace fusedstep {
 
-bool same_shape(const View& a, const View& b) {
-    if (a.dimensions != b.dimensions) return false;
-    for (int d = 0; d < a.dimensions; ++d)
-        if (a.shape[d] != b.shape[d]) return false;
-    return true;
-}
-
-bool is_contiguous(const View& view) {
-    if (view.contiguous) return true;
+bool has_no_gaps(const View& view) {
     Extent step = size_of(view.storage);
     for (int d = view.dimensions; d-- > 0; step *= view.shape[d]) {
         if (view.shape[d] == 0) return true;

@@ -40,9 +40,19 @@ struct View {
     }
 };
 
-bool same_shape(const View& a, const View& b);
+inline bool same_shape(const View& a, const View& b) {
+    if (a.dimensions != b.dimensions) return false;
+    for (int d = 0; d < a.dimensions; ++d)
+        if (a.shape[d] != b.shape[d]) return false;
+    return true;
+}
 
-bool is_contiguous(const View& view);
+bool has_no_gaps(const View& view);
+
+inline bool is_contiguous(const View& view) {
+    return view.contiguous || has_no_gaps(view);
+}
+
 bool is_aligned(const View& view);  // every element to its size
 
 // The bytes between an array's lowest and highest address.

@@ -45,16 +45,20 @@ void Program::call(const char* stage, std::initializer_list<int> operands, std::
     find_operands(now);
 }
 
+static bool is_decay(const Call& call) {
+    return call.written == 1u << kParameter && call.operand_count == 1;
+}
+
 void Program::end_pass(std::initializer_list<int> squares, bool stores) {
     Pass& finished = pass[passes - 1];
     std::copy(squares.begin(), squares.end(), finished.squares);
     finished.square_count = static_cast<int>(squares.size());
     for (const int operand : squares) finished.used |= 1u << operand;
-    Pass& next = pass[passes++];
-    next = {};
-    next.first = next.end = finished.end;
     if (!stores) {
         finished.unstored |= finished.written;
+        Pass& next = pass[passes++];
+        next = {};
+        next.first = finished.end;
         next.end =
             static_cast<int>(std::copy(calls + finished.first, calls + finished.end, calls + next.first) - calls);
         find_operands(next);
@@ -63,15 +67,39 @@ void Program::end_pass(std::initializer_list<int> squares, bool stores) {
     // The gradient is not stored: what the pass has made of it must be made again. So is decay of the parameter, as a
     // narrow one would be rounded twice, and what is kept of the parameter.
     constexpr unsigned parameter = 1u << kParameter;
-    const auto is_decay = [=](const Call& call) { return call.written == parameter && call.operand_count == 1; };
-    const bool repeats = std::all_of(calls + finished.first, calls + finished.end, [&](const Call& call) {
+    const bool repeats = std::all_of(calls + finished.first, calls + finished.end, [](const Call& call) {
         return (call.written & parameter) == 0 || is_decay(call);
     });
     if (repeats) finished.unstored |= finished.written & parameter;
+    begin_next_pass(repeats);
+}
+
+void Program::end_pass_for_caller(int stored) {
+    waits_ = true;
+    pass[0].unstored |= pass[0].written & ~(1u << stored);
+    begin_next_pass(false);
+}
+
+void Program::begin_next_pass(bool with_decay) {
+    const Pass& finished = pass[passes - 1];
+    Pass& next = pass[passes++];
+    next = {};
+    next.first = next.end = finished.end;
     for (int i = finished.first; i < finished.end; ++i)
-        if (calls[i].written == 1u << kGradient || calls[i].written == 1u << kBefore || (repeats && is_decay(calls[i])))
+        if (calls[i].written == 1u << kGradient || calls[i].written == 1u << kBefore ||
+            (with_decay && is_decay(calls[i])))
             calls[next.end++] = calls[i];
     find_operands(next);
+}
+
+void Program::begin() {
+    passes = 1;
+    unclipped = 0;
+    pass[0] = {};
+    between = nullptr;
+    factored = {};
+    waits_ = false;
+    own_decay = 0;
 }
 
 void Program::set(const char* stage, int coefficient, double value) {
@@ -139,13 +167,8 @@ void build(const Rule& rule, int arithmetic, const double* values, std::int64_t 
     const double average = values[kAverage];
     program.arithmetic = arithmetic;
     program.states = static_cast<int>(rule.states.size()) + (average == kOff ? 0 : 1);
-    program.passes = 1;
-    program.unclipped = 0;
-    program.pass[0] = {};
-    program.between = nullptr;
-    program.factored = {};
+    program.begin();
     program.t = t;
-    program.own_decay = 0;
     for (std::size_t i = 0; i < rule.scalars.size(); ++i)
         program.scalars[i] = program.old_scalars[i] = scalars ? scalars[i] : rule.scalars[i].start;
     std::copy_n(values, rule.hyperparameters.size(), program.values);

@@ -16,6 +16,10 @@ std::vector<Rule> adaptive_rules();
 std::vector<Rule> adam_rules();
 std::vector<Rule> factored_rules();
 std::vector<Rule> layerwise_rules();
+std::vector<Rule> adam_variants();
+std::vector<Rule> sign_rules();
+std::vector<Rule> schedule_free_rules();
+std::vector<Rule> ftrl_rules();
 
 // The values of a rule's own hyper-parameters.
 template <std::size_t n> std::array<double, n> own(const Program& program) {

@@ -27,8 +27,8 @@ std::vector<Hyperparameter> with_options(double lr, std::vector<Hyperparameter> 
 const std::vector<Rule>& rules() {
     static const std::vector<Rule> all = [] {
         std::vector<Rule> joined;
-        for (const auto& family :
-             {momentum_rules(), adaptive_rules(), adam_rules(), layerwise_rules(), factored_rules()})
+        for (const auto& family : {momentum_rules(), adaptive_rules(), adam_rules(), adam_variants(), sign_rules(),
+                                   schedule_free_rules(), ftrl_rules(), layerwise_rules(), factored_rules()})
             joined.insert(joined.end(), family.begin(), family.end());
         return joined;
     }();
@@ -47,6 +47,33 @@ const Rule& exchange() {
     static const Rule rule = {"exchange", {"other"}, with_options(0, {}), false, [](Program& p) {
                                   p.call("exchange", {kParameter, kState}, {});
                               }};
+    return rule;
+}
+
+static void muon_stages(Program& p) {
+    const auto [momentum, nesterov] = own<2>(p);
+    p.call("muon_direction", {kState, kState + 1, kGradient}, {1 - momentum, nesterov != 0 ? 1 - momentum : 0});
+    p.end_pass_for_caller(kState + 1);
+    if (p.own_decay != 0) p.call("shrink", {kParameter}, {1 - p.values[kLearningRate] * p.own_decay});
+    p.call("muon", {kParameter, kGradient, kState, kState + 1}, {p.values[kLearningRate], 1 - momentum});
+}
+
+const Rule& muon() {
+    static const Rule rule = {"muon",
+                              {"m", {"direction", kMadeEachStep}},
+                              with_options(0.02, {{"momentum", 0.95, Limit::kUpToOne}, {"nesterov", 1, Limit::kFlag}}),
+                              false,
+                              muon_stages,
+                              {},
+                              true};
+    return rule;
+}
+
+const Rule& interpolation() {
+    static const Rule rule = {
+        "interpolation", {"z"}, with_options(0, {{"weight", 0, Limit::kNotNegative}}), false, [](Program& p) {
+            p.call("average", {kParameter, kState}, {p.values[kFirstOwn]});
+        }};
     return rule;
 }
 

@@ -47,7 +47,7 @@ using Values = double[kMaxHyperparameters];
 // A state array of a rule.
 struct State {
     // start: the hyper-parameter that all elements are at first; or "parameter", of which it is a copy then; or null,
-    // for zeros.
+    // for zeros. Or kMadeEachStep, if it isn't kept between steps.
     State(const char* name, const char* start = nullptr) : name(name), start(start) {}
 
     enum Shape { kWhole, kRows, kColumns };
@@ -58,6 +58,8 @@ struct State {
     const char *name, *start;
     Shape shape = kWhole;
 };
+
+inline constexpr char kMadeEachStep[] = "";
 
 // A number that a parameter has besides its state arrays.
 struct Scalar {
@@ -95,9 +97,13 @@ class Program {
     // parameter. One that does not store is made again in full by the next.
     void end_pass(std::initializer_list<int> squares, bool stores = true);
 
+    // Ends the first pass, which stores this operand alone. The caller of the step changes it before the next pass.
+    void end_pass_for_caller(int stored);
+
     // Sets a coefficient of a stage in the last pass.
     void set(const char* stage, int coefficient, double value);
 
+    bool waits_for_caller() const { return waits_; }
     bool has_finite_coefficients() const;
     bool uses_gradient() const;
 
@@ -138,8 +144,13 @@ class Program {
     // Makes the last call one that takes an average too; false if there is no such stage.
     bool add_average(int mean, double coefficient);
 
+    void begin();  // a program without stages
+
   private:
     void find_operands(Pass& now) const;
+    void begin_next_pass(bool with_decay);
+
+    bool waits_ = false;
 };
 
 struct Rule {
@@ -157,9 +168,14 @@ struct Rule {
 
 const std::vector<Rule>& rules();
 
-// Not rules of optimizers: w += scale g; and w and its only state change places, scale aside.
+// Not rules of optimizers: w += scale g; w and its only state change places, scale aside; and w += weight (z - w),
+// where the weight may be any number.
 const Rule& accumulation();
 const Rule& exchange();
+const Rule& interpolation();
+
+// A rule that needs its caller's help (Program::end_pass_for_caller).
+const Rule& muon();
 
 // Null if there is none of that name.
 const Rule* find_rule(const char* name);

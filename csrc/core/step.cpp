@@ -44,19 +44,16 @@ void Step::reserve(std::size_t parameters) {
     if (measure_ != Measure::kNothing) first_tiles_.reserve(parameters);
 }
 
+static bool begins_aligned(const View& view) {
+    return (reinterpret_cast<std::uintptr_t>(view.data) & static_cast<std::uintptr_t>(size_of(view.storage) - 1)) == 0;
+}
+
 // One row of a matrix.
 static View row_of(const View& matrix) {
     return {matrix.data, matrix.storage, matrix.dimensions - 1, matrix.shape + 1, matrix.strides + 1};
 }
 
 void Step::add(const Program& program, const View* operands, const Around& around) {
-    Part parts[kArrays];
-    int count = 0;
-    const auto take = [&](int array, const View& view) { parts[count++] = {array, &view, {}}; };
-    for (int i = 0; i < 2 + program.states; ++i)
-        if (i != kGradient || program.uses_gradient() || around.zeroes_gradient) take(i, operands[i]);
-    if (around.copy) take(kCopy, *around.copy);
-    if (around.narrow) take(kNarrow, *around.narrow);
     Item& item = items_.emplace_back();
     item.size = around.rows ? operands[kGradient].size() : operands->size();
     item.program = &program;
@@ -67,20 +64,33 @@ void Step::add(const Program& program, const View* operands, const Around& aroun
     if (!around.rows || measure_ == Measure::kGradients) tiles_ += tiles_of(item.size);
     zeroes_ = zeroes_ || around.zeroes_gradient;
 
+    Part parts[kArrays];
+    int count = 0;
+    const auto take = [&](int array, const View& view) {
+        parts[count].array = array;
+        parts[count++].view = &view;
+    };
+    for (int i = 0; i < 2 + program.states; ++i)
+        if (i != kGradient || program.uses_gradient() || around.zeroes_gradient) take(i, operands[i]);
+    if (around.copy) take(kCopy, *around.copy);
+    if (around.narrow) take(kNarrow, *around.narrow);
     bool contiguous = true;
     std::int64_t bytes = 0;
     unsigned direct = 0;
-    for (int i = 0; i < count; ++i) {
-        const int array = parts[i].array;
-        const View& view = *parts[i].view;
+    for (Part* part = parts; part != parts + count; ++part) {
+        const int array = part->array;
+        const View& view = *part->view;
         const bool is_output = array >= kTemporary, here = is_contiguous(view);
         const bool written = array != kGradient || around.zeroes_gradient;
         const std::int64_t item_size = size_of(view.storage);
-        bytes += (is_output || (array == kGradient && !written) ? 1 : 2) * item_size;
+        bytes += item_size;
+        if (written && !is_output) bytes += item_size;
         item.data[array] = view.data;
         item.storage[array] = static_cast<std::uint8_t>(view.storage);
-        parts[i].span = here ? Span{view.data, view.data + (around.rows ? view.size() : item.size) * item_size, written}
-                             : span_of(view, written);
+        if (here)
+            part->span = {view.data, view.data + (around.rows ? view.size() : item.size) * item_size, written};
+        else
+            part->span = span_of(view, written);
         if (around.rows && array != kGradient) {
             const View row = row_of(view);
             with_extra(item).row_strides[array] = view.strides[0];
@@ -89,12 +99,11 @@ void Step::add(const Program& program, const View* operands, const Around& aroun
             item.extra->direct_rows |= static_cast<unsigned>(direct_rows) << array;
         } else {
             contiguous = contiguous && here;
-            const bool aligned =
-                here ? (reinterpret_cast<std::uintptr_t>(view.data) & (item_size - 1)) == 0 : is_aligned(view);
-            direct |= static_cast<unsigned>(view.storage == program.arithmetic && aligned && !is_output) << array;
+            if (view.storage == program.arithmetic && !is_output && (here ? begins_aligned(view) : is_aligned(view)))
+                direct |= 1u << array;
         }
         if (is_output) item.outputs |= 1u << array;
-        spans_.push_back(parts[i].span);
+        spans_.push_back(part->span);
     }
     if (program.factored.is_set) {
         bytes -= add_factors(item, operands, parts, count);

@@ -79,6 +79,11 @@ class Step {
 
     void run();
 
+    // The first pass of parameters whose program waits for the caller, all or one. It changes nothing but what they
+    // wait for. To be called before `run`, which makes the other passes.
+    void run_first();
+    void run_first_of(std::size_t number) { run_first(&items_[number], &items_[number] + 1); }
+
     // One parameter of a sequential step, by its number; those of empty arrays count too. Gradients are zeroed by
     // another call when all have been run.
     void run_one(std::size_t number);
@@ -174,6 +179,7 @@ class Step {
     Norm norm() const;
     void run_pass(Item* first, Item* last, int number);
     void run_passes(Item* first, Item* last);
+    void run_first(Item* first, Item* last);
 
     const Measure measure_;
     std::vector<Item> items_;

@@ -7,7 +7,7 @@
 #include "dispatch.hpp"
 #include "float_mode.hpp"
 #include "parallel.hpp"
-#include "step.hpp"
+#include "step_rows.hpp"
 #include "strided.hpp"
 
 namespace fusedstep {
@@ -36,28 +36,6 @@ double compensated_sum(const double* terms, std::int64_t n) {
 }
 
 }  // namespace
-
-// A tile of an item as rows that stages run over: the arrays themselves, or scratch that they are loaded into.
-class Step::Rows {
-  public:
-    explicit Rows(const Item& item) : item_(item) {}
-
-    // unstored: operands that are changed in scratch alone.
-    void* load(int operand, std::int64_t begin, std::int64_t n, unsigned unstored) {
-        if (operand >= kTemporary) return scratch_[operand];
-        if (has(item_.direct & ~unstored, operand))
-            return item_.data[operand] + begin * size_of(item_.program->arithmetic);
-        load_array(item_, operand, begin, n, scratch_[operand]);
-        return scratch_[operand];
-    }
-
-  private:
-    // Rows a multiple of 4 KiB apart would map to the same cache sets, and loads would wait for stores to another row.
-    static constexpr std::size_t kRowPadding = 5 * 64;
-
-    const Item& item_;
-    alignas(64) char scratch_[kMaxOperands][kTile * sizeof(double) + kRowPadding];
-};
 
 // Calls run(data, begin, n) for elements begin to begin + n of an array; or, where only some of its rows take part, for
 // each part of them that is in one row, `data` being the row's.
@@ -116,7 +94,7 @@ void Step::store_array(const Item& item, int array, std::int64_t begin, std::int
 }
 
 void Step::copy_gradient(Item& item) {
-    if (!item.extra || !item.extra->gradient_copy) return;
+    if (!item.extra || !item.extra->gradient_copy || item.data[kGradient] == item.extra->gradient_copy.get()) return;
     const FloatMode mode;  // it may be converted
     char* const copy = item.extra->gradient_copy.get();
     const int arithmetic = item.program->arithmetic;
@@ -241,78 +219,13 @@ void Step::run_parts(Item* first, Item* last, const BytesOf& bytes_of, const Run
     });
 }
 
-// The sums of squares of some rows, and of the columns in them, of a gradient after all stages but the rule's own.
-void Step::add_squares(const Item& item, std::int64_t task) {
-    const Program& program = *item.program;
-    const Call* const calls = program.calls + program.pass[0].first;
-    const Call* const last = program.calls + program.pass[0].end - 1;
-    Factors& factors = *item.extra->factors;
-    unsigned used = 1u << kGradient, written = 0;
-    for (const Call* call = calls; call != last; ++call) {
-        written |= call->written;
-        for (int i = 0; i < call->operand_count; ++i) used |= 1u << call->operands[i];
-    }
-    const std::int64_t columns = factors.columns(), width = std::min(kTile, columns),
-                       item_size = size_of(program.arithmetic);
-    const Factors::Range range = factors.rows_of(task);
-    factors.clear_column_sums(range);
-    Rows rows(item);
-    for (std::int64_t row = range.first, count; row < range.end; row += count) {
-        count = std::min(kTile / width, range.end - row);
-        double high = 0, low = 0;
-        for (std::int64_t from = 0; from < columns; from += width) {
-            const std::int64_t most = std::min(width, columns - from), n = count * most;
-            void* at[kMaxOperands];
-            for (int operand = 0; used >> operand != 0; ++operand)
-                if (has(used, operand)) at[operand] = rows.load(operand, row * columns + from, n, written);
-            for (const Call* call = calls; call != last; ++call) {
-                void* operands[kMaxOperands];
-                for (int i = 0; i < call->operand_count; ++i) operands[i] = at[call->operands[i]];
-                call->run[program.arithmetic](n, call->coefficients, operands);
-            }
-            for (std::int64_t i = 0; i < count; ++i) {
-                const char* const values = static_cast<char*>(at[kGradient]) + i * most * item_size;
-                table().add_squares[program.arithmetic](most, values, factors.column_sums(row + i) + from);
-                if (!factors.has_rows()) continue;
-                const double square = table().sum_of_squares[program.arithmetic](most, values);
-                if (columns <= kTile)
-                    *factors.row_sum(row + i) = square;
-                else
-                    compensated_add(high, low, square);
-            }
-        }
-        if (columns > kTile) *factors.row_sum(row) = std::isfinite(high) ? high + low : high;
-    }
-}
-
-// New moments of rows and columns, and their roots.
-void Step::run_factors(Item* first, Item* last) {
-    std::int64_t total = 0, bytes = 0;
-    for (Item* item = first; item != last; ++item) {
-        const bool takes_part = item->size != 0 && item->program->factored.is_set;
-        if (takes_part) {
-            total += item->extra->factors->tasks();
-            bytes += item->size * size_of(item->storage[kGradient]);
-        }
-        item->end = total;
-    }
-    parallel_for(total, bytes, [=](std::int64_t task) {
-        const FloatMode mode;
-        const Item* const item = std::upper_bound(
-            first, last, task, [](std::int64_t number, const Item& each) { return number < each.end; });
-        add_squares(*item, task - (item == first ? 0 : (item - 1)->end));
-    });
-    parallel_for(last - first, bytes, [=](std::int64_t number) {
-        const Item& item = first[number];
-        if (item.size == 0 || !item.program->factored.is_set) return;
-        const FloatMode mode;
-        item.extra->factors->update(item.program->factored, item.extra->stochastic, item.extra->randomness);
-    });
-}
-
 void Step::run_pass(Item* first, Item* last, int number) {
     run_parts(
-        first, last, [=](const Item& item) { return number < item.program->passes ? item.bytes : 0; },
+        first, last,
+        [=](const Item& item) {
+            const bool made = number == 0 && item.program->waits_for_caller();
+            return number < item.program->passes && !made ? item.bytes : 0;
+        },
         [=](const Item& item, std::int64_t begin, std::int64_t end) { run_part(item, number, begin, end); });
     for (Item* item = first; item != last; ++item) {
         const bool took_part = item->size != 0 && number < item->program->passes;
@@ -340,6 +253,18 @@ void Step::run_passes(Item* first, Item* last) {
     }
     if (has_factors) run_factors(first, last);
     for (int pass = 0; pass < passes; ++pass) run_pass(first, last, pass);
+}
+
+void Step::run_first(Item* first, Item* last) {
+    for (Item* item = first; item != last; ++item)
+        if (item->program->waits_for_caller()) copy_gradient(*item);
+    run_parts(
+        first, last, [](const Item& item) { return item.program->waits_for_caller() ? item.bytes : 0; },
+        [this](const Item& item, std::int64_t begin, std::int64_t end) { run_part(item, 0, begin, end); });
+}
+
+void Step::run_first() {
+    run_first(items_.data(), items_.data() + items_.size());
 }
 
 void Step::run() {

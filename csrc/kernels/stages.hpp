@@ -3,11 +3,16 @@
 #pragma once
 
 #include "stages_adam.hpp"
+#include "stages_adam_variants.hpp"
 #include "stages_adaptive.hpp"
 #include "stages_around.hpp"
 #include "stages_factored.hpp"
+#include "stages_ftrl.hpp"
 #include "stages_layerwise.hpp"
 #include "stages_momentum.hpp"
+#include "stages_muon.hpp"
+#include "stages_schedule_free.hpp"
+#include "stages_signs.hpp"
 
 // Without a name for the reason given in stages_around.hpp.
 namespace {
@@ -23,6 +28,8 @@ template <class List> constexpr void list_stages(List& list) {
     list.template stage<Assign>("assign");
     list.template stage<Exchange>("exchange");
     list.template stage<Accumulate>("accumulate");
+    list.template stage<MuonDirection>("muon_direction");
+    list.template stage<Muon>("muon");
     list.template rule<Sgd>("sgd");
     list.template rule<Momentum>("momentum");
     list.template rule<MomentumPlainVelocity>("momentum_plain_velocity");
@@ -40,6 +47,20 @@ template <class List> constexpr void list_stages(List& list) {
     list.template stage<AdafactorUpdate>("adafactor_update");
     list.template rule<Adafactor>("adafactor");
     list.template rule<AdafactorMomentum>("adafactor_momentum");
+    list.template rule<AdaBelief>("adabelief");
+    list.template rule<Yogi>("yogi");
+    list.template stage<AdoptFirst>("adopt_first");
+    list.template rule<Adopt>("adopt");
+    list.template rule<AdoptClipped>("adopt_clipped");
+    list.template rule<AdEmaMix>("ademamix");
+    list.template rule<Adan>("adan");
+    list.template rule<AdanFirst>("adan_first");
+    list.template rule<SignSgd>("sign_sgd");
+    list.template rule<Signum>("signum");
+    list.template rule<Lion>("lion");
+    list.template rule<ScheduleFreeSgd>("schedule_free_sgd");
+    list.template rule<ScheduleFreeAdamW>("schedule_free_adamw");
+    list.template rule<Ftrl>("ftrl");
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ constexpr int kMaxTemporaries = 2;
 // The operands of stages, which are rows of a tile: the arrays of a step, and rows that exist within a tile alone.
 enum { kParameter, kGradient, kState, kTemporary = kState + kMaxStates };
 constexpr int kMaxOperands = kTemporary + kMaxTemporaries;
-constexpr int kMaxCoefficients = 10;
+constexpr int kMaxCoefficients = 12;
 
 // One formula, run over n elements: a rule, or a part of a step around it (stages.hpp). Its operands are contiguous
 // arrays of the arithmetic's type that don't overlap, in the order of the formula's arguments.

@@ -126,12 +126,16 @@ static py::object key_of_state(const Container& container, py::handle key) {
     return container.path + py::make_tuple(key);
 }
 
+static py::object element(const py::tuple& tuple, std::size_t i) {
+    return py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(tuple.ptr(), static_cast<Py_ssize_t>(i)));
+}
+
 static std::vector<Pair> pairs_of_list(const Container& container) {
     const py::tuple values(container.object);  // asking an element for its memory may resize a list
     std::vector<Pair> pairs;
     pairs.reserve(values.size());
     for (std::size_t i = 0; i < values.size(); ++i)
-        pairs.push_back({key_of_state(container, py::int_(i)), i, values[i], {}, &container});
+        pairs.push_back({key_of_state(container, py::int_(i)), i, element(values, i), {}, &container});
     return pairs;
 }
 
@@ -168,7 +172,7 @@ void Pairs::collect(Container& container, const py::object& grads) {
     } else if (ordered) {
         const py::tuple gradients(grads);
         require_length("grads", container, gradients.size());
-        for (Pair& pair : own) pair.gradient = gradients[pair.index];
+        for (Pair& pair : own) pair.gradient = element(gradients, pair.index);
     } else {
         for (Pair& pair : own) pair.gradient = find("grads", container, grads, pair.key_in_container());
     }

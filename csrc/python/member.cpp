@@ -4,26 +4,37 @@
 
 namespace fusedstep {
 
-Member Member::of_optimizer(const py::tuple& given, double scale) {
-    const py::object optimizer = given[0], options = given[5];
-    const Rule& rule = rule_of(given[1]);
-    Settings::Given values{given[2].cast<double>(), scale, kOff, !options.is_none(), {}};
-    if (!given[4].is_none()) values.overrides = given[4];
-    py::tuple parts;
-    if (!options.is_none()) {
-        parts = options;
-        if (!parts[0].is_none()) values.average = py::float_(parts[0]);
+// The value of a number or schedule for the next step.
+static double scheduled(const char* name, const py::object& value, const py::object& optimizer) {
+    if (PyFloat_CheckExact(value.ptr())) return PyFloat_AS_DOUBLE(value.ptr());
+    const py::object function = py::module_::import("fusedstep.optimizers.options").attr("scheduled");
+    return function(name, value, optimizer.attr(optimizer_names().iterations)).cast<double>();
+}
+
+Member Member::of_optimizer(const py::object& optimizer, const py::object& part, double scale) {
+    const OptimizerNames& names = optimizer_names();
+    const Rule& rule = rule_of(optimizer.attr(names.rule));
+    Settings::Given given{0, scale, kOff, !part.is_none(), {}};
+    py::tuple options;
+    if (given.has_options) {
+        const auto parts = py::reinterpret_borrow<py::tuple>(part);
+        given.lr = scheduled("lr", parts[0], optimizer);
+        if (!parts[1].is_none()) given.overrides = parts[1];
+        options = parts[2];
+        if (!options[0].is_none()) given.average = scheduled("average", options[0], optimizer);
+    } else {
+        given.lr = scheduled("lr", optimizer.attr(names.lr), optimizer);
     }
-    const py::object state = optimizer.attr(optimizer_names().state);
+    const py::object state = optimizer.attr(names.state);
     if (!py::isinstance<py::dict>(state)) throw py::type_error("state is a " + type_name(state) + ", expected a dict");
-    Member member(rule, state, Settings::of_optimizer(rule, optimizer, values, given[3]));
+    Member member(rule, state, Settings::of_optimizer(rule, optimizer, given));
     member.optimizer = optimizer;
-    if (parts.size() < 2) return member;
-    member.masters = parts[1].cast<bool>();
-    member.seed = parts[2].cast<std::uint64_t>();
-    member.stochastic = parts[3].cast<bool>();
-    member.narrow_state = parts[4].cast<bool>();
-    member.update = optimizer.attr(optimizer_names().iterations).cast<std::uint64_t>() + 1;
+    if (options.size() < 2) return member;
+    member.masters = options[1].cast<bool>();
+    member.seed = options[2].cast<std::uint64_t>();
+    member.stochastic = options[3].cast<bool>();
+    member.narrow_state = options[4].cast<bool>();
+    member.update = optimizer.attr(names.iterations).cast<std::uint64_t>() + 1;
     return member;
 }
 
@@ -31,7 +42,16 @@ Member Member::of_exchange(const py::dict& arrays) {
     py::dict state;
     for (const auto& [key, array] : arrays) state[key] = py::make_tuple(array);
     Member member(exchange(), state, Settings::of_call(exchange(), py::int_(1), py::dict(), false));
-    member.is_exchange = true;
+    member.needs_state = true;
+    return member;
+}
+
+Member Member::of_interpolation(const py::tuple& given) {
+    Member member(interpolation(), given[0], Settings::of_call(interpolation(), py::int_(1), py::dict(), false));
+    member.settings.values[kFirstOwn] = given[1].cast<double>();
+    member.masters = given[2].cast<bool>();
+    member.narrow_state = given[3].cast<bool>();
+    member.needs_state = true;
     return member;
 }
 

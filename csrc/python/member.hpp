@@ -7,11 +7,15 @@
 namespace fusedstep {
 
 struct Member {
-    // given: a tuple of the optimizer, the rule's name, lr, t, overrides and options, as _native.pyi describes them.
-    static Member of_optimizer(const py::tuple& given, double scale);
+    // part: None, or one of an optimizer's parts, as _native.pyi describes them.
+    static Member of_optimizer(const py::object& optimizer, const py::object& part, double scale);
 
     // The arrays that parameters change places with, by key; parameters without one are left alone.
     static Member of_exchange(const py::dict& arrays);
+
+    // Parameters move towards their z in an optimizer's state. given: that state, a weight, whether parameters have
+    // masters, whether state is narrow. Parameters without state are left alone.
+    static Member of_interpolation(const py::tuple& given);
 
     // A step whose state is the caller's. seed: None, or of the parameters' stochastic rounding.
     static Member of_call(const Rule& rule, const py::object& state, Settings settings,
@@ -25,7 +29,7 @@ struct Member {
     // Of a parameter: the rule's, and the average.
     int state_count() const { return static_cast<int>(rule->states.size()) + (averages() ? 1 : 0); }
 
-    bool has_state_by_key() const { return is_exchange || !optimizer.is_none(); }
+    bool has_state_by_key() const { return needs_state || !optimizer.is_none(); }
 
     const py::object& state_name(int i) const {
         const auto index = static_cast<std::size_t>(i);
@@ -37,7 +41,7 @@ struct Member {
     py::object optimizer = py::none();  // None in a step whose state is the caller's
     py::object state;                   // by key, or the caller's, in a container like the parameters'
     Settings settings;
-    bool is_exchange = false;
+    bool needs_state = false;   // parameters without state are left alone
     bool masters = false;       // a parameter narrower than arithmetic is the rounded copy of one that isn't
     bool narrow_state = false;  // stored as bfloat16, and rounded stochastically
     bool stochastic = false;    // parameters are rounded so

@@ -10,40 +10,53 @@
 
 namespace fusedstep {
 
-const Rule& rule_of(const py::object& name) {
-    if (!py::isinstance<py::str>(name))
-        throw py::type_error("the update rule is " + text(py::repr(name)) + ", expected its name");
-    for (const Rule& rule : rules())
-        if (PyUnicode_CompareWithASCIIString(name.ptr(), rule.name) == 0) return rule;
-    throw py::value_error("there is no update rule " + text(py::repr(name)));
-}
-
 static py::object interned(const char* name) {
     return py::reinterpret_steal<py::object>(PyUnicode_InternFromString(name));
 }
 
 // Called with the GIL, or in a free-threaded interpreter first when the module is imported.
-const Names& names_of(const Rule& rule) {
+// First the rules, then Muon.
+static const auto& all_names() {
     static const auto* const all = [] {
         auto* made = new std::vector<std::pair<const Rule*, Names>>;  // never destroyed: the interpreter may end first
         const auto add = [&](const Rule& each) {
             Names& names = made->emplace_back(&each, Names()).second;
+            names.rule = interned(each.name);
             for (const State& state : each.states) names.states.push_back(interned(state.name));
             for (const Scalar& scalar : each.scalars) names.scalars.push_back(interned(scalar.name));
             for (const Hyperparameter& own : each.hyperparameters) names.hyperparameters.push_back(interned(own.name));
         };
         for (const Rule& each : rules()) add(each);
+        add(muon());
         add(accumulation());
         add(exchange());
+        add(interpolation());
         return made;
     }();
-    return std::find_if(all->begin(), all->end(), [&](const auto& each) { return each.first == &rule; })->second;
+    return *all;
+}
+
+const Names& names_of(const Rule& rule) {
+    const auto& all = all_names();
+    return std::find_if(all.begin(), all.end(), [&](const auto& each) { return each.first == &rule; })->second;
+}
+
+const Rule& rule_of(const py::object& name) {
+    if (!py::isinstance<py::str>(name))
+        throw py::type_error("the update rule is " + text(py::repr(name)) + ", expected its name");
+    const auto& all = all_names();
+    const std::size_t count = rules().size() + 1;
+    for (std::size_t i = 0; i < count; ++i)
+        if (all[i].second.rule.is(name)) return *all[i].first;
+    for (std::size_t i = 0; i < count; ++i)
+        if (PyUnicode_CompareWithASCIIString(name.ptr(), all[i].first->name) == 0) return *all[i].first;
+    throw py::value_error("there is no update rule " + text(py::repr(name)));
 }
 
 const OptimizerNames& optimizer_names() {
-    static const auto* const names =
-        new OptimizerNames{interned("state"),    interned("steps"),   interned("iterations"),
-                           interned("_lengths"), interned("average"), interned("master")};
+    static const auto* const names = new OptimizerNames{
+        interned("_rule"),      interned("lr"),       interned("count_updates"), interned("state"), interned("steps"),
+        interned("iterations"), interned("_lengths"), interned("average"),       interned("master")};
     return *names;
 }
 
@@ -65,8 +78,7 @@ std::int64_t checked_count(const std::string& shown_name, const py::object& valu
     return result;
 }
 
-Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, const Given& given,
-                                const py::object& t) {
+Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, const Given& given) {
     const Names& names = names_of(rule);
     Settings settings;
     for (std::size_t i = 0; i < rule.hyperparameters.size(); ++i) {
@@ -76,8 +88,9 @@ Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, c
             settings.values[i] = given.scale;
         else if (i == kAverage)
             settings.values[i] = given.average;
-        else if (!given.has_options && i >= kMaximize && i < kFirstOwn)
-            settings.values[i] = rule.hyperparameters[i].fallback;
+        else if ((!given.has_options && i >= kMaximize && i < kFirstOwn) ||
+                 (i == kDecoupled && settings.values[kWeightDecay] == 0))
+            settings.values[i] = rule.hyperparameters[i].fallback;  // which the step doesn't depend on
         else {
             const py::object own =
                 given.overrides ? find_in_dict(given.overrides, names.hyperparameters[i]) : py::object();
@@ -85,13 +98,15 @@ Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, c
                                                own ? own : py::object(optimizer.attr(names.hyperparameters[i])));
         }
     }
-    if (rule.counts_steps && t.is_none()) {
-        settings.counts = optimizer.attr(optimizer_names().steps);
-        if (!py::isinstance<py::dict>(settings.counts))
-            throw py::type_error("steps is a " + type_name(settings.counts) + ", expected a dict");
-    } else if (rule.counts_steps) {
-        settings.t = checked_count("iterations + 1", t);
+    if (!rule.counts_steps) return settings;
+    if (optimizer.attr(optimizer_names().count_updates).cast<bool>()) {
+        const py::object made = optimizer.attr(optimizer_names().iterations);
+        settings.t = checked_count("iterations + 1", made + py::int_(1));
+        return settings;
     }
+    settings.counts = optimizer.attr(optimizer_names().steps);
+    if (!py::isinstance<py::dict>(settings.counts))
+        throw py::type_error("steps is a " + type_name(settings.counts) + ", expected a dict");
     return settings;
 }
 
@@ -120,7 +135,7 @@ Settings Settings::of_call(const Rule& rule, const py::object& t, const py::dict
 
 py::dict rule_table() {
     py::dict table;
-    for (const Rule& rule : rules()) {
+    const auto add = [&](const Rule& rule) {
         py::dict hyperparameters;
         for (const Hyperparameter& own : rule.hyperparameters) {
             constexpr const char* limits[] = {"not negative",          "up to one",         "below one", "flag",
@@ -130,17 +145,20 @@ py::dict rule_table() {
                                                                   : py::object(py::float_(own.fallback));
             hyperparameters[own.name] = py::make_tuple(fallback, limits[static_cast<int>(own.limit)]);
         }
-        const Names& names = names_of(rule);
-        py::tuple states(names.states.size());
-        for (std::size_t i = 0; i < names.states.size(); ++i) states[i] = names.states[i];
+        py::list states;
         py::dict starts, scalars, shapes;
-        for (const State& state : rule.states)
+        for (const State& state : rule.states) {
+            if (state.start == kMadeEachStep) continue;
+            states.append(state.name);
             if (state.start) starts[state.name] = state.start;
-        for (const State& state : rule.states)
             if (state.shape != State::kWhole) shapes[state.name] = state.shape == State::kRows ? "rows" : "columns";
+        }
         for (const Scalar& scalar : rule.scalars) scalars[scalar.name] = scalar.start;
-        table[rule.name] = py::make_tuple(states, hyperparameters, rule.counts_steps, starts, scalars, shapes);
-    }
+        table[rule.name] =
+            py::make_tuple(py::tuple(states), hyperparameters, rule.counts_steps, starts, scalars, shapes);
+    };
+    for (const Rule& rule : rules()) add(rule);
+    add(muon());
     return table;
 }
 

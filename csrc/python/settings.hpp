@@ -15,6 +15,7 @@ const Rule& rule_of(const py::object& name);
 
 // A rule's names as Python's strings.
 struct Names {
+    py::object rule;
     std::vector<py::object> states, hyperparameters, scalars;
 };
 
@@ -22,7 +23,7 @@ const Names& names_of(const Rule& rule);
 
 // Names of an optimizer's attributes, and of what a parameter's state has besides the rule's, as Python's strings.
 struct OptimizerNames {
-    py::object state, steps, iterations, lengths, average, master;
+    py::object rule, lr, count_updates, state, steps, iterations, lengths, average, master;
 };
 
 const OptimizerNames& optimizer_names();
@@ -45,9 +46,7 @@ struct Settings {
         py::object overrides;      // a dict of values that take the place of attributes, or null
     };
 
-    // t: the number of the step, or None, if each parameter counts its own in `steps`.
-    static Settings of_optimizer(const Rule& rule, const py::object& optimizer, const Given& given,
-                                 const py::object& t);
+    static Settings of_optimizer(const Rule& rule, const py::object& optimizer, const Given& given);
 
     // uses_t: whether anything but the rule does.
     static Settings of_call(const Rule& rule, const py::object& t, const py::dict& hyperparameters, bool uses_t);

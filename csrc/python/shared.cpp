@@ -124,9 +124,12 @@ py::array of_dlpack(const Name& name, const py::object& given) {
 
 }  // namespace
 
+static bool is_plain(const py::object& array) {
+    return Py_TYPE(array.ptr()) == py::detail::npy_api::get().PyArray_Type_;
+}
+
 // What is behind the mask would be counted, or updated.
 static void require_no_mask(const Name& name, const py::array& array) {
-    if (Py_TYPE(array.ptr()) == py::detail::npy_api::get().PyArray_Type_) return;
     const py::object masked = py::module_::import("numpy.ma").attr("MaskedArray");
     if (py::isinstance(array, masked))
         throw py::type_error(name.text() + " is a masked array, whose mask would be ignored; expected a plain array");
@@ -134,7 +137,7 @@ static void require_no_mask(const Name& name, const py::array& array) {
 
 py::array shared_array(const Name& name, const py::object& given) {
     if (py::isinstance<py::array>(given)) {
-        require_no_mask(name, py::reinterpret_borrow<py::array>(given));
+        if (!is_plain(given)) require_no_mask(name, py::reinterpret_borrow<py::array>(given));
         return given;
     }
     const bool number = py::isinstance<py::float_>(given) || py::isinstance<py::int_>(given) ||
@@ -165,23 +168,16 @@ bool needs_gradient(const py::object& given) {
     return is_tensor(given) && py::cast<bool>(given.attr("requires_grad"));
 }
 
-void Shared::take_array(py::array array, int storage) {
-    by_dlpack = false;
-    ran_python = false;
-    tensor = py::object();
-    view = view_of(array, storage);
-    writeable = array.writeable();
-    owner = std::move(array);
+bool Shared::take(const Name& name, const py::object& given) {
+    if (!py::isinstance<py::array>(given)) return take_other(name, given);
+    auto array = py::reinterpret_borrow<py::array>(given);
+    if (!is_plain(given)) require_no_mask(name, array);
+    const int storage = storage_of(array);
+    take_array(std::move(array), storage);
+    return true;
 }
 
-bool Shared::take(const Name& name, const py::object& given) {
-    if (py::isinstance<py::array>(given)) {
-        auto array = py::reinterpret_borrow<py::array>(given);
-        require_no_mask(name, array);
-        const int storage = storage_of(array);
-        take_array(std::move(array), storage);
-        return true;
-    }
+bool Shared::take_other(const Name& name, const py::object& given) {
     if (take_tensor(given)) return true;
     const bool torch = is_tensor(given);
     if (torch && text(given.attr("dtype")) == "torch.bfloat16") {  // of a version without that interface
@@ -193,8 +189,9 @@ bool Shared::take(const Name& name, const py::object& given) {
         const int storage = storage_of(array);
         take_array(std::move(array), storage);
     }
-    if (torch) tensor = given;
+    is_array = by_dlpack = false;
     ran_python = true;
+    tensor = torch ? given : py::object();
     return true;
 }
 
@@ -236,8 +233,8 @@ bool Shared::take_tensor(const py::object& given) {
     writeable = true;
     owner = given;
     this->tensor = type->is_torch ? given : py::object();
+    is_array = ran_python = false;
     by_dlpack = true;
-    ran_python = false;
     return true;
 }
 

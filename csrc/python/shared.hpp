@@ -1,6 +1,8 @@
 // An object from Python as a view of its memory, taken once.
 #pragma once
 
+#include <utility>
+
 #include "bindings.hpp"
 
 namespace fusedstep {
@@ -16,14 +18,20 @@ class Shared {
     py::object owner;
     View view;  // its storage is kNoStorage for elements that kernels can't read
     bool writeable;
-    bool by_dlpack = false;   // a tensor, read by its type's functions: it may be given other memory while it is kept
-    bool ran_python = false;  // to find the memory
-    py::object tensor;        // of PyTorch, which counts its changes; else null
+    bool is_array;      // NumPy's; else the following are set
+    bool by_dlpack;     // a tensor, read by its type's functions: it may be given other memory while it is kept
+    bool ran_python;    // to find the memory
+    py::object tensor;  // of PyTorch, which counts its changes; else null
 
     // False if the object doesn't share memory; TypeError if its memory can't be used from here.
     bool take(const Name& name, const py::object& given);
 
-    void take_array(py::array array, int storage);
+    void take_array(py::array array, int storage) {
+        is_array = true;
+        view = view_of(array, storage);
+        writeable = array.writeable();
+        owner = std::move(array);
+    }
 
     // Whether what was given described memory that it made for that, as objects do that show a NumPy scalar's.
     bool is_copy() const;
@@ -33,6 +41,7 @@ class Shared {
     std::string shape() const;
 
   private:
+    bool take_other(const Name& name, const py::object& given);
     bool take_tensor(const py::object& given);
 
     Extent extents_[2 * kMaxDimensions];  // of a tensor, whose strides are not in bytes

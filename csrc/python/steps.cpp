@@ -25,19 +25,49 @@ CallOptions options_of_call(const py::object& zero_grads, const py::object& copi
     return options;
 }
 
-py::tuple update(const py::list& members, const py::object& assigned, const py::object& assign,
-                 const py::object& params, const py::object& grads, double scale, const py::object& zero_grads,
-                 const py::object& copies, const py::object& norm, const py::object& clip_norm,
-                 const py::object& skip_nonfinite) {
-    CallOptions options = options_of_call(zero_grads, copies, norm, clip_norm, skip_nonfinite);
-    if (options.norm) options.norm = *options.norm * scale;
-    return run([&] {
-        std::vector<Member> made;
-        made.reserve(members.size());
-        for (const py::handle member : members)
-            made.push_back(Member::of_optimizer(py::reinterpret_borrow<py::tuple>(member), scale));
-        return Update(std::move(made), {assigned, assign}, params, grads, options).run();
-    });
+bool flag_of_call(const char* name, const py::object& value) {
+    if (PyBool_Check(value.ptr())) return value.is(py::bool_(true));
+    return py::module_::import("fusedstep._limits").attr("checked_flag")(name, value).cast<bool>();
+}
+
+std::vector<Member> members_of(const py::list& optimizers, double scale) {
+    std::vector<Member> members;
+    members.reserve(optimizers.size());
+    for (const py::handle each : optimizers) {
+        const auto given = py::reinterpret_borrow<py::tuple>(each);
+        const py::object optimizer = given[0], parts = given[1];
+        if (parts.is_none())
+            members.push_back(Member::of_optimizer(optimizer, parts, scale));
+        else
+            for (const py::handle part : py::list(parts))
+                members.push_back(Member::of_optimizer(optimizer, py::reinterpret_borrow<py::object>(part), scale));
+    }
+    return members;
+}
+
+// Called without pybind11, which takes as long to find out what to call as a step of a few small arrays.
+PyObject* update(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    constexpr Py_ssize_t kCount = 11;
+    try {
+        if (count != kCount) throw py::type_error("update takes " + std::to_string(kCount) + " arguments");
+        const auto argument = [=](int i) { return py::reinterpret_borrow<py::object>(given[i]); };
+        const double scale = checked_value(accumulation().hyperparameters[kScale], argument(5));
+        CallOptions options = options_of_call(py::bool_(flag_of_call("zero_grads", argument(6))), argument(7),
+                                              argument(8), argument(9), argument(10));
+        if (options.norm) options.norm = *options.norm * scale;
+        return run([&] {
+                   return Update(members_of(argument(0), scale), {argument(1), argument(2)}, argument(3), argument(4),
+                                 options)
+                       .run();
+               })
+            .release()
+            .ptr();
+    } catch (py::error_already_set& error) {
+        error.restore();
+    } catch (const std::exception&) {
+        py::detail::try_translate_exceptions();
+    }
+    return nullptr;
 }
 
 Update stateless(const Rule& rule, const py::object& params, const py::object& grads, const py::object& state,
@@ -53,6 +83,7 @@ py::tuple step(const py::object& rule_name, const py::object& params, const py::
                const py::object& copies, const py::object& norm, const py::object& clip_norm,
                const py::object& skip_nonfinite, const py::object& seed) {
     const Rule& rule = rule_of(rule_name);
+    if (&rule == &muon()) throw py::value_error("'muon' is a rule of its optimizer alone, fusedstep.Muon");
     return run([&] {
         CallOptions options = options_of_call(zero_grads, copies, norm, clip_norm, skip_nonfinite);
         Settings settings = Settings::of_call(rule, t, hyperparameters, !seed.is_none());
@@ -81,6 +112,19 @@ void exchange_arrays(const py::object& params, const py::dict& arrays) {
         member.push_back(Member::of_exchange(arrays));
         return Update(std::move(member), {py::none(), py::none()}, params, params, {}).run();
     });
+}
+
+// Afterwards the optimizer is in the other mode.
+void interpolate(const py::object& optimizer, bool training, const py::list& members, const py::object& assigned,
+                 const py::object& assign, const py::object& params) {
+    run([&] {
+        std::vector<Member> made;
+        for (const py::handle member : members)
+            made.push_back(Member::of_interpolation(py::reinterpret_borrow<py::tuple>(member)));
+        return Update(std::move(made), {assigned, assign}, params, params, {}).run();
+    });
+    if (PyObject_GenericSetAttr(optimizer.ptr(), py::str("training").ptr(), py::bool_(training).ptr()) != 0)
+        throw py::error_already_set();
 }
 
 double gradient_norm(const py::object& grads) {
@@ -123,13 +167,16 @@ double gradient_norm(const py::object& grads) {
 
 void bind_update(py::module_& module) {
     using namespace pybind11::literals;
-    module.def("update", &update, "members"_a, "assigned"_a, "assign"_a, "params"_a, "grads"_a, "scale"_a,
-               "zero_grads"_a, "copies"_a, "norm"_a, "clip_norm"_a, "skip_nonfinite"_a);
+    static PyMethodDef functions[] = {
+        {"update", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&update)), METH_FASTCALL, nullptr}, {}};
+    if (PyModule_AddFunctions(module.ptr(), functions) != 0) throw py::error_already_set();
     module.def("step", &step, "rule"_a, "params"_a, "grads"_a, "state"_a, "t"_a, "hyperparameters"_a, "zero_grads"_a,
                "copies"_a, "norm"_a, "clip_norm"_a, "skip_nonfinite"_a, "seed"_a);
     module.def("accumulate", &accumulate, "sums"_a, "grads"_a, "scale"_a);
     module.def("gradient_norm", &gradient_norm, "grads"_a);
     module.def("exchange", &exchange_arrays, "params"_a, "arrays"_a);
+    module.def("interpolate", &interpolate, "optimizer"_a, "training"_a, "members"_a, "assigned"_a, "assign"_a,
+               "params"_a);
     module.def(
         "exclusively",
         [](const py::object& optimizer, const py::object& function) {

@@ -139,8 +139,16 @@ py::tuple Update::run() {
     for (const py::object& optimizer : optimizers_)
         iterations.push_back(py::object(optimizer.attr(optimizer_names().iterations)) + py::int_(1));
     numbers_.require_replaceable();
+    const bool in_turn = step_.is_sequential() && (!converted_.empty() || !directions_.empty());
+    if (!in_turn && !directions_.empty()) {
+        without_gil([this] {
+            take_norm();
+            step_.run_first();
+        });
+        for (const Direction& direction : directions_) finish(direction);
+    }
     commit();
-    if (step_.is_sequential() && !converted_.empty())
+    if (in_turn)
         run_in_turn();
     else
         without_gil([this] {
@@ -201,14 +209,24 @@ void Update::commit() {
     if (restored) restored->keep();
 }
 
+// Nothing has changed yet, unless parameters share memory.
+void Update::finish(const Direction& direction) {
+    direction.member->optimizer.attr("_finish")(direction.array);
+}
+
 // A gradient may be in the memory of a parameter that is updated before its own.
 void Update::run_in_turn() {
     take_norm();
     auto next = converted_.begin();
+    auto direction = directions_.begin();
     for (std::size_t i = 0; i < added_; ++i) {
         if (next != converted_.end() && next->number == i) {
             copy_numbers(next->from, next->to);
             ++next;
+        }
+        if (direction != directions_.end() && direction->number == i) {
+            step_.run_first_of(i);
+            finish(*direction++);
         }
         const WithoutGil released;
         step_.run_one(i);
@@ -221,15 +239,17 @@ void Update::zero_converted() const {
 }
 
 // Raises the tensors' version counters, so that autograd refuses a backward pass that needs their old values.
-void Update::count_changes(const py::list& tensors) {
-    if (PyList_GET_SIZE(tensors.ptr()) == 0) return;
+void Update::count_changes(const std::vector<py::object>& tensors) {
+    if (tensors.empty()) return;
     static std::atomic<PyObject*> known{nullptr};
     if (!known.load()) {
         const py::object graph = py::module_::import("torch.autograd.graph");
         known.store(py::object(py::getattr(graph, "increment_version", py::none())).release().ptr());
     }
     if (known.load() == Py_None) return;
-    const auto done = py::reinterpret_steal<py::object>(PyObject_CallOneArg(known.load(), tensors.ptr()));
+    py::list all;
+    for (const py::object& tensor : tensors) all.append(tensor);
+    const auto done = py::reinterpret_steal<py::object>(PyObject_CallOneArg(known.load(), all.ptr()));
     if (!done) throw py::error_already_set();
 }
 

@@ -73,6 +73,13 @@ class Update {
         py::dict made;
     };
 
+    // What a program waits for.
+    struct Direction {
+        std::size_t number;
+        const Member* member;
+        py::object array;
+    };
+
     struct NewScalar {
         char* data;
         double value;
@@ -102,6 +109,7 @@ class Update {
     };
     Fresh take_state(const Pair& pair, Member& member, const Name& parameter_name);
     void start(const Pair& pair, const Member& member, int state);
+    void take_direction(const Pair& pair, const Member& member, int state, const Name& parameter_name);
     void take_scalar(const Pair& pair, const Member& member, int number, const py::object& value);
     void check_state(const Name& name, Shared& own, bool any, const py::object& value, int storage,
                      const Name& parameter_name, const Extents* shape) const;
@@ -111,6 +119,7 @@ class Update {
     const Program& program(Member& member, int arithmetic, std::int64_t t, bool new_average);
     void add_scalars(const Pair& pair, const Member& member, const Program& program);
     void keep(const Pair& pair, const Member& member, int operand);
+    void watch(const Pair& pair, const Member& member, int operand);
 
     Name name(const char* container, const Pair& pair) const {
         return single_ ? Name{container} : pair.name(container);
@@ -120,10 +129,11 @@ class Update {
 
     template <class Run> void without_gil(const Run& run);
     void take_norm();
+    void finish(const Direction& direction);
     void commit();
     void run_in_turn();
     void zero_converted() const;
-    static void count_changes(const py::list& tensors);
+    static void count_changes(const std::vector<py::object>& tensors);
 
     std::vector<Member> members_;
     const Assignment assignment_;
@@ -144,7 +154,7 @@ class Update {
     std::list<TakenRows> rows_;
     std::vector<py::object> owners_;
     std::vector<Tensor> tensors_;
-    py::list changed_tensors_, zeroed_tensors_;
+    std::vector<py::object> changed_tensors_, zeroed_tensors_;
     bool holds_gil_ = false;
     bool ran_python_ = false;  // since the first array was looked at
     Numbers numbers_;
@@ -152,6 +162,7 @@ class Update {
     std::vector<NewState> new_state_;
     std::vector<NewCount> new_counts_;
     std::vector<NewScalar> new_scalars_;
+    std::vector<Direction> directions_;
     std::vector<std::pair<py::object, py::object>> new_lengths_;  // of optimizers
 };
 

@@ -15,17 +15,24 @@ void require_float(const Name& name, const Shared& array) {
         throw py::type_error(name.text() + " has dtype " + array.dtype() + ", expected " + kFloats);
 }
 
-void require_written(const Name& name, const Shared& array) {
-    if (!array.writeable && array.is_copy())
+[[noreturn]] void refuse_read_only(const Name& name, const Shared& array) {
+    if (array.is_copy())
         throw py::type_error(name.text() + " has an __array_interface__ of a copy, expected one of its memory");
-    if (!array.writeable) throw py::value_error(name.text() + " is read-only");
-    require_distinct_elements(name, array.view);
+    throw py::value_error(name.text() + " is read-only");
 }
 
-void require_shape(const Name& name, const Shared& array, const Name& other_name, const Shared& other) {
-    if (!same_shape(array.view, other.view))
-        throw py::value_error(name.text() + " has shape " + array.shape() + ", " + other_name.text() + " has " +
-                              other.shape());
+inline void require_written(const Name& name, const Shared& array) {
+    if (!array.writeable) refuse_read_only(name, array);
+    if (!array.view.contiguous) require_distinct_elements(name, array.view);
+}
+
+[[noreturn]] void refuse_shape(const Name& name, const Shared& array, const Name& other_name, const Shared& other) {
+    throw py::value_error(name.text() + " has shape " + array.shape() + ", " + other_name.text() + " has " +
+                          other.shape());
+}
+
+inline void require_shape(const Name& name, const Shared& array, const Name& other_name, const Shared& other) {
+    if (!same_shape(array.view, other.view)) refuse_shape(name, array, other_name, other);
 }
 
 }  // namespace
@@ -47,11 +54,28 @@ Name Update::name_of(const Pair& pair, const Member& member, int operand) const 
                       operand == kMaster ? optimizer_names().master : member.state_name(operand - kState));
 }
 
+// Of an array that was taken: its view, and what keeps its memory.
+inline void Update::keep(const Pair& pair, const Member& member, int operand) {
+    Shared& taken = shared_[operand];
+    views_[operand] = taken.view;
+    if (!taken.is_array) watch(pair, member, operand);
+    if (operand >= kState || !(taken.owner.is(pair.parameter) || taken.owner.is(pair.gradient)))
+        owners_.push_back(std::move(taken.owner));
+}
+
+void Update::watch(const Pair& pair, const Member& member, int operand) {
+    const Shared& taken = shared_[operand];
+    if (taken.by_dlpack) tensors_.push_back({&pair, operand, &member, taken.owner, span_of(taken.view, false)});
+    ran_python_ = ran_python_ || taken.ran_python;
+    if (taken.tensor && operand != kGradient) changed_tensors_.push_back(taken.tensor);
+    if (taken.tensor && operand == kGradient && options_.zero_grads) zeroed_tensors_.push_back(taken.tensor);
+}
+
 void Update::add(const Pair& pair) {
     Member& member = member_of(pair);
     ran_python_ = ran_python_ || !is_plain_key(pair.key) || !member.settings.own_values.empty();
     const Name parameter_name = name("params", pair), gradient_name = name("grads", pair);
-    if (member.is_exchange && !find_in_dict(member.state, pair.key)) return;
+    if (member.needs_state && !find_in_dict(member.state, pair.key)) return;
     take_parameter(pair, parameter_name);
     const Shared& parameter = shared_[kParameter];
     const bool has_rows = take_gradient(pair, parameter_name, gradient_name);
@@ -79,7 +103,7 @@ void Update::add(const Pair& pair) {
     const std::int64_t t = count_step(pair, member, fresh.state);
     around.stochastic = member.stochastic && narrow ? 1u << kParameter : 0;
     for (int i = 0; member.narrow_state && i < static_cast<int>(member.rule->states.size()); ++i)
-        around.stochastic |= 1u << (kState + i);
+        if (views_[kState + i].storage != arithmetic) around.stochastic |= 1u << (kState + i);
     const bool own_t = member.optimizer.is_none() && member.settings.t == 0;
     around.randomness = {member.seed, own_t ? static_cast<std::uint64_t>(t) : member.update,
                          static_cast<std::uint32_t>(&pair - pairs_.list.data()), 0};
@@ -115,18 +139,6 @@ void Update::take_parameter(const Pair& pair, const Name& parameter_name) {
     if (!single_ && !parameter.take(parameter_name, pair.parameter)) take_number(parameter_name, pair);
     require_float(parameter_name, parameter);
     require_written(parameter_name, parameter);
-}
-
-// Of an array that was taken: its view, and what keeps its memory.
-void Update::keep(const Pair& pair, const Member& member, int operand) {
-    Shared& taken = shared_[operand];
-    views_[operand] = taken.view;
-    if (taken.by_dlpack) tensors_.push_back({&pair, operand, &member, taken.owner, span_of(taken.view, false)});
-    ran_python_ = ran_python_ || taken.ran_python;
-    if (taken.tensor && operand != kGradient) changed_tensors_.append(taken.tensor);
-    if (taken.tensor && operand == kGradient && options_.zero_grads) zeroed_tensors_.append(taken.tensor);
-    if (operand >= kState || !(taken.owner.is(pair.parameter) || taken.owner.is(pair.gradient)))
-        owners_.push_back(std::move(taken.owner));
 }
 
 void Update::take_number(const Name& parameter_name, const Pair& pair) {
@@ -167,8 +179,7 @@ bool Update::take_rows(const Pair& pair, const Name& gradient_name) {
     Shared& gradient = shared_[kGradient];
     gradient.owner = pair.gradient;
     gradient.view = taken.view();
-    gradient.by_dlpack = false;
-    gradient.tensor = py::object();
+    gradient.is_array = true;
     return true;
 }
 
@@ -209,6 +220,10 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
     const int own_count = static_cast<int>(member.rule->states.size());
     for (int i = 0; i < count + (has_master ? 1 : 0); ++i) {
         const bool is_master = i == count;
+        if (!is_master && i < own_count && member.rule->states[static_cast<std::size_t>(i)].start == kMadeEachStep) {
+            take_direction(pair, member, i, parameter_name);
+            continue;
+        }
         const py::object& letter = is_master ? optimizer_names().master : member.state_name(i);
         const int storage = i < own_count && member.narrow_state ? int{kBFloat16} : arithmetic;
         Shared& state = shared_[is_master ? int{kMaster} : kState + i];
@@ -271,6 +286,21 @@ void Update::start(const Pair& pair, const Member& member, int i) {
     }
 }
 
+void Update::take_direction(const Pair& pair, const Member& member, int i, const Name& parameter_name) {
+    const Shared& parameter = shared_[kParameter];
+    if (parameter.view.dimensions != 2)
+        throw py::value_error(parameter_name.text() + " has shape " + parameter.shape() +
+                              ", expected a matrix: Split gives other parameters to another optimizer");
+    if (TakenRows::is_rows(pair.gradient))
+        throw py::type_error(name("grads", pair).text() +
+                             " is a Rows, expected an array: the rule takes whole matrices");
+    const int arithmetic = arithmetic_of(parameter.view.storage);
+    Shared& direction = shared_[kState + i];
+    direction.take_array(zeros_beside(parameter.view, arithmetic, i), arithmetic);
+    directions_.push_back({added_, &member, direction.owner});
+    ran_python_ = true;
+}
+
 void Update::take_scalar(const Pair& pair, const Member& member, int number, const py::object& value) {
     Shared& scalar = shared_[kScalars + number];
     const Name scalar_name = name_of(pair, member, kScalars + number);
@@ -325,52 +355,6 @@ bool Update::take_copy(const Pair& pair, const Name& parameter_name) {
     require_written(copy_name, copy);
     require_shape(copy_name, copy, parameter_name, shared_[kParameter]);
     return true;
-}
-
-// The number of the parameter's step, from 1; a fresh one makes its first.
-std::int64_t Update::count_step(const Pair& pair, const Member& member, bool fresh) {
-    const Settings& settings = member.settings;
-    if (settings.t != 0) return settings.t;
-    if (!settings.counts) return 1;
-    if (member.optimizer.is_none()) {
-        const py::object t = element_of("t", settings.counts, pair);
-        return checked_count(pair.name("t").text(), t);
-    }
-    std::int64_t t = 1;
-    if (!fresh) {
-        const py::object had = find_in_dict(settings.counts, pair.key);
-        // State that was put there by hand has made the optimizer's steps.
-        t = next_step({"steps", pair.key}, had ? had : py::object(member.optimizer.attr(optimizer_names().iterations)));
-    }
-    if (new_counts_.empty()) new_counts_.reserve(pairs_.list.size());
-    new_counts_.push_back({&pair, &member, t});
-    return t;
-}
-
-// The hyper-parameters that are given for each parameter.
-void Update::find_values(const Pair& pair, Member& member) const {
-    for (const auto& [index, source] : member.settings.own_values) {
-        const Hyperparameter& hyperparameter = member.rule->hyperparameters[static_cast<std::size_t>(index)];
-        const py::object value = element_of(hyperparameter.name, source, pair);
-        member.settings.values[index] = checked_value(hyperparameter, value, pair.name(hyperparameter.name));
-    }
-}
-
-const Program& Update::program(Member& member, int arithmetic, std::int64_t t, bool new_average) {
-    const bool is_known = member.program && member.program->arithmetic == arithmetic && member.program->t == t &&
-                          member.settings.own_values.empty() && !new_average && !member.program_has_new_average &&
-                          std::equal(scalars_, scalars_ + member.rule->scalars.size(), member.program->old_scalars);
-    if (is_known) return *member.program;
-    Values values;
-    std::copy_n(member.settings.values, member.rule->hyperparameters.size(), values);
-    if (new_average) values[kAverage] = 0;
-    Program& made = has_program_ ? more_programs_.emplace_back() : first_program_;
-    has_program_ = true;
-    const Clipping clipping = {options_.measure == Measure::kGradients, options_.clip_norm.has_value()};
-    build(*member.rule, arithmetic, values, t, clipping, made, scalars_);
-    member.program = &made;
-    member.program_has_new_average = new_average;
-    return made;
 }
 
 }  // namespace fusedstep

@@ -18,11 +18,11 @@ rules: dict[
     tuple[tuple[str, ...], dict[str, tuple[float | None, str]], bool, dict[str, str], dict[str, float], dict[str, str]],
 ]
 
-# A member is a tuple of an optimizer, its rule, lr, the number of the step (None if each parameter counts its own),
-# None or the hyper-parameters that take the place of its attributes, and None, (average,) or (average, masters, seed,
-# stochastic, narrow_state). The result is the norm of the gradients, and whether the step was skipped.
+# Each optimizer comes with None, if it has no options, or its parts: lr, None or the hyper-parameters that take the
+# place of attributes, and (average,) or (average, masters, seed, stochastic, narrow_state). lr and average may be
+# schedules. The result is the norm of the gradients, and whether the step was skipped.
 def update(
-    members: list[tuple[Any, str, float, int | None, dict[str, Any] | None, tuple[Any, ...] | None]],
+    optimizers: list[tuple[Any, list[tuple[Any, dict[str, Any] | None, tuple[Any, ...]]] | None]],
     assigned: dict[Any, int] | None,
     assign: Callable[[Any, Any], int] | None,
     params: Any,
@@ -51,6 +51,14 @@ def step(
 def accumulate(sums: Any, grads: Any, scale: float) -> float: ...
 def gradient_norm(grads: Any) -> float: ...
 def exchange(params: Any, arrays: dict[Any, NDArray[Any]]) -> None: ...
+def interpolate(
+    optimizer: Any,
+    training: bool,
+    members: list[tuple[dict[Any, dict[str, NDArray[Any]]], float, bool, bool]],
+    assigned: dict[Any, int] | None,
+    assign: Callable[[Any, Any], int] | None,
+    params: Any,
+) -> None: ...
 def exclusively(optimizer: Any, function: Callable[[], _T]) -> _T: ...
 def copy_apart(array: NDArray[Any], state: int) -> NDArray[Any]: ...
 def batch_norm(

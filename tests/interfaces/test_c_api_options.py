@@ -91,7 +91,8 @@ def made(rng: np.random.Generator, rule: str, parameter: str, chosen: dict[str, 
 
 
 def step_of_python(rule: str, all_arrays: list[Arrays], chosen: dict[str, Any]) -> tuple[float | None, bool]:
-    optimizer = SimpleNamespace(state={}, steps={}, iterations=T - 1, **fs.rules()[rule]["hyperparameters"])
+    values = fs.rules()[rule]["hyperparameters"]
+    optimizer = SimpleNamespace(_rule=rule, count_updates=True, state={}, iterations=T - 1, **values)
     vars(optimizer).update({name: chosen[name] for name in chosen.keys() & vars(optimizer).keys() - {"scale"}})
     for key, arrays in enumerate(all_arrays):
         states = (seen(state, arrays.state_type or "") for state in arrays.states)
@@ -101,7 +102,7 @@ def step_of_python(rule: str, all_arrays: list[Arrays], chosen: dict[str, Any]) 
     options = [chosen.get(name, default) for name, default in (("seed", 0), ("stochastic", False))]
     copies = {i: seen(a.copy, a.copy_type) if a.copy is not None else None for i, a in enumerate(all_arrays)}
     result: tuple[float | None, bool] = _native.update(
-        [(optimizer, rule, 0.1, T, None, (chosen.get("average"), False, *options, "narrow_state" in chosen))],
+        [(optimizer, [(0.1, None, (chosen.get("average"), False, *options, "narrow_state" in chosen))])],
         None,
         None,
         {i: seen(arrays.parameter, arrays.parameter_type) for i, arrays in enumerate(all_arrays)},

@@ -60,9 +60,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made: list[str] = []
     update = _native.update
 
-    def counted(members: Any, *arguments: Any) -> Any:
-        made.append(members[0][1])
-        return update(members, *arguments)
+    def counted(optimizers: Any, *arguments: Any) -> Any:
+        made.append(optimizers[0][0]._rule)
+        return update(optimizers, *arguments)
 
     monkeypatch.setattr(_native, "update", counted)
     return made

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
-from cases import ALL_ROWS, Row
+from cases import ALL_ROWS, ROWS, Row
 
 GOOD = {"W1": np.ones((2, 3)), "W2": np.ones((10, 100))}
 GOOD_GRADS = {"W1": np.ones((2, 3)), "W2": np.ones((10, 100))}
@@ -125,7 +125,7 @@ def test_bad_arrays(row: Row, warm: bool, name: str) -> None:
     np.testing.assert_equal(optimizer.state_dict(), before)
 
 
-STATEFUL = [row for row in ALL_ROWS if row.id != "SGD"]
+STATEFUL = [pytest.param(row, id=row.optimizer.__name__) for row in ROWS if row.reference.state_names]
 
 
 @pytest.mark.parametrize("row", STATEFUL)

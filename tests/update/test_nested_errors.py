@@ -12,7 +12,7 @@ import fusedstep as fs
 from cases import ALL_ROWS, ROWS, Row
 from trees import copied, flat, mapped, wrapped
 
-STATEFUL = [row for row in ALL_ROWS if row.id != "SGD"]
+STATEFUL = [pytest.param(row, id=row.optimizer.__name__) for row in ROWS if row.reference.state_names]
 ONE, TWO = np.ones(1), np.ones(2)
 
 

@@ -105,6 +105,105 @@ WORKED: tuple[tuple[reference.Optimizer, list[float], dict[str, float]], ...] = 
         [0.9, 0.855 + 0.1 / 3 / (math.sqrt(3) + 2)],
         {"m": -1 / 3, "v": 3.0},
     ),
+    # m = 1, s = .25 * 1 + 1.5 = 1.75, mhat = 2, shat = 1.75 / .25 = 7, w = 1 - .2 / (sqrt(7) + 1);  m = -.25,
+    # s = .75 * 1.75 + .25 * 1.5625 + 1.5 = 3.203125, mhat = -1/3, shat = 3.203125 / .4375 = 205/28
+    (
+        reference.AdaBelief(0.1, 0.5, 0.75, 1.0, 1.5),
+        [1 - 0.2 / (math.sqrt(7) + 1), 1 - 0.2 / (math.sqrt(7) + 1) + 0.1 / 3 / (math.sqrt(205 / 28) + 1)],
+        {"m": -0.25, "s": 3.203125},
+    ),
+    # v = 5 - .25 * 4 = 4, m = .5 * 1 + .5 * 2 = 1.5, mhat = 3, vhat = 16, w = 1 - .3 / (4 + 1);  v = 4 - .25 * 2.25,
+    # m = .75 - .75 = 0
+    (reference.Yogi(0.1, 0.5, 0.75, 1.0, 5.0, 1.0), [0.94, 0.94], {"m": 0.0, "v": 3.4375}),
+    # v = .25 * 4 = 1, m = 1, mhat = 2, vhat = 4, w = 1 - .2 / 3;  v = 1 + .25 * 2.25, mhat = -1/3, vhat = v / .4375
+    (
+        reference.Yogi(0.1, 0.5, 0.75, 1.0, 0.0),
+        [1 - 0.2 / 3, 1 - 0.2 / 3 + 0.1 / 3 / (math.sqrt(25 / 7) + 1)],
+        {"m": -0.25, "v": 1.5625},
+    ),
+    # v = 4;  -1.5 / 2 = -.75, m = -.375, v = .75 * 4 + .25 * 2.25
+    (reference.ADOPT(0.1, 0.5, 0.75), [1.0, 1.0375], {"m": -0.375, "v": 3.5625}),
+    # eps is above sqrt(v): -1.5 / 4 = -.375, m = -.1875
+    (reference.ADOPT(0.1, 0.5, 0.75, 4.0), [1.0, 1.01875], {"m": -0.1875, "v": 3.5625}),
+    # decay begins in the second step: 1 * .95 + .0375
+    (
+        reference.ADOPT(0.1, 0.5, 0.75, clip_exponent=None, weight_decay=0.5, decoupled=True),
+        [1.0, 0.9875],
+        {"m": -0.375, "v": 3.5625},
+    ),
+    # m1 = 1, m2 = .5, v = 1, mhat = 2, vhat = 4, w = 1 - .1 (2 + 3 * .5) / (2 + 2) = .9125;  m1 = -.25,
+    # m2 = .375 - .375 = 0, v = 21/16, mhat = -1/3, vhat = 3
+    (
+        reference.AdEMAMix(0.1, 0.5, 0.75, 0.75, 3.0, 2.0),
+        [0.9125, 0.9125 + 0.1 / 3 / (math.sqrt(3) + 2)],
+        {"m1": -0.25, "m2": 0.0, "v": 21 / 16},
+    ),
+    # alpha is 1, then 3; half-lives of 1/2 and 1 give 3/4 at half the way, so beta3 is .5^(4/3), then .5
+    (
+        reference.AdEMAMix(0.1, 0.25, 0.75, 0.5, 2.0, 2.0, t_alpha=2.0, t_beta3=2.0),
+        [
+            1 - 0.1 * (2 + 2 * (1 - 0.5 ** (4 / 3))) / 4,
+            1
+            - 0.1 * (2 + 2 * (1 - 0.5 ** (4 / 3))) / 4
+            - 0.1 * (-0.75 / 0.9375 + 2 * ((1 - 0.5 ** (4 / 3)) - 0.75)) / (math.sqrt(3) + 2),
+        ],
+        {"m1": -0.75, "m2": (1 - 0.5 ** (4 / 3)) - 0.75, "v": 21 / 16},
+    ),
+    # d = 0: m = 1, n = 1, mhat = 2, nhat = 4, w = (1 - .2 / (2 + 2)) / 1.05;  d = -3.5, m = -.25, v = .5 * -3.5,
+    # n = 1 + .25 (3.25^2 - 1) = 3.390625, mhat = -1/3, vhat = -1.75 / .75 = -7/3, nhat = n / .4375 = 7.75
+    (
+        reference.Adan(0.1, 0.5, 0.5, 0.75, 2.0, weight_decay=0.5),
+        [0.95 / 1.05, (0.95 / 1.05 + 0.1 * (1 / 3 + 7 / 6) / (math.sqrt(7.75) + 2)) / 1.05],
+        {"m": -0.25, "v": -1.75, "n": 3.390625, "g_prev": -1.5},
+    ),
+    # nhat + 5 = 9: w = .95 - .2 / (3 + 1);  7.75 + 5 = 12.75
+    (
+        reference.Adan(0.1, 0.5, 0.5, 0.75, 1.0, 5.0, weight_decay=0.5, no_prox=True),
+        [0.9, 0.855 + 0.15 / (math.sqrt(12.75) + 1)],
+        {"m": -0.25, "v": -1.75, "n": 3.390625, "g_prev": -1.5},
+    ),
+    # c = 1: w = 1 + .1 (.5 * 0 - 1) * 2, z = .8;  c = .5: w = .8 + .5 * 0 + .1 (.25 - 1) * -1.5, z = .8 + .15
+    (reference.ScheduleFreeSGD(0.1, 0.5), [0.8, 0.9125], {"z": 0.95, "weight_sum": 0.02, "lr_max": 0.1}),
+    # lr = .05, then .1 with decay: c = 1, g = 2.5, w = z = .875;  c = .01 / .0125 = .8, g = -1.5 + .4375 = -1.0625,
+    # w = .875 + .1 (.5 * .2 - 1) * -1.0625, z = .875 + .10625
+    (
+        reference.ScheduleFreeSGD(0.1, 0.5, 2.0, weight_decay=0.5),
+        [0.875, 0.970625],
+        {"z": 0.98125, "weight_sum": 0.0125, "lr_max": 0.1},
+    ),
+    # r = 1, power 0: c = 2 / 3: w = .8 + .1 (.5 / 3 - 1) * -1.5
+    (
+        reference.ScheduleFreeSGD(0.1, 0.5, r=1.0, weight_lr_power=0.0),
+        [0.8, 0.925],
+        {"z": 0.95, "weight_sum": 3.0, "lr_max": 0.1},
+    ),
+    # v = 1, vhat = 4, d = 2 / 4 + .5 = 1, c = 1, w = z = .9;  v = 21/16, vhat = 3, d = -1.5 / (sqrt(3) + 2) + .45,
+    # c = .5, w = .9 - .075 d, z = .9 - .1 d
+    (
+        reference.ScheduleFreeAdamW(0.1, 0.5, 0.75, 2.0, weight_decay=0.5),
+        [0.9, 0.86625 + 0.1125 / (math.sqrt(3) + 2)],
+        {
+            "z": 0.855 + 0.15 / (math.sqrt(3) + 2),
+            "v": 21 / 16,
+            "weight_sum": 0.02,
+            "lr_max": 0.1,
+        },
+    ),
+    # n: 2.25, 6.25, 8.5; z = (2 + .5) - 1 / 2 = 2, w = (1.5 - 2) / ((2.5 + 1.5) / 2 + .5) = -.2;  z = 2 - 1.5 - .1
+    # + .1 (sqrt(8.5) - 2.5) is within 1.5
+    (
+        reference.FTRL(2.0, initial_accumulator=2.25, l1=1.5, l2=0.25, l2_shrinkage=0.25, beta=1.5),
+        [-0.2, 0.0],
+        {"n": 8.5, "z": 0.4 + 0.1 * (math.sqrt(8.5) - 2.5)},
+    ),
+    # the gradients have the signs + and -
+    (reference.SignSGD(0.1), [0.9, 1.0], {}),
+    # m = .5;  m = .75 * .5 - .25 * 1.5 = 0, of which the sign is 0
+    (reference.Signum(0.1, 0.75), [0.9, 0.9], {"m": 0.0}),
+    # sign(.5 * 2), m = .25 * 2 = .5;  sign(.5 * .5 - .5 * 1.5) = -1, m = .75 * .5 - .25 * 1.5 = 0
+    (reference.Lion(0.1, 0.5, 0.75), [0.9, 1.0], {"m": 0.0}),
+    # 1 * (1 - .1 * .5) - .1;  .85 * .95 + .1
+    (reference.Lion(0.1, 0.5, 0.75, weight_decay=0.5), [0.85, 0.9075], {"m": 0.0}),
 )
 
 
@@ -135,6 +234,14 @@ def test_two_steps_by_hand(optimizer: reference.Optimizer, steps: list[float], s
     assert optimizer.state.get(0, {}).keys() == state.keys()
     for letter, value in state.items():
         np.testing.assert_allclose(optimizer.state[0][letter], value, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def test_adopt_clips_by_hand() -> None:
+    # v = 1;  3 is clipped to 1^.5 = 1, m = .5, v = .75 + 2.25 = 3;  -9 / sqrt(3) is clipped to -sqrt(2)
+    w, optimizer = np.array([1.0]), reference.ADOPT(0.1, 0.5, 0.75, clip_exponent=0.5)
+    for gradient, expected in zip((1.0, 3.0, -9.0), (1.0, 0.95, 0.95 - 0.1 * (0.25 - math.sqrt(0.5))), strict=True):
+        optimizer.update(w, np.array([gradient]))
+        np.testing.assert_allclose(w, expected, rtol=TOLERANCE)
 
 
 def test_it_stays_in_the_parameters_type(dtype: Any) -> None:

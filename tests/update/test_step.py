@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
-from cases import ROWS
+from cases import ROWS, new_state
 from fusedstep import reference
 
 ORACLES: dict[str, Any] = {row.optimizer()._rule: row.reference for row in ROWS} | {
@@ -61,10 +61,10 @@ def named(names: tuple[str, ...], arrays: list[Any]) -> Any:
 @pytest.mark.parametrize("rule", ORACLES)
 @pytest.mark.parametrize("extra", [{}, {"scale": 0.5, "weight_decay": 0.1}, {"weight_decay": 0.1, "decoupled": True}])
 def test_bits(rule: str, form: str, extra: dict[str, Any], dtype: Any, rng: np.random.Generator) -> None:
-    names = fs.rules()[rule]["states"]
     theirs = ORACLES[rule](lr=0.1, **{name: value for name, value in extra.items() if name != "scale"})
     arrays = [rng.standard_normal(shape).astype(dtype) for shape in SHAPES]
-    states = [[np.zeros(theirs.state_shape(name, shape), dtype) for name in names] for shape in SHAPES]
+    new = [new_state(rule, w) for w in arrays]
+    names, states = tuple(new[0]), [list(own.values()) for own in new]
     expected = {i: np.array(w) for i, w in enumerate(arrays)}
     params: Any = arrays
     state: Any = states

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
-from cases import ROWS
+from cases import ROWS, new_state
 from fusedstep import reference
 from memory import same_bits
 from options import CASES
@@ -31,17 +31,10 @@ def test_bits(row: Any, storage: Any, number: int, isa: str, rng: np.random.Gene
     chosen = {name: case[name] for name in BY_OPTIMIZER}
     theirs = row.reference(lr=case["lr"], average=case["average"], seed=SEED, **chosen)
     params = [np.asarray(rng.standard_normal(shape)).astype(storage) for shape in SHAPES]
-    arithmetic = np.float64 if storage == np.float64 else np.float32
-    names = fs.rules()[rule]["states"]
-    state: list[list[Array]] = [
-        [np.zeros(theirs.state_shape(name, shape), arithmetic) for name in names] for shape in SHAPES
-    ]
-    if case["average"] is not None:
-        names = (*names, "average")
-        for own, w in zip(state, params, strict=True):
-            own.append(w.astype(arithmetic))
+    new = [new_state(rule, w, case["average"] is not None) for w in params]
+    state = [list(own.values()) for own in new]
     expected = [w.copy() for w in params]
-    theirs.state = {i: dict(zip(names, (a.copy() for a in own), strict=True)) for i, own in enumerate(state) if names}
+    theirs.state = {i: {name: a.copy() for name, a in own.items()} for i, own in enumerate(new) if own}
     copies = None if case["copies"] is None else [np.zeros(shape, case["copies"]) for shape in SHAPES]
     expected_copies = None if copies is None else [c.copy() for c in copies]
     common = {"scale": case["scale"], "zero_grads": case["zero_grads"]}

@@ -21,7 +21,7 @@ def subclasses(cls: type[Any]) -> Iterator[type[Any]]:
 
 def test_every_optimizer_has_a_row() -> None:
     public = {cls for cls in subclasses(fs.Optimizer) if cls.__module__ == "fusedstep.optimizers"}
-    assert public == {row.optimizer for row in ROWS}
+    assert public == {row.optimizer for row in ROWS} | {fs.Muon}  # which takes matrices alone: test_muon.py
     assert all(getattr(fs, cls.__name__) is cls for cls in public)
 
 
@@ -77,7 +77,9 @@ def test_layouts(
 def test_what_lies_between_strided_elements_is_not_touched(row: Row, dtype: Any, rng: np.random.Generator) -> None:
     base = rng.standard_normal((40, 60)).astype(dtype)
     before = base.copy()
-    row.optimizer().update(base[::2, 1::3], np.ones((20, 20), dtype))
+    optimizer = row.optimizer()
+    for _ in range(2):  # ADOPT's first update moves nothing
+        optimizer.update(base[::2, 1::3], np.ones((20, 20), dtype))
     changed = base != before
     assert changed[::2, 1::3].all()
     assert changed.sum() == 400

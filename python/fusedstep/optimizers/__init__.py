@@ -1,33 +1,50 @@
 """The optimizers, by family: hyper-parameters, state and documentation."""
 
 from fusedstep.optimizers.adam import Adam, AdamW
+from fusedstep.optimizers.adam_variants import ADOPT, AdaBelief, Adan, AdEMAMix, Yogi
 from fusedstep.optimizers.adaptive import AdaGrad, RMSProp, RMSprop
 from fusedstep.optimizers.base import Optimizer
 from fusedstep.optimizers.factored import Adafactor
+from fusedstep.optimizers.ftrl import FTRL
 from fusedstep.optimizers.layerwise import LAMB, LARS, StableAdamW
 from fusedstep.optimizers.momentum import SGD, Momentum, Nesterov
+from fusedstep.optimizers.muon import Muon
 from fusedstep.optimizers.options import LearningRate as LearningRate
 from fusedstep.optimizers.options import Options
+from fusedstep.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
+from fusedstep.optimizers.signs import Lion, SignSGD, Signum
 from fusedstep.optimizers.split import Split
 from fusedstep.optimizers.stateless import StepResult, accumulate, gradient_norm, rules, step
 
 __all__ = [
+    "ADOPT",
+    "FTRL",
     "LAMB",
     "LARS",
     "SGD",
+    "AdEMAMix",
+    "AdaBelief",
     "AdaGrad",
     "Adafactor",
     "Adam",
     "AdamW",
+    "Adan",
+    "Lion",
     "Momentum",
+    "Muon",
     "Nesterov",
     "Optimizer",
     "Options",
     "RMSProp",
     "RMSprop",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
+    "SignSGD",
+    "Signum",
     "Split",
     "StableAdamW",
     "StepResult",
+    "Yogi",
     "accumulate",
     "gradient_norm",
     "rules",

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, Unpack
 from numpy.typing import NDArray
 
 from fusedstep import _native
-from fusedstep._limits import checked, checked_count, checked_flag, checked_norm
+from fusedstep._limits import checked_count, checked_norm
 from fusedstep._types import Copies, Grads, Params
 from fusedstep.optimizers.options import (
     OPTIONS,
@@ -20,7 +20,6 @@ from fusedstep.optimizers.options import (
     Schedule,
     checked_setting,
     matches,
-    scheduled,
 )
 from fusedstep.optimizers.snapshots import loaded_attributes
 
@@ -39,8 +38,8 @@ _SPECIAL = (
     "state_dtype",
 )
 
-# An optimizer, its rule, lr, number of the step, overrides, options.
-Member: TypeAlias = tuple[Any, str, Any, int | None, dict[str, Any] | None, tuple[Any, ...] | None]
+# Of a group, or of the other parameters: lr, other overrides, options.
+Part: TypeAlias = tuple[Any, dict[str, Any] | None, tuple[Any, ...]]
 
 
 class Optimizer:
@@ -98,6 +97,8 @@ class Optimizer:
         self.iterations = 0
         self.state: dict[Any, dict[str, NDArray[Any]]] = {}
         self.steps: dict[Any, int] = {}
+        self.gradient_norm = None
+        self._is_special = type(self)._is_special  # here too, where an update finds it sooner
         for name, value in options.items():
             if name not in OPTIONS:
                 raise TypeError(f"{type(self).__name__} got an unexpected keyword argument {name!r}")
@@ -109,7 +110,7 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         attributes: dict[str, Any] = self.__dict__ | _native.exclusively(self, self._copies)
-        for name in ("_assigned", "_parts"):
+        for name in ("_assigned", "_made_parts"):
             attributes.pop(name, None)
         return attributes | {"groups": self._readable_groups()}  # a view of a dict has no pickle
 
@@ -134,7 +135,7 @@ class Optimizer:
         if name in self._choose_rule and self.__dict__.get("state"):
             self._refuse_other_rule(name, value)
         object.__setattr__(self, name, value)
-        self.__dict__.pop("_parts", None)
+        self.__dict__.pop("_made_parts", None)
         if name in _SPECIAL:
             self.__dict__["_is_special"] = _has_special(self)
         if name == "count_updates":
@@ -226,24 +227,15 @@ class Optimizer:
         All arguments are checked before anything is written, so after an error nothing has changed. See `Options` for
         the order of the operations.
         """
-        if type(scale) is not float or scale != 1.0:
-            scale = checked("scale", scale)
-        if zero_grads is not False:
-            zero_grads = checked_flag("zero_grads", zero_grads)
-        if norm is not None:
-            norm = checked_norm(norm)
         if not self._is_special and norm is None:
-            lr = scheduled("lr", self.lr, self.iterations) if callable(self.lr) else self.lr
-            t = self.iterations + 1 if self.count_updates else None
-            members: list[Member] = [(self, self._rule, lr, t, None, None)]
-            _native.update(members, None, None, params, grads, scale, zero_grads, copies, norm, None, False)
+            _native.update([(self, None)], None, None, params, grads, scale, zero_grads, copies, None, None, False)
             if self.gradient_norm is not None:
                 self.__dict__["gradient_norm"] = None
         else:
-            members = self._members()
-            assigned = self.__dict__.setdefault("_assigned", {}) if len(members) > 1 else None
+            parts = self._parts()
+            assigned = self.__dict__.setdefault("_assigned", {}) if len(parts) > 1 else None
             taken, skipped = _native.update(
-                members,
+                [(self, parts)],
                 assigned,
                 None if assigned is None else self._group_of,
                 params,
@@ -251,7 +243,7 @@ class Optimizer:
                 scale,
                 zero_grads,
                 copies,
-                norm,
+                None if norm is None else checked_norm(norm),
                 self.clip_norm,
                 self.skip_nonfinite,
             )
@@ -259,29 +251,23 @@ class Optimizer:
             if skipped:
                 self.skipped += 1
 
-    def _members(self) -> list[Member]:
-        """What an update of some options takes: a member for each group, and one for the other parameters."""
-        parts = self.__dict__.get("_parts")
-        if parts is None:
-            parts = self.__dict__["_parts"] = []
-            for overrides in (*(overrides for _, overrides in self.groups), {}):
-                lr, average = (overrides.get(name, getattr(self, name)) for name in SCHEDULED)
-                others = {name: value for name, value in overrides.items() if name not in SCHEDULED}
-                stochastic, narrow_state = self.rounding == "stochastic", self.state_dtype is not None
-                options: tuple[Any, ...] = (average,)
-                if self.master or stochastic or narrow_state:
-                    options = (average, self.master, self.seed, stochastic, narrow_state)
-                parts.append((callable(lr) or callable(average), lr, others or None, options))
-        rule, t = self._rule, self.iterations + 1 if self.count_updates else None
-        members: list[Member] = []
-        for is_scheduled, lr, overrides, options in parts:
-            if is_scheduled:
-                lr, average = (
-                    scheduled(*each, self.iterations) for each in zip(SCHEDULED, (lr, options[0]), strict=True)
-                )
-                options = (average, *options[1:])
-            members.append((self, rule, lr, t, overrides, options))
-        return members
+    def _parts(self) -> list[Part]:
+        """What an update of some options takes for each group, and for the other parameters."""
+        parts: list[Part] | None = self.__dict__.get("_made_parts")
+        if not parts:
+            # A value that another thread sets meanwhile takes the list away, and nobody sees half of it.
+            parts = self.__dict__["_made_parts"] = []
+            parts[:] = [self._part(overrides) for overrides in (*(overrides for _, overrides in self.groups), {})]
+        return parts
+
+    def _part(self, overrides: Mapping[str, Any]) -> Part:
+        lr, average = (overrides.get(name, getattr(self, name)) for name in SCHEDULED)
+        others = {name: value for name, value in overrides.items() if name not in SCHEDULED}
+        stochastic, narrow_state = self.rounding == "stochastic", self.state_dtype is not None
+        options: tuple[Any, ...] = (average,)
+        if self.master or stochastic or narrow_state:
+            options = (average, self.master, self.seed, stochastic, narrow_state)
+        return lr, others or None, options
 
     def _group_of(self, key: Any, param: Any) -> int:
         """The number of a parameter's group, or that of the groups if it is of none."""
@@ -367,7 +353,7 @@ class Optimizer:
     def _load(self, attributes: dict[str, Any]) -> None:
         self.__dict__.update(attributes)
         self.__dict__["_is_special"] = _has_special(self)
-        self.__dict__.pop("_parts", None)
+        self.__dict__.pop("_made_parts", None)
 
     @property
     def _state_names(self) -> tuple[str, ...]:

@@ -46,7 +46,8 @@ class Options(TypedDict, total=False):
 
     Arguments:
         decoupled: Weight decay of the parameter itself in place of L2 (Loshchilov & Hutter 2019, arXiv:1711.05101, in
-            PyTorch's form, which scales it by lr). True by default for `AdamW`, else False.
+            PyTorch's form, which scales it by lr). True by default for `AdaBelief`, `AdamW`, `AdEMAMix`,
+            `Adan`, `Lion` and `ScheduleFreeAdamW`, else False.
         cautious_decay: Decoupled decay comes after the rule, and only where that has not moved the parameter away from
             zero (Chen et al. 2025, arXiv:2510.12402); `before` is the parameter before the rule.
         max_lr: Decoupled decay is multiplied by lr / max_lr, so that it goes with the square of a learning rate that

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from fusedstep import _native
-from fusedstep._limits import checked, checked_count, checked_flag, checked_norm, shown
+from fusedstep._limits import checked_count, checked_flag, checked_norm, shown
 from fusedstep._types import Copies, Grads, Params
-from fusedstep.optimizers.base import Member, Optimizer, exchanged
+from fusedstep.optimizers.base import Optimizer, exchanged
 from fusedstep.optimizers.options import Match, checked_clip_norm, checked_match, matches
 from fusedstep.optimizers.snapshots import checked_dict, checked_list, listed, loaded_attributes
 
@@ -95,21 +95,19 @@ class Split:
         Raises:
             ValueError: A parameter fits no match, or as in `Optimizer.update`.
         """
-        members: list[Member] = []
         for _, optimizer in self.pairs:
             _require_no_norm(optimizer)
-            members += optimizer._members()
         groups = [optimizer.groups for _, optimizer in self.pairs]
         if [*map(id, groups)] != [*map(id, self._groups)]:
             self._groups, self._assigned = groups, {}
         self.gradient_norm, skipped = _native.update(
-            members,
+            [(optimizer, optimizer._parts()) for _, optimizer in self.pairs],
             self._assigned,
             self._member_of,
             params,
             grads,
-            checked("scale", scale),
-            checked_flag("zero_grads", zero_grads),
+            scale,
+            zero_grads,
             copies,
             None if norm is None else checked_norm(norm),
             self.clip_norm,
@@ -118,7 +116,7 @@ class Split:
         self.skipped += skipped
 
     def _member_of(self, key: Any, param: Any) -> int:
-        """The number of a parameter's member, in the order of `_members` of all optimizers."""
+        """The number of a parameter's member, in the order of `_parts` of all optimizers."""
         first = 0
         for match, optimizer in self.pairs:
             if matches(match, key, param):

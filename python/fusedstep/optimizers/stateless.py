@@ -152,4 +152,5 @@ def rules() -> dict[str, dict[str, Any]]:
             "shapes": shapes,
         }
         for name, (states, hyperparameters, counts, starts, scalars, shapes) in _native.rules.items()
+        if name != "muon"
     }

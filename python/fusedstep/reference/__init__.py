@@ -6,32 +6,49 @@ module uses nothing of the rest of the package.
 """
 
 from fusedstep.reference.adam import Adam, AdamW
+from fusedstep.reference.adam_variants import ADOPT, AdaBelief, Adan, AdEMAMix, Yogi
 from fusedstep.reference.adaptive import AdaGrad, RMSProp
 from fusedstep.reference.base import Optimizer, Rows, Split, accumulate, gradient_norm
 from fusedstep.reference.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
 from fusedstep.reference.dropout import Dropout, dropout, dropout_mask, threefry4x32
 from fusedstep.reference.factored import Adafactor
+from fusedstep.reference.ftrl import FTRL
 from fusedstep.reference.layerwise import LAMB, LARS, StableAdamW
 from fusedstep.reference.momentum import SGD, Momentum, Nesterov
+from fusedstep.reference.muon import Muon
+from fusedstep.reference.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
+from fusedstep.reference.signs import Lion, SignSGD, Signum
 from fusedstep.reference.storage import bfloat16_to_float32, float32_to_bfloat16, stored_randomly, sum_of_squares
 
 __all__ = [
+    "ADOPT",
+    "FTRL",
     "LAMB",
     "LARS",
     "SGD",
+    "AdEMAMix",
+    "AdaBelief",
     "AdaGrad",
     "Adafactor",
     "Adam",
     "AdamW",
+    "Adan",
     "BatchNorm",
     "Dropout",
+    "Lion",
     "Momentum",
+    "Muon",
     "Nesterov",
     "Optimizer",
     "RMSProp",
     "Rows",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
+    "SignSGD",
+    "Signum",
     "Split",
     "StableAdamW",
+    "Yogi",
     "accumulate",
     "batch_norm",
     "batch_norm_backward",

@@ -76,7 +76,7 @@ class Adafactor(Optimizer):
     ) -> None:
         if w.size == 0:
             return
-        rows, columns = ((1, 1) + w.shape)[-2:] if w.ndim > 1 else (1, w.size)
+        rows, columns = ((1, 1, *w.shape))[-2:] if w.ndim > 1 else (1, w.size)
         matrices = w.size // (rows * columns)
         eps1 = float(np.finfo(w.dtype).eps) if self.eps1 is None else self.eps1
         floor, added = (eps1, 0.0) if self.eps1_as_floor else (0.0, eps1)
