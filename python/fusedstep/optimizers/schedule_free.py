@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Unpack
 from fusedstep import _native
 from fusedstep._limits import checked_flag
 from fusedstep._types import Grads, Params
-from fusedstep.optimizers.base import Member, Optimizer
+from fusedstep.optimizers.base import Optimizer, Part
 from fusedstep.optimizers.options import LearningRate, Options
 
 
@@ -74,9 +74,9 @@ class _ScheduleFree(Optimizer):
         self._require_training()
         super().update(params, grads, **options)
 
-    def _members(self) -> list[Member]:
+    def _parts(self) -> list[Part]:
         self._require_training()
-        return super()._members()
+        return super()._parts()
 
     def _require_training(self) -> None:
         if not self.training:
