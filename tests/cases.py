@@ -25,13 +25,39 @@ class Row:
 
 
 ROWS = (
-    Row(fs.SGD, reference.SGD),
+    Row(fs.SGD, reference.SGD, ({"momentum": 0.9, "dampening": 0.5}, {"momentum": 0.5, "nesterov": True})),
     Row(fs.Momentum, reference.Momentum, ({"lr_in_velocity": False}, {"momentum": 0.0})),
     Row(fs.Nesterov, reference.Nesterov, ({"momentum": 0.5},)),
-    Row(fs.AdaGrad, reference.AdaGrad, ({"eps_inside_root": True}, {"eps": 0.1})),
-    Row(fs.RMSProp, reference.RMSProp, ({"eps_inside_root": True}, {"decay_rate": 0.9, "eps": 0.1})),
-    Row(fs.Adam, reference.Adam, ({"eps_inside_root": True}, {"beta1": 0.0, "beta2": 0.5, "eps": 0.1})),
-    Row(fs.AdamW, reference.AdamW, ({"eps_inside_root": True}, {"weight_decay": 0.0})),
+    Row(fs.ASGD, reference.ASGD, ({"lambd": 0.1, "t0": 0.0}, {"t0": 0.0, "alpha": 0.5, "lambd": 2.0})),
+    Row(fs.Rprop, reference.Rprop, ({"step_min": 0.005, "step_max": 0.02}, {"eta_minus": 0.0, "eta_plus": 3.0})),
+    Row(fs.AdaGrad, reference.AdaGrad, ({"eps_inside_root": True}, {"eps": 0.1, "initial_accumulator": 0.1})),
+    Row(fs.Adadelta, reference.Adadelta, ({"rho": 0.5, "eps": 0.1},)),
+    Row(
+        fs.RMSProp,
+        reference.RMSProp,
+        (
+            {"eps_inside_root": True},
+            {"decay_rate": 0.9, "eps": 0.1, "initial_accumulator": 1.0},
+            {"centered": True, "decay_rate": 0.5},
+            {"momentum": 0.9, "lr_in_velocity": True, "eps_inside_root": True},
+            {"momentum": 0.5, "centered": True, "eps": 0.1},
+        ),
+    ),
+    Row(
+        fs.Adam,
+        reference.Adam,
+        (
+            {"eps_inside_root": True},
+            {"beta1": 0.0, "beta2": 0.5, "eps": 0.1},
+            {"amsgrad": True, "beta2": 0.5},
+            {"amsgrad": True, "beta2": 0.5, "max_corrected": True, "eps_inside_root": True},
+            {"eps_corrected": False},
+        ),
+    ),
+    Row(fs.AdamW, reference.AdamW, ({"eps_inside_root": True}, {"weight_decay": 0.0}, {"amsgrad": True})),
+    Row(fs.Adamax, reference.Adamax, ({"eps_inside_max": False, "eps": 0.1}, {"beta1": 0.5, "beta2": 0.5})),
+    Row(fs.RAdam, reference.RAdam, ({"beta2": 0.9, "threshold": 0.0}, {"beta2": 0.9, "eps_corrected": True})),
+    Row(fs.NAdam, reference.NAdam, ({"momentum_decay": 1.0, "eps_inside_root": True}, {"eps_corrected": False})),
     Row(
         fs.LAMB,
         reference.LAMB,
@@ -124,13 +150,14 @@ def shape_of_state(kind: str | None, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[:-2], 1, shape[-1]) if kind == "columns" and len(shape) > 1 else shape
 
 
-def new_state(rule: str, w: Any, average: bool = False) -> dict[str, Any]:
-    """What a parameter has before its first step with the defaults, in the order in which `step` takes it."""
+def new_state(rule: str, w: Any, average: bool = False, **given: Any) -> dict[str, Any]:
+    """What a parameter has before its first step, in the order in which `step` takes it."""
     own, dtype = fs.rules()[rule], np.float64 if w.dtype == np.float64 else np.float32
+    values = own["hyperparameters"] | given
     state: dict[str, Any] = {}
     for name in own["states"]:
         start = own["starts"].get(name)
-        value = 0 if start is None else w if start == "parameter" else own["hyperparameters"][start]
+        value = 0 if start is None else w if start == "parameter" else values[start]
         state[name] = np.full(shape_of_state(own["shapes"].get(name), w.shape), value, dtype)
     if average:
         state["average"] = w.astype(dtype)

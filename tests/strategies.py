@@ -72,6 +72,9 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "eps": (1e-7, 0.1, 1e-8),
     "eps_inside_root": NO_OR_YES,
     "lr_in_velocity": (True, False),
+    "amsgrad": NO_OR_YES,
+    "centered": NO_OR_YES,
+    "threshold": (5.0, 4.0),
     "legacy": (True,),
     "learning_rate_power": (-0.5,),
     "warmup_steps": (0.0, 3.0),
@@ -122,7 +125,10 @@ def draw_recipe(draw: Draw, special: bool) -> Recipe:
     (row,) = draw_each(draw, ALL_ROWS)
     names = names_of(row)
     values = draw_each(draw, *(values_of(name, special) for name in names))
-    return Recipe(row, dict(zip(names, values, strict=True)))
+    options = dict(zip(names, values, strict=True))
+    if options.get("momentum") == 0 or options.get("dampening", 0) != 0:
+        options.pop("nesterov", None)  # which is refused
+    return Recipe(row, options)
 
 
 @dataclass

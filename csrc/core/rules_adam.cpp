@@ -1,35 +1,127 @@
-// Adam.
+// Adam and its relatives.
 #include "rule_families.hpp"
 
 namespace fusedstep {
 namespace {
 
+// 1 - beta^t
+struct Corrections {
+    Corrections(const Program& p, double beta1, double beta2)
+        : first(1 - std::pow(beta1, static_cast<double>(p.t))),
+          second(1 - std::pow(beta2, static_cast<double>(p.t))),
+          root(std::sqrt(second)) {}
+
+    const double first, second, root;
+};
+
+// Epsilon inside and outside of a root of v that isn't corrected.
+struct Epsilons {
+    Epsilons(const Corrections& corrections, double eps, double is_inside, double corrected)
+        : inside(is_inside == 0   ? 0
+                 : corrected != 0 ? eps * corrections.second
+                                  : eps),
+          outside(is_inside != 0   ? 0
+                  : corrected != 0 ? eps * corrections.root
+                                   : eps) {}
+
+    const double inside, outside;
+};
+
 void adam(Program& p) {
     const auto [beta1, beta2, eps, inside, corrected] = own<5>(p);
-    const double t = static_cast<double>(p.t);
-    const double correction = 1 - std::pow(beta2, t), root = std::sqrt(correction);
-    const double step = p.values[kLearningRate] * root / (1 - std::pow(beta1, t));
-    const double eps_inside = corrected != 0 ? eps * correction : eps, eps_outside = corrected != 0 ? eps * root : eps;
+    const Corrections corrections(p, beta1, beta2);
+    const Epsilons epsilons(corrections, eps, inside, corrected);
+    const double step = p.values[kLearningRate] * corrections.root / corrections.first;
     p.call("adam", {kParameter, kGradient, kState, kState + 1},
-           {step, 1 - beta1, 1 - beta2, inside != 0 ? eps_inside : 0, inside != 0 ? 0 : eps_outside});
+           {step, 1 - beta1, 1 - beta2, epsilons.inside, epsilons.outside});
 }
 
-std::vector<Hyperparameter> adam_options(double weight_decay, double decoupled) {
-    return with_options(1e-3,
-                        {{"beta1", 0.9, Limit::kBelowOne},
-                         {"beta2", 0.999, Limit::kBelowOne},
-                         {"eps", 1e-8, Limit::kNotNegative},
-                         kEpsInsideRoot,
-                         {"eps_corrected", 1, Limit::kFlag}},
-                        weight_decay, decoupled);
+void amsgrad(Program& p) {
+    const auto [beta1, beta2, eps, inside, corrected, max_corrected] = own<6>(p);
+    const Corrections corrections(p, beta1, beta2);
+    const bool is_corrected = max_corrected != 0;  // then the root is that of a corrected v
+    const Epsilons epsilons(corrections, eps, inside, is_corrected ? 0 : corrected);
+    const double factor = is_corrected ? 1 / corrections.second : 1;
+    const double lr = p.values[kLearningRate], step = (is_corrected ? lr : lr * corrections.root) / corrections.first;
+    p.call("amsgrad", {kParameter, kGradient, kState, kState + 1, kState + 2},
+           {step, 1 - beta1, 1 - beta2, factor, epsilons.inside, epsilons.outside});
+}
+
+void adamax(Program& p) {
+    const auto [beta1, beta2, eps, inside] = own<4>(p);
+    const double step = p.values[kLearningRate] / (1 - std::pow(beta1, static_cast<double>(p.t)));
+    p.call("adamax", {kParameter, kGradient, kState, kState + 1},
+           {step, 1 - beta1, beta2, inside != 0 ? eps : 0, inside != 0 ? 0 : eps});
+}
+
+void radam(Program& p) {
+    const auto [beta1, beta2, eps, inside, corrected, threshold] = own<6>(p);
+    const double lr = p.values[kLearningRate], t = static_cast<double>(p.t);
+    const Corrections corrections(p, beta1, beta2);
+    const double most = 2 / (1 - beta2) - 1, length = most - 2 * t * std::pow(beta2, t) / corrections.second;
+    if (!(length > std::max(threshold, 4.0))) {  // up to 4 there is no rectification
+        p.call("radam_start", {kParameter, kGradient, kState, kState + 1},
+               {lr / corrections.first, 1 - beta1, 1 - beta2});
+        return;
+    }
+    const Epsilons epsilons(corrections, eps, inside, corrected);
+    const double rectification = std::sqrt((length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length));
+    p.call("adam", {kParameter, kGradient, kState, kState + 1},
+           {lr * rectification * corrections.root / corrections.first, 1 - beta1, 1 - beta2, epsilons.inside,
+            epsilons.outside});
+}
+
+void nadam(Program& p) {
+    const auto [beta1, beta2, eps, inside, corrected, momentum_decay] = own<6>(p);
+    const double lr = p.values[kLearningRate], t = static_cast<double>(p.t);
+    const Corrections corrections(p, beta1, beta2);
+    const Epsilons epsilons(corrections, eps, inside, corrected);
+    const double mu = beta1 * (1 - 0.5 * std::pow(0.96, t * momentum_decay));
+    const double next = beta1 * (1 - 0.5 * std::pow(0.96, (t + 1) * momentum_decay));
+    const double product = p.scalars[0] * mu;
+    p.scalars[0] = product;
+    p.call("nadam", {kParameter, kGradient, kState, kState + 1},
+           {lr * next / (1 - product * next) * corrections.root, lr * (1 - mu) / (1 - product) * corrections.root,
+            1 - beta1, 1 - beta2, epsilons.inside, epsilons.outside});
+}
+
+std::vector<Hyperparameter> adam_options(double lr, double weight_decay, double decoupled, double eps_corrected = 1,
+                                         std::vector<Hyperparameter> more = {}) {
+    std::vector<Hyperparameter> own = {{"beta1", 0.9, Limit::kBelowOne},
+                                       {"beta2", 0.999, Limit::kBelowOne},
+                                       {"eps", 1e-8, Limit::kNotNegative},
+                                       kEpsInsideRoot,
+                                       {"eps_corrected", eps_corrected, Limit::kFlag}};
+    own.insert(own.end(), more.begin(), more.end());
+    return with_options(lr, own, weight_decay, decoupled);
 }
 
 }  // namespace
 
 std::vector<Rule> adam_rules() {
     return {
-        {"adam", {"m", "v"}, adam_options(0, 0), true, adam},
-        {"adamw", {"m", "v"}, adam_options(0.01, 1), true, adam},
+        {"adam", {"m", "v"}, adam_options(1e-3, 0, 0), true, adam},
+        {"adamw", {"m", "v"}, adam_options(1e-3, 0.01, 1), true, adam},
+        {"amsgrad",
+         {"m", "v", "vmax"},
+         adam_options(1e-3, 0, 0, 1, {{"max_corrected", 0, Limit::kFlag}}),
+         true,
+         amsgrad},
+        {"adamax",
+         {"m", "u"},
+         with_options(2e-3, {{"beta1", 0.9, Limit::kBelowOne},
+                             {"beta2", 0.999, Limit::kBelowOne},
+                             {"eps", 1e-8, Limit::kNotNegative},
+                             {"eps_inside_max", 1, Limit::kFlag}}),
+         true,
+         adamax},
+        {"radam", {"m", "v"}, adam_options(1e-3, 0, 0, 0, {{"threshold", 5, Limit::kNotNegative}}), true, radam},
+        {"nadam",
+         {"m", "v"},
+         adam_options(2e-3, 0, 0, 1, {{"momentum_decay", 4e-3, Limit::kNotNegative}}),
+         true,
+         nadam,
+         {{"mu_product", 1}}},
     };
 }
 

@@ -1,4 +1,4 @@
-// Gradient descent, with and without momentum.
+// Gradient descent: plain, with momentum, averaged, and by the signs of the gradient.
 #include "rule_families.hpp"
 
 namespace fusedstep {
@@ -11,6 +11,15 @@ void sgd(Program& p) {
 void heavy_ball(Program& p, const char* stage) {
     const auto [a] = own<1>(p);
     p.call(stage, {kParameter, kGradient, kState}, {p.values[kLearningRate], a});
+}
+
+void sgd_momentum(Program& p) {
+    const auto [a, dampening, nesterov] = own<3>(p);
+    const double lr = p.values[kLearningRate], keep = p.t == 1 ? 0 : a, c = p.t == 1 ? 1 : 1 - dampening;
+    if (nesterov != 0)
+        p.call("sgd_nesterov", {kParameter, kGradient, kState}, {lr, keep, c, a});
+    else
+        p.call("sgd_momentum", {kParameter, kGradient, kState}, {lr, keep, c});
 }
 
 void look_ahead(Program& p, const char* stage) {
@@ -35,15 +44,53 @@ void nesterov_new_velocity(Program& p) {
     look_ahead(p, "nesterov_new_velocity");
 }
 
+// The step and the weight of the new parameter in the mean are those that the step before has left.
+void asgd(Program& p) {
+    const auto [lambd, alpha, t0] = own<3>(p);
+    const double lr = p.values[kLearningRate], before = static_cast<double>(p.t) - 1;
+    const double eta = lr / std::pow(1 + lambd * lr * before, alpha), mu = 1 / std::max(1.0, before - t0);
+    p.call("shrink", {kParameter}, {1 - lambd * eta});
+    p.call("sgd", {kParameter, kGradient}, {eta});
+    if (mu == 1)
+        p.call("assign", {kState, kParameter}, {});
+    else
+        p.call("average", {kState, kParameter}, {mu});
+}
+
+void rprop(Program& p) {
+    const auto [eta_minus, eta_plus, step_min, step_max] = own<4>(p);
+    p.call("rprop", {kParameter, kGradient, kState, kState + 1}, {eta_minus, eta_plus, step_min, step_max});
+}
+
 }  // namespace
 
 std::vector<Rule> momentum_rules() {
     return {
         {"sgd", {}, with_options(0.01, {}), false, sgd},
+        {"sgd_momentum",
+         {"v"},
+         with_options(0.01, {kMomentum, {"dampening", 0, Limit::kUpToOne}, {"nesterov", 0, Limit::kFlag}}),
+         true,
+         sgd_momentum},
         {"momentum", {"v"}, with_options(0.01, {kMomentum}), false, momentum},
         {"momentum_plain_velocity", {"v"}, with_options(0.01, {kMomentum}), false, momentum_plain_velocity},
         {"nesterov", {"v"}, with_options(0.01, {kMomentum}), false, nesterov},
         {"nesterov_new_velocity", {"v"}, with_options(0.01, {kMomentum}), false, nesterov_new_velocity},
+        {"asgd",
+         {"mean"},
+         with_options(0.01, {{"lambd", 1e-4, Limit::kNotNegative},
+                             {"alpha", 0.75, Limit::kNotNegative},
+                             {"t0", 1e6, Limit::kNotNegative}}),
+         true,
+         asgd},
+        {"rprop",
+         {"prev", {"step_size", "lr"}},
+         with_options(0.01, {{"eta_minus", 0.5, Limit::kBelowOne},
+                             {"eta_plus", 1.2, Limit::kNotNegative},
+                             {"step_min", 1e-6, Limit::kNotNegative},
+                             {"step_max", 50, Limit::kNotNegative}}),
+         false,
+         rprop},
     };
 }
 

@@ -1,5 +1,7 @@
 """PyTorch as a second opinion: all options that both have."""
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,6 +57,97 @@ PAIRS: dict[str, tuple[Any, Any]] = {
         lambda p: torch.optim.Adafactor(p, 2.0, -0.5, (0.5, 0.9), 2.0, weight_decay=0.2),
     ),
 }
+
+# Rules that have the same arguments on both sides but for their names.
+SAME: dict[str, tuple[Any, Any]] = {
+    "SGD": (fs.SGD, torch.optim.SGD),
+    "SGD, momentum": (partial(fs.SGD, momentum=0.8), partial(torch.optim.SGD, momentum=0.8)),
+    "SGD, dampening": (
+        partial(fs.SGD, momentum=0.8, dampening=0.3),
+        partial(torch.optim.SGD, momentum=0.8, dampening=0.3),
+    ),
+    "SGD, nesterov": (
+        partial(fs.SGD, momentum=0.8, nesterov=True),
+        partial(torch.optim.SGD, momentum=0.8, nesterov=True),
+    ),
+    "ASGD": (fs.ASGD, torch.optim.ASGD),
+    "ASGD, averaging": (
+        partial(fs.ASGD, lambd=0.01, alpha=0.6, t0=30),
+        partial(torch.optim.ASGD, lambd=0.01, alpha=0.6, t0=30),
+    ),
+    "Rprop": (fs.Rprop, torch.optim.Rprop),
+    "Rprop, limits": (
+        partial(fs.Rprop, eta_minus=0.3, eta_plus=1.5, step_min=0.01, step_max=0.05),
+        partial(torch.optim.Rprop, etas=(0.3, 1.5), step_sizes=(0.01, 0.05)),
+    ),
+    "AdaGrad": (
+        partial(fs.AdaGrad, eps=1e-3, initial_accumulator=0.2),
+        partial(torch.optim.Adagrad, eps=1e-3, initial_accumulator_value=0.2),
+    ),
+    "Adadelta": (partial(fs.Adadelta, rho=0.8, eps=1e-3), partial(torch.optim.Adadelta, rho=0.8, eps=1e-3)),
+    "RMSProp, centered": (
+        partial(fs.RMSProp, decay_rate=0.9, eps=1e-3, centered=True),
+        partial(torch.optim.RMSprop, alpha=0.9, eps=1e-3, centered=True),
+    ),
+    "RMSProp, momentum": (
+        partial(fs.RMSProp, decay_rate=0.9, eps=1e-3, momentum=0.8),
+        partial(torch.optim.RMSprop, alpha=0.9, eps=1e-3, momentum=0.8),
+    ),
+    "RMSProp, centered, momentum": (
+        partial(fs.RMSProp, decay_rate=0.9, eps=1e-3, momentum=0.8, centered=True),
+        partial(torch.optim.RMSprop, alpha=0.9, eps=1e-3, momentum=0.8, centered=True),
+    ),
+    "Adam": (fs.Adam, torch.optim.Adam),
+    "Adam, amsgrad": (
+        partial(fs.Adam, beta2=0.9, eps=1e-3, amsgrad=True),
+        partial(torch.optim.Adam, betas=(0.9, 0.9), eps=1e-3, amsgrad=True),
+    ),
+    "AdamW, amsgrad": (
+        partial(fs.AdamW, beta2=0.9, eps=1e-3, amsgrad=True),
+        partial(torch.optim.AdamW, betas=(0.9, 0.9), eps=1e-3, amsgrad=True),
+    ),
+    "Adamax": (partial(fs.Adamax, eps=1e-3), partial(torch.optim.Adamax, eps=1e-3)),
+    "RAdam": (partial(fs.RAdam, beta2=0.99, eps=1e-3), partial(torch.optim.RAdam, betas=(0.9, 0.99), eps=1e-3)),
+    "RAdam, decoupled": (
+        partial(fs.RAdam, beta2=0.99, decoupled=True),
+        partial(torch.optim.RAdam, betas=(0.9, 0.99), decoupled_weight_decay=True),
+    ),
+    "NAdam": (partial(fs.NAdam, eps=1e-3), partial(torch.optim.NAdam, eps=1e-3)),
+    "NAdam, decoupled": (
+        partial(fs.NAdam, momentum_decay=0.1, decoupled=True),
+        partial(torch.optim.NAdam, momentum_decay=0.1, decoupled_weight_decay=True),
+    ),
+}
+
+
+@pytest.fixture
+def numbers_in_double() -> Iterator[None]:
+    """PyTorch keeps mu_product, eta and mu in its default type."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+# PyTorch's Rprop has no weight decay.
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(name, options) for name in SAME for options in ({}, {"weight_decay": 0.2})[: 1 if "Rprop" in name else 2]],
+)
+@pytest.mark.usefixtures("numbers_in_double")
+def test_a_hundred_steps(name: str, options: dict[str, float], dtype: Any, rng: np.random.Generator) -> None:
+    make_ours, make_theirs = SAME[name]
+    steps = 100
+    w = rng.standard_normal((20, 30)).astype(dtype)
+    theirs_w = torch.tensor(w.copy(), requires_grad=True)
+    ours, theirs = make_ours(lr=0.05, **options), make_theirs([theirs_w], lr=0.05, **options)
+    for _ in range(steps):
+        g = rng.standard_normal(w.shape).astype(dtype)
+        ours.update(w, g)
+        theirs_w.grad = torch.from_numpy(g.copy())
+        theirs.step()
+    # Each step makes about ten roundings of numbers of size 1 on either side.
+    tolerance = 20 * steps * np.finfo(dtype).eps
+    np.testing.assert_allclose(w, theirs_w.detach().numpy(), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", PAIRS)

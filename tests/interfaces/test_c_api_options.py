@@ -97,6 +97,8 @@ def step_of_python(rule: str, all_arrays: list[Arrays], chosen: dict[str, Any]) 
     for key, arrays in enumerate(all_arrays):
         states = (seen(state, arrays.state_type or "") for state in arrays.states)
         optimizer.state[key] = dict(zip(RULES[rule].states, states, strict=True))
+        for i, name in enumerate(RULES[rule].scalars):
+            optimizer.state[key][name] = arrays.scalars[i : i + 1].reshape(())
         if arrays.average is not None:
             optimizer.state[key]["average"] = arrays.average
     options = [chosen.get(name, default) for name, default in (("seed", 0), ("stochastic", False))]

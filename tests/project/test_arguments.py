@@ -75,6 +75,16 @@ CASES: tuple[tuple[str, Callable[[Any], Any], tuple[Any, ...]], ...] = (
     ("lr", lambda v: updated(fs.SGD(v)), FLOATS),
     ("lr(0)", lambda v: updated(fs.SGD(lambda t: v)), FLOATS),
     ("momentum", lambda v: fs.Momentum(momentum=v), FLOATS),
+    ("momentum", lambda v: fs.SGD(momentum=v), FLOATS),
+    ("dampening", lambda v: fs.SGD(dampening=v), FLOATS),
+    ("nesterov", lambda v: fs.SGD(nesterov=v), FLAGS),
+    ("centered", lambda v: fs.RMSProp(centered=v), FLAGS),
+    ("amsgrad", lambda v: fs.Adam(amsgrad=v), FLAGS),
+    ("max_corrected", lambda v: fs.Adam(max_corrected=v), FLAGS),
+    ("eps_inside_max", lambda v: fs.Adamax(eps_inside_max=v), FLAGS),
+    ("threshold", lambda v: fs.RAdam(threshold=v), FLOATS),
+    ("momentum_decay", lambda v: fs.NAdam(momentum_decay=v), FLOATS),
+    ("eta_minus", lambda v: fs.Rprop(eta_minus=v), FLOATS),
     ("clip_norm", lambda v: fs.SGD(clip_norm=v), FLOATS[1:]),  # None is none
     ("clip_norm", lambda v: fs.Split([], clip_norm=v), FLOATS[1:]),
     ("clip_norm", lambda v: stepped(clip_norm=v), FLOATS[1:]),
@@ -181,7 +191,7 @@ class Plain(fs.SGD):
 
     def __init__(self) -> None:
         super().__init__()
-        self.momentum = self.beta1 = self.decay_rate = self.eps = self.eps_inside_root = self.scale = "mine"
+        self.beta1 = self.decay_rate = self.eps = self.eps_inside_root = self.scale = "mine"
         self.end = self.gain = self.rate = self.decay = self.factor = self.lr_in_velocity = self.legacy = None
 
 
@@ -189,6 +199,6 @@ def test_a_subclass_has_attributes_of_its_own() -> None:
     optimizer = Plain()
     updated(optimizer)
     optimizer.load_state_dict(optimizer.state_dict())
-    assert (optimizer.momentum, optimizer.rate) == ("mine", None)
+    assert (optimizer.beta1, optimizer.rate) == ("mine", None)
     with pytest.raises(ValueError, match=r"^weight_decay is -1, expected"):
         optimizer.weight_decay = -1

@@ -167,7 +167,7 @@ def five_edits(copy: Path) -> None:
     edit(
         copy / "tests" / "cases.py",
         (
-            "    Row(fs.SGD, reference.SGD),",
+            "    Row(fs.SGD, reference.SGD,",
             """\
     Row(fs.Fourfold, reference.momentum.Fourfold, ({"pull": 0.0}, {"beta1": 0.0, "eps": 0.1})),
     Row(fs.Trusting, reference.momentum.Trusting, ({"momentum": 0.5},)),

@@ -319,7 +319,8 @@ def test_interleaved_state(row: Row, rng: np.random.Generator) -> None:
         ours.update(w, g)
         theirs.update(expected, g)
         buffer = np.empty((9, 1 + len(theirs.state_names)))
-        for i, (letter, array) in enumerate(ours.state.get(0, {}).items()):
+        for i, letter in enumerate(theirs.state_names):
+            array = ours.state[0][letter]
             buffer[: array.size, i] = array
             ours.state[0][letter] = buffer[: array.size, i]
     np.testing.assert_array_equal(w, expected)

@@ -49,6 +49,81 @@ WORKED: tuple[tuple[reference.Optimizer, list[float], dict[str, float]], ...] = 
         [0.9, 0.855 + 0.1 / 3 / (math.sqrt(3) + 2)],
         {"m": -0.25, "v": 21 / 16},
     ),
+    # v = 2;  v = .5 * 2 + .5 * -1.5 = .25, w = .8 - .025
+    (reference.SGD(0.1, 0.5, dampening=0.5), [0.8, 0.775], {"v": 0.25}),
+    # v = 2, w = 1 - .1 * (2 + .5 * 2);  v = .5 * 2 - 1.5 = -.5, w = .7 - .1 * (-1.5 - .25)
+    (reference.SGD(0.1, 0.5, nesterov=True), [0.7, 0.875], {"v": -0.5}),
+    # 1 * .95 - .2;  eta = .1 / 1.05 = 2/21, .75 * (1 - 1/21) + 3/21 = 6/7
+    (reference.ASGD(0.1, 0.5, 1.0, 0.0), [0.75, 6 / 7], {"mean": 6 / 7}),
+    # the sign changes: half the size, and no step
+    (reference.Rprop(0.1), [0.9, 0.9], {"prev": 0.0, "step_size": 0.05}),
+    # g = 2 + 5 = 7;  g = -1.5 + 4.5 = 3
+    (reference.Rprop(0.1, weight_decay=5.0), [0.9, 0.78], {"prev": 3.0, "step_size": 0.12}),
+    # h = 6.25, w = 1 - .2 / 3;  h = 8.5
+    (
+        reference.AdaGrad(0.1, 0.5, initial_accumulator=2.25),
+        [14 / 15, 14 / 15 + 0.15 / (math.sqrt(8.5) + 0.5)],
+        {"h": 8.5},
+    ),
+    # h = 1, delta = .5 / sqrt(1.25) * 2 = sqrt(.8), d = .25 * .8 = .2;
+    # h = 21/16, delta = sqrt(.45) / 1.25 * -1.5 = -sqrt(.648), d = .15 + .25 * .648 = .312
+    (
+        reference.Adadelta(1.0, 0.75, 0.25),
+        [1 - math.sqrt(0.8), 1 - math.sqrt(0.8) + math.sqrt(0.648)],
+        {"h": 21 / 16, "d": 0.312},
+    ),
+    # h = 1, mean = .5, variance .75;  h = 21/16, mean = .5 + .25 * -2 = 0
+    (
+        reference.RMSProp(0.1, 0.75, 1.0, centered=True),
+        [1 - 0.2 / (math.sqrt(0.75) + 1), 1 - 0.2 / (math.sqrt(0.75) + 1) + 0.15 / (math.sqrt(21) / 4 + 1)],
+        {"h": 21 / 16, "mean": 0.0},
+    ),
+    # v = 2 / (1 + 1) = 1;  v = .5 - 1.5 / (sqrt(21/16) + 1)
+    (
+        reference.RMSProp(0.1, 0.75, 1.0, momentum=0.5),
+        [0.9, 0.85 + 0.15 / (math.sqrt(21) / 4 + 1)],
+        {"h": 21 / 16, "v": 0.5 - 1.5 / (math.sqrt(21) / 4 + 1)},
+    ),
+    (
+        reference.RMSProp(0.1, 0.75, 1.0, momentum=0.5, lr_in_velocity=True),
+        [0.9, 0.85 + 0.15 / (math.sqrt(21) / 4 + 1)],
+        {"h": 21 / 16, "v": 0.05 - 0.15 / (math.sqrt(21) / 4 + 1)},
+    ),
+    # root(.25) = .5: w = 1 - .1 * .5 / .5 * 1 / (1 + 2);  w + .1 * root(7/16) / .75 * .25 / (sqrt(21/16) + 2)
+    (
+        reference.Adam(0.1, 0.5, 0.75, 2.0, eps_corrected=False),
+        [29 / 30, 29 / 30 + math.sqrt(7) / 120 / (math.sqrt(21) / 4 + 2)],
+        {"m": -0.25, "v": 21 / 16},
+    ),
+    # v = 3, vhat = 3 / .75 = 4;  v = 3 + .75 * -.75 = 2.4375 < 3, vhat = 3 / .9375 = 3.2
+    (
+        reference.Adam(0.1, 0.5, 0.25, 2.0, amsgrad=True),
+        [0.95, 0.95 + 0.1 / 3 / (math.sqrt(3.2) + 2)],
+        {"m": -0.25, "v": 2.4375, "vmax": 3.0},
+    ),
+    # 2.4375 / .9375 < 4
+    (
+        reference.Adam(0.1, 0.5, 0.25, 2.0, amsgrad=True, max_corrected=True),
+        [0.95, 0.95 + 1 / 120],
+        {"m": -0.25, "v": 2.4375, "vmax": 4.0},
+    ),
+    # u = 2 + .5, w = 1 - .1 / .5 / 2.5;  u = max(1.25, 2), w = .92 + .1 / .75 * .25 / 2
+    (reference.Adamax(0.1, 0.5, 0.5, 0.5), [0.92, 0.92 + 1 / 60], {"m": -0.25, "u": 2.0}),
+    # u = 2, w = 1 - .1 / .5 / (2 + 1);  u = max(1, 1.5), w + .1 / .75 * .25 / (1.5 + 1)
+    (
+        reference.Adamax(0.1, 0.5, 0.5, 1.0, eps_inside_max=False),
+        [1 - 1 / 15, 1 - 1 / 15 + 1 / 75],
+        {"m": -0.25, "u": 1.5},
+    ),
+    # mhat = 2;  mhat = -1/3
+    (reference.RAdam(0.1, 0.5, 0.75), [0.8, 0.8 + 0.1 / 3], {"m": -0.25, "v": 21 / 16}),
+    # mu = .5: .5 / .5 * 2 + .5 / .75 * 1 = 8/3, w = 1 - .1 * 8/3 / (2 + 2);
+    # .5 / .75 * -1.5 + .5 / .875 * -.25 = -8/7
+    (
+        reference.NAdam(0.1, 0.5, 0.75, 2.0, momentum_decay=1e9),
+        [14 / 15, 14 / 15 + 0.8 / 7 / (math.sqrt(3) + 2)],
+        {"m": -0.25, "v": 21 / 16, "mu_product": 0.25},
+    ),
     # Adam's moments, decay in the update: u = 2 / (2 + 2) + .5, |w| / |u| = 1;  u = -1/3 / (sqrt(3) + 2) + .45, and the
     # ratio makes it as long as w
     (reference.LAMB(0.1, 0.5, 0.75, 2.0, weight_decay=0.5), [0.9, 0.81], {"m": -0.25, "v": 21 / 16}),

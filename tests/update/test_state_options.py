@@ -260,7 +260,7 @@ DAMAGED: dict[str, tuple[dict[str, Any], dict[str, bytes], str]] = {
     "rounding null": (changed(rounding=None), {}, "rounding is None, expected"),
     "seed": (changed(seed=2**64), {}, "seed is 18446744073709551616"),
     "state_dtype": (changed(state_dtype="float16"), {}, "state_dtype is 'float16', expected None or 'bfloat16'"),
-    "another option": (changed(nesterov=True), {}, f"{NAME} has .*nesterov.*, expected average, beta1"),
+    "another option": (changed(nesterov=True), {}, f"{NAME} has .*nesterov.*, expected amsgrad, average, beta1"),
     "a split that is none": (
         {"split": {}, "optimizers": []},
         {},
@@ -343,7 +343,7 @@ def test_loading_takes_effect_at_the_next_update() -> None:
 
 def test_repr() -> None:
     assert repr(fs.SGD(0.5, clip_norm=1, maximize=1)) == (  # type: ignore[arg-type]
-        "SGD(lr=0.5, weight_decay=0.0, clip_norm=1.0, maximize=True)"
+        "SGD(lr=0.5, momentum=0.0, dampening=0.0, nesterov=False, weight_decay=0.0, clip_norm=1.0, maximize=True)"
     )
     assert "decoupled" not in repr(fs.AdamW(decoupled=True))
     assert repr(fs.AdamW(decoupled=False)).endswith(", decoupled=False)")
@@ -351,8 +351,8 @@ def test_repr() -> None:
     assert eval(repr(optimizer), {"Adam": fs.Adam, "AverageWarmup": schedules.AverageWarmup}).state_dict() == (
         optimizer.state_dict()
     )
-    split = fs.Split([("a", fs.SGD(0.5))], clip_norm=1)
-    assert repr(split) == "Split([('a', SGD(lr=0.5, weight_decay=0.0))], clip_norm=1.0, skip_nonfinite=False)"
+    split = fs.Split([("a", fs.AdaGrad(0.5))], clip_norm=1)
+    assert repr(split) == f"Split([('a', {fs.AdaGrad(0.5)!r})], clip_norm=1.0, skip_nonfinite=False)"
     legacy = book.SGD(0.5)
     legacy.clip_norm = 1.0
     assert repr(legacy) == "SGD(lr=0.5)"
@@ -376,8 +376,8 @@ def test_a_subclass_may_set_options_for_its_class() -> None:
         assert optimizer.gradient_norm == 0.5
         optimizer.average = None
         assert from_file(optimizer, Averaging()).average is None
-    assert repr(Averaging(1.0)) == "Averaging(lr=1.0, weight_decay=0.0)"
-    assert repr(Averaging(1.0, average=0.9)) == "Averaging(lr=1.0, weight_decay=0.0, average=0.9)"
+    assert repr(Averaging(1.0)).endswith(", weight_decay=0.0)")
+    assert repr(Averaging(1.0, average=0.9)).endswith(", weight_decay=0.0, average=0.9)")
 
 
 def test_a_master_is_not_kept_when_the_option_is_off() -> None:

@@ -11,6 +11,11 @@ from fusedstep import reference
 
 ORACLES: dict[str, Any] = {row.optimizer()._rule: row.reference for row in ROWS} | {
     "adafactor_momentum": lambda **given: reference.Adafactor(beta1=0.9, **given),
+    "sgd_momentum": lambda **given: reference.SGD(momentum=0.9, **given),
+    "rmsprop_centered": lambda **given: reference.RMSProp(centered=True, **given),
+    "rmsprop_momentum": lambda **given: reference.RMSProp(momentum=0.9, **given),
+    "rmsprop_centered_momentum": lambda **given: reference.RMSProp(momentum=0.9, centered=True, **given),
+    "amsgrad": lambda **given: reference.Adam(amsgrad=True, **given),
     "momentum_plain_velocity": lambda **given: reference.Momentum(lr_in_velocity=False, **given),
     "nesterov_new_velocity": lambda **given: reference.Nesterov(legacy=True, **given),
 }
@@ -63,7 +68,7 @@ def named(names: tuple[str, ...], arrays: list[Any]) -> Any:
 def test_bits(rule: str, form: str, extra: dict[str, Any], dtype: Any, rng: np.random.Generator) -> None:
     theirs = ORACLES[rule](lr=0.1, **{name: value for name, value in extra.items() if name != "scale"})
     arrays = [rng.standard_normal(shape).astype(dtype) for shape in SHAPES]
-    new = [new_state(rule, w) for w in arrays]
+    new = [new_state(rule, w, lr=0.1) for w in arrays]
     names, states = tuple(new[0]), [list(own.values()) for own in new]
     expected = {i: np.array(w) for i, w in enumerate(arrays)}
     params: Any = arrays

@@ -16,7 +16,7 @@ runs a script of the book unchanged, with these classes in place of the book's.
 
 import copy
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -247,14 +247,14 @@ class Adam(_Dialect, optimizers.Adam):
     m and v are those of `fusedstep.Adam`, and t counts the optimizer's updates, whichever parameters they had.
     """
 
-    eps_corrected: ClassVar[bool] = False
+    eps_corrected: bool = False
     count_updates: bool = True
 
     m: Any = _state("m")
     v: Any = _state("v")
 
     def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
-        super().__init__(lr, beta1, beta2, _EPS)
+        super().__init__(lr, beta1, beta2, _EPS, eps_corrected=False)
 
     @property
     def iter(self) -> int:

@@ -1,13 +1,13 @@
 """The optimizers, by family: hyper-parameters, state and documentation."""
 
-from fusedstep.optimizers.adam import Adam, AdamW
+from fusedstep.optimizers.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from fusedstep.optimizers.adam_variants import ADOPT, AdaBelief, Adan, AdEMAMix, Yogi
-from fusedstep.optimizers.adaptive import AdaGrad, RMSProp, RMSprop
+from fusedstep.optimizers.adaptive import Adadelta, AdaGrad, RMSProp, RMSprop
 from fusedstep.optimizers.base import Optimizer
 from fusedstep.optimizers.factored import Adafactor
 from fusedstep.optimizers.ftrl import FTRL
 from fusedstep.optimizers.layerwise import LAMB, LARS, StableAdamW
-from fusedstep.optimizers.momentum import SGD, Momentum, Nesterov
+from fusedstep.optimizers.momentum import ASGD, SGD, Momentum, Nesterov, Rprop
 from fusedstep.optimizers.muon import Muon
 from fusedstep.optimizers.options import LearningRate as LearningRate
 from fusedstep.optimizers.options import Options
@@ -18,6 +18,7 @@ from fusedstep.optimizers.stateless import StepResult, accumulate, gradient_norm
 
 __all__ = [
     "ADOPT",
+    "ASGD",
     "FTRL",
     "LAMB",
     "LARS",
@@ -25,18 +26,23 @@ __all__ = [
     "AdEMAMix",
     "AdaBelief",
     "AdaGrad",
+    "Adadelta",
     "Adafactor",
     "Adam",
     "AdamW",
+    "Adamax",
     "Adan",
     "Lion",
     "Momentum",
     "Muon",
+    "NAdam",
     "Nesterov",
     "Optimizer",
     "Options",
+    "RAdam",
     "RMSProp",
     "RMSprop",
+    "Rprop",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
     "SignSGD",

@@ -47,10 +47,12 @@ def loaded_attributes(optimizer: "Optimizer", state_dict: dict[str, Any]) -> dic
     if missing := {"iterations", name, "state"} - set(checked_dict("the state dict", state_dict)):
         raise ValueError(f"the state dict has {listed(state_dict)}, but lacks {listed(missing)}")
     given = checked_dict(name, state_dict[name])
+    defaults = _defaults(optimizer)
+    known = {**defaults, **given}
     other = optimizer._with(
-        {key: optimizer._checked(key, given[key]) for key in optimizer._choose_rule if key in given}
+        {key: check(key, known[key]) for key, check in optimizer._choose_rule.items() if key in known}
     )
-    settings = _loaded_settings(other, name, given)
+    settings = _loaded_settings(other, name, given, defaults)
     iterations = checked_count("iterations", state_dict["iterations"])
     given_state = checked_dict("state", state_dict["state"])
     state = {key: _copied_state(other, key, arrays) for key, arrays in given_state.items()}
@@ -68,11 +70,19 @@ def loaded_attributes(optimizer: "Optimizer", state_dict: dict[str, Any]) -> dic
     }
 
 
-def _loaded_settings(optimizer: "Optimizer", name: str, given: Mapping[Any, Any]) -> dict[str, Any]:
+def _defaults(optimizer: "Optimizer") -> dict[str, Any]:
+    """Of the class, for arguments that an older version may not have had."""
+    names = set(optimizer._hyperparameters()) - set(OPTIONS)
+    return {name: getattr(type(optimizer), name) for name in names if hasattr(type(optimizer), name)}
+
+
+def _loaded_settings(
+    optimizer: "Optimizer", name: str, given: Mapping[Any, Any], defaults: dict[str, Any]
+) -> dict[str, Any]:
     own = optimizer._hyperparameters()
-    if not set(own) >= set(given) >= set(own) - {"lr", *OPTIONS}:
+    if not set(own) >= set(given) >= set(own) - {"lr", *OPTIONS, *defaults}:
         raise ValueError(f"{name} has {listed(given)}, expected {listed(own)}")
-    loaded = {key: optimizer._checked(key, value) for key, value in given.items() if key != "groups"}
+    loaded = defaults | {key: optimizer._checked(key, value) for key, value in given.items() if key != "groups"}
     if not set(OPTIONS) & set(given):  # of an older version
         loaded = {key: getattr(type(optimizer), key) for key in OPTIONS if key != "groups"} | loaded
     if "groups" in given:

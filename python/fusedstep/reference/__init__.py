@@ -5,16 +5,16 @@ same doubles, rounded once to the type that is computed in, and the operations a
 module uses nothing of the rest of the package.
 """
 
-from fusedstep.reference.adam import Adam, AdamW
+from fusedstep.reference.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from fusedstep.reference.adam_variants import ADOPT, AdaBelief, Adan, AdEMAMix, Yogi
-from fusedstep.reference.adaptive import AdaGrad, RMSProp
+from fusedstep.reference.adaptive import Adadelta, AdaGrad, RMSProp
 from fusedstep.reference.base import Optimizer, Rows, Split, accumulate, gradient_norm
 from fusedstep.reference.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
 from fusedstep.reference.dropout import Dropout, dropout, dropout_mask, threefry4x32
 from fusedstep.reference.factored import Adafactor
 from fusedstep.reference.ftrl import FTRL
 from fusedstep.reference.layerwise import LAMB, LARS, StableAdamW
-from fusedstep.reference.momentum import SGD, Momentum, Nesterov
+from fusedstep.reference.momentum import ASGD, SGD, Momentum, Nesterov, Rprop
 from fusedstep.reference.muon import Muon
 from fusedstep.reference.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from fusedstep.reference.signs import Lion, SignSGD, Signum
@@ -22,6 +22,7 @@ from fusedstep.reference.storage import bfloat16_to_float32, float32_to_bfloat16
 
 __all__ = [
     "ADOPT",
+    "ASGD",
     "FTRL",
     "LAMB",
     "LARS",
@@ -29,19 +30,24 @@ __all__ = [
     "AdEMAMix",
     "AdaBelief",
     "AdaGrad",
+    "Adadelta",
     "Adafactor",
     "Adam",
     "AdamW",
+    "Adamax",
     "Adan",
     "BatchNorm",
     "Dropout",
     "Lion",
     "Momentum",
     "Muon",
+    "NAdam",
     "Nesterov",
     "Optimizer",
+    "RAdam",
     "RMSProp",
     "Rows",
+    "Rprop",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
     "SignSGD",

@@ -159,7 +159,8 @@ class Optimizer:
                 )
                 start = self.starts.get(name)
                 if start is not None:
-                    first = numbers(whole, dtype) if start == "parameter" else np.array(getattr(self, start), dtype)
+                    number_at_first = lr if start == "lr" else getattr(self, start, None)
+                    first = numbers(whole, dtype) if start == "parameter" else np.array(number_at_first, dtype)
                     state[name][...] = stored(first, state[name].dtype)
         for name, first_number in self.scalars.items():
             state.setdefault(name, np.array(first_number))
