@@ -47,8 +47,9 @@ void nesterov_new_velocity(Program& p) {
 // The step and the weight of the new parameter in the mean are those that the step before has left.
 void asgd(Program& p) {
     const auto [lambd, alpha, t0] = own<3>(p);
-    const double lr = p.values[kLearningRate], before = static_cast<double>(p.t) - 1;
-    const double eta = lr / std::pow(1 + lambd * lr * before, alpha), mu = 1 / std::max(1.0, before - t0);
+    const double lr = p.values[kLearningRate], t = static_cast<double>(p.t);
+    const double eta = p.t == 1 ? lr : p.scalars[0], mu = 1 / std::max(1.0, t - 1 - t0);
+    p.scalars[0] = lr / std::pow(1 + lambd * lr * t, alpha);
     p.call("shrink", {kParameter}, {1 - lambd * eta});
     p.call("sgd", {kParameter, kGradient}, {eta});
     if (mu == 1)
@@ -82,7 +83,8 @@ std::vector<Rule> momentum_rules() {
                              {"alpha", 0.75, Limit::kNotNegative},
                              {"t0", 1e6, Limit::kNotNegative}}),
          true,
-         asgd},
+         asgd,
+         {{"eta", 0}}},
         {"rprop",
          {"prev", {"step_size", "lr"}},
          with_options(0.01, {{"eta_minus", 0.5, Limit::kBelowOne},

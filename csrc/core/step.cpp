@@ -201,6 +201,7 @@ void Step::plan() {
     static std::mutex mutex;
     static auto* const disjoint = new std::vector<Span>;  // never destroyed, as threads may outlive the module
     if (measure_ != Measure::kNothing) squares_.reset(new double[static_cast<std::size_t>(tiles_)]);
+    if (items_.size() < 2) return;  // what one shares with itself has been found
     std::unique_lock lock(mutex, std::try_to_lock);
     if (lock && spans_ == *disjoint) return;
     sequential_ = any_overlap(spans_);

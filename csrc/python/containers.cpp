@@ -211,7 +211,7 @@ py::object Pairs::changed_lengths(const py::object& optimizer) const {
     std::optional<py::dict> changed;
     for (const Container& container : containers) {
         if (!is_list(container.object)) continue;
-        if (!known) known = optimizer.attr(optimizer_names().lengths);
+        if (!known) known = Attributes(optimizer)[optimizer_names().lengths];
         const py::object before = find_in_dict(known, container.path);
         if (before && PyLong_AsSize_t(before.ptr()) == container.length) continue;
         if (!changed) changed.emplace();

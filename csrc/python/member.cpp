@@ -5,36 +5,37 @@
 namespace fusedstep {
 
 // The value of a number or schedule for the next step.
-static double scheduled(const char* name, const py::object& value, const py::object& optimizer) {
+static double scheduled(const char* name, const py::object& value, const Attributes& attributes) {
     if (PyFloat_CheckExact(value.ptr())) return PyFloat_AS_DOUBLE(value.ptr());
     const py::object function = py::module_::import("fusedstep.optimizers.options").attr("scheduled");
-    return function(name, value, optimizer.attr(optimizer_names().iterations)).cast<double>();
+    return function(name, value, attributes[optimizer_names().iterations]).cast<double>();
 }
 
 Member Member::of_optimizer(const py::object& optimizer, const py::object& part, double scale) {
     const OptimizerNames& names = optimizer_names();
+    const Attributes attributes(optimizer);
     const Rule& rule = rule_of(optimizer.attr(names.rule));
     Settings::Given given{0, scale, kOff, !part.is_none(), {}};
     py::tuple options;
     if (given.has_options) {
         const auto parts = py::reinterpret_borrow<py::tuple>(part);
-        given.lr = scheduled("lr", parts[0], optimizer);
+        given.lr = scheduled("lr", parts[0], attributes);
         if (!parts[1].is_none()) given.overrides = parts[1];
         options = parts[2];
-        if (!options[0].is_none()) given.average = scheduled("average", options[0], optimizer);
+        if (!options[0].is_none()) given.average = scheduled("average", options[0], attributes);
     } else {
-        given.lr = scheduled("lr", optimizer.attr(names.lr), optimizer);
+        given.lr = scheduled("lr", attributes[names.lr], attributes);
     }
-    const py::object state = optimizer.attr(names.state);
+    const py::object state = attributes[names.state];
     if (!py::isinstance<py::dict>(state)) throw py::type_error("state is a " + type_name(state) + ", expected a dict");
-    Member member(rule, state, Settings::of_optimizer(rule, optimizer, given));
+    Member member(rule, state, Settings::of_optimizer(rule, attributes, given));
     member.optimizer = optimizer;
     if (options.size() < 2) return member;
     member.masters = options[1].cast<bool>();
     member.seed = options[2].cast<std::uint64_t>();
     member.stochastic = options[3].cast<bool>();
     member.narrow_state = options[4].cast<bool>();
-    member.update = optimizer.attr(names.iterations).cast<std::uint64_t>() + 1;
+    member.update = attributes[names.iterations].cast<std::uint64_t>() + 1;
     return member;
 }
 

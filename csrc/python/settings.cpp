@@ -60,6 +60,11 @@ const OptimizerNames& optimizer_names() {
     return *names;
 }
 
+py::object Attributes::operator[](const py::object& name) const {
+    py::object value = find_in_dict(own_, name);
+    return value ? value : py::object(optimizer_.attr(name));
+}
+
 double checked_value(const Hyperparameter& hyperparameter, const py::object& value, const Name& name) {
     const bool flag = hyperparameter.limit == Limit::kFlag;
     if (value.is_none() && is_within(hyperparameter.limit, kOff)) return kOff;
@@ -78,7 +83,7 @@ std::int64_t checked_count(const std::string& shown_name, const py::object& valu
     return result;
 }
 
-Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, const Given& given) {
+Settings Settings::of_optimizer(const Rule& rule, const Attributes& attributes, const Given& given) {
     const Names& names = names_of(rule);
     Settings settings;
     for (std::size_t i = 0; i < rule.hyperparameters.size(); ++i) {
@@ -94,17 +99,17 @@ Settings Settings::of_optimizer(const Rule& rule, const py::object& optimizer, c
         else {
             const py::object own =
                 given.overrides ? find_in_dict(given.overrides, names.hyperparameters[i]) : py::object();
-            settings.values[i] = checked_value(rule.hyperparameters[i],
-                                               own ? own : py::object(optimizer.attr(names.hyperparameters[i])));
+            settings.values[i] =
+                checked_value(rule.hyperparameters[i], own ? own : attributes[names.hyperparameters[i]]);
         }
     }
     if (!rule.counts_steps) return settings;
-    if (optimizer.attr(optimizer_names().count_updates).cast<bool>()) {
-        const py::object made = optimizer.attr(optimizer_names().iterations);
+    if (attributes[optimizer_names().count_updates].cast<bool>()) {
+        const py::object made = attributes[optimizer_names().iterations];
         settings.t = checked_count("iterations + 1", made + py::int_(1));
         return settings;
     }
-    settings.counts = optimizer.attr(optimizer_names().steps);
+    settings.counts = attributes[optimizer_names().steps];
     if (!py::isinstance<py::dict>(settings.counts))
         throw py::type_error("steps is a " + type_name(settings.counts) + ", expected a dict");
     return settings;

@@ -28,6 +28,22 @@ struct OptimizerNames {
 
 const OptimizerNames& optimizer_names();
 
+// Reads attributes of an optimizer: in a third of the time where they are in its own dict, as nearly all are.
+class Attributes {
+  public:
+    explicit Attributes(const py::object& optimizer)
+        : optimizer_(optimizer),
+          own_(py::reinterpret_steal<py::object>(PyObject_GenericGetDict(optimizer.ptr(), nullptr))) {
+        if (!own_) throw py::error_already_set();
+    }
+
+    py::object operator[](const py::object& name) const;
+
+  private:
+    const py::object& optimizer_;
+    const py::object own_;
+};
+
 // A hyper-parameter as a number; the error of Python's own check, which calls it by its name, if it is out of range.
 double checked_value(const Hyperparameter& hyperparameter, const py::object& value, const Name& name);
 
@@ -46,7 +62,7 @@ struct Settings {
         py::object overrides;      // a dict of values that take the place of attributes, or null
     };
 
-    static Settings of_optimizer(const Rule& rule, const py::object& optimizer, const Given& given);
+    static Settings of_optimizer(const Rule& rule, const Attributes& attributes, const Given& given);
 
     // uses_t: whether anything but the rule does.
     static Settings of_call(const Rule& rule, const py::object& t, const py::dict& hyperparameters, bool uses_t);

@@ -13,16 +13,12 @@ std::optional<double> number_or_none(const py::object& value) {
     return value.is_none() ? std::optional<double>() : value.cast<double>();
 }
 
-CallOptions options_of_call(const py::object& zero_grads, const py::object& copies, const py::object& norm,
-                            const py::object& clip_norm, const py::object& skip_nonfinite) {
-    CallOptions options;
-    options.zero_grads = zero_grads.is(py::bool_(true));
-    options.copies = copies;
+void set_norm(CallOptions& options, const py::object& norm, const py::object& clip_norm,
+              const py::object& skip_nonfinite) {
     options.norm = number_or_none(norm);
     options.clip_norm = number_or_none(clip_norm);
     options.skip_nonfinite = skip_nonfinite.is(py::bool_(true));
     if (!options.norm && (options.clip_norm || options.skip_nonfinite)) options.measure = Measure::kGradients;
-    return options;
 }
 
 bool flag_of_call(const char* name, const py::object& value) {
@@ -30,35 +26,38 @@ bool flag_of_call(const char* name, const py::object& value) {
     return py::module_::import("fusedstep._limits").attr("checked_flag")(name, value).cast<bool>();
 }
 
-std::vector<Member> members_of(const py::list& optimizers, double scale) {
+std::vector<Member> members_of(const py::object& optimizers, double scale) {
     std::vector<Member> members;
-    members.reserve(optimizers.size());
-    for (const py::handle each : optimizers) {
+    if (!PyList_CheckExact(optimizers.ptr())) {
+        members.push_back(Member::of_optimizer(optimizers, py::none(), scale));
+        return members;
+    }
+    for (const py::handle each : py::list(optimizers)) {
         const auto given = py::reinterpret_borrow<py::tuple>(each);
-        const py::object optimizer = given[0], parts = given[1];
-        if (parts.is_none())
-            members.push_back(Member::of_optimizer(optimizer, parts, scale));
-        else
-            for (const py::handle part : py::list(parts))
-                members.push_back(Member::of_optimizer(optimizer, py::reinterpret_borrow<py::object>(part), scale));
+        for (const py::handle part : py::list(given[1]))
+            members.push_back(Member::of_optimizer(given[0], py::reinterpret_borrow<py::object>(part), scale));
     }
     return members;
 }
 
 // Called without pybind11, which takes as long to find out what to call as a step of a few small arrays.
 PyObject* update(PyObject*, PyObject* const* given, Py_ssize_t count) {
-    constexpr Py_ssize_t kCount = 11;
+    constexpr Py_ssize_t kLeast = 6, kAll = 11;
     try {
-        if (count != kCount) throw py::type_error("update takes " + std::to_string(kCount) + " arguments");
+        if (count != kLeast && count != kAll) throw py::type_error("update takes 6 arguments, or all 11");
         const auto argument = [=](int i) { return py::reinterpret_borrow<py::object>(given[i]); };
-        const double scale = checked_value(accumulation().hyperparameters[kScale], argument(5));
-        CallOptions options = options_of_call(py::bool_(flag_of_call("zero_grads", argument(6))), argument(7),
-                                              argument(8), argument(9), argument(10));
-        if (options.norm) options.norm = *options.norm * scale;
+        const double scale = checked_value(accumulation().hyperparameters[kScale], argument(3));
+        CallOptions options;
+        options.zero_grads = flag_of_call("zero_grads", argument(4));
+        options.copies = argument(5);
+        Assignment assignment{py::none(), py::none()};
+        if (count == kAll) {
+            assignment = {argument(6), argument(7)};
+            set_norm(options, argument(8), argument(9), argument(10));
+            if (options.norm) options.norm = *options.norm * scale;
+        }
         return run([&] {
-                   return Update(members_of(argument(0), scale), {argument(1), argument(2)}, argument(3), argument(4),
-                                 options)
-                       .run();
+                   return Update(members_of(argument(0), scale), assignment, argument(1), argument(2), options).run();
                })
             .release()
             .ptr();
@@ -85,7 +84,10 @@ py::tuple step(const py::object& rule_name, const py::object& params, const py::
     const Rule& rule = rule_of(rule_name);
     if (&rule == &muon()) throw py::value_error("'muon' is a rule of its optimizer alone, fusedstep.Muon");
     return run([&] {
-        CallOptions options = options_of_call(zero_grads, copies, norm, clip_norm, skip_nonfinite);
+        CallOptions options;
+        options.zero_grads = zero_grads.is(py::bool_(true));
+        options.copies = copies;
+        set_norm(options, norm, clip_norm, skip_nonfinite);
         Settings settings = Settings::of_call(rule, t, hyperparameters, !seed.is_none());
         if (options.norm) options.norm = *options.norm * settings.values[kScale];
         return stateless(rule, params, grads, state, std::move(settings), seed, options).run();

@@ -22,7 +22,6 @@ Update::Update(std::vector<Member> members, const Assignment& assignment, const 
     single_ = pairs_.is_single;
     find_optimizers();
     step_.reserve(pairs_.list.size());
-    owners_.reserve(pairs_.list.size() * 2);
     for (const Pair& pair : pairs_.list) {
         if (!pair.gradient.is_none())
             add(pair);
@@ -122,8 +121,15 @@ template <class Run> void Update::without_gil(const Run& run) {
 py::tuple Update::run() {
     std::sort(optimizers_.begin(), optimizers_.end(),
               [](const py::object& a, const py::object& b) { return a.ptr() < b.ptr(); });
-    std::list<OptimizerLock> locks;  // in one order, so that two calls never wait for each other
-    for (const py::object& optimizer : optimizers_) locks.emplace_back(optimizer);
+    struct Counted {
+        explicit Counted(const py::object& own) : optimizer(own), lock(own) {}
+
+        const py::object& optimizer;
+        const OptimizerLock lock;
+        py::object iterations;
+    };
+    std::list<Counted> counted;  // in one order, so that two calls never wait for each other
+    for (const py::object& optimizer : optimizers_) counted.emplace_back(optimizer);
     if (options_.norm) norm_ = Norm{*options_.norm, std::isfinite(*options_.norm)};
     const auto shown_norm = [this] { return norm_ ? py::object(py::float_(norm_->value)) : py::none(); };
     if (options_.skip_nonfinite) without_gil([this] { take_norm(); });
@@ -135,9 +141,8 @@ py::tuple Update::run() {
         }
         return py::make_tuple(shown_norm(), true);
     }
-    std::vector<py::object> iterations;
-    for (const py::object& optimizer : optimizers_)
-        iterations.push_back(py::object(optimizer.attr(optimizer_names().iterations)) + py::int_(1));
+    for (Counted& each : counted)
+        each.iterations = Attributes(each.optimizer)[optimizer_names().iterations] + py::int_(1);
     numbers_.require_replaceable();
     const bool in_turn = step_.is_sequential() && (!converted_.empty() || !directions_.empty());
     if (!in_turn && !directions_.empty()) {
@@ -155,8 +160,9 @@ py::tuple Update::run() {
             take_norm();
             step_.run();
         });
-    for (std::size_t i = 0; i < optimizers_.size(); ++i) {
-        if (PyObject_GenericSetAttr(optimizers_[i].ptr(), optimizer_names().iterations.ptr(), iterations[i].ptr()) != 0)
+    for (const Counted& each : counted) {
+        const py::object& name = optimizer_names().iterations;
+        if (PyObject_GenericSetAttr(each.optimizer.ptr(), name.ptr(), each.iterations.ptr()) != 0)
             throw py::error_already_set();
     }
     numbers_.replace();

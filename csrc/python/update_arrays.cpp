@@ -59,8 +59,9 @@ inline void Update::keep(const Pair& pair, const Member& member, int operand) {
     Shared& taken = shared_[operand];
     views_[operand] = taken.view;
     if (!taken.is_array) watch(pair, member, operand);
-    if (operand >= kState || !(taken.owner.is(pair.parameter) || taken.owner.is(pair.gradient)))
-        owners_.push_back(std::move(taken.owner));
+    if (operand < kState && (taken.owner.is(pair.parameter) || taken.owner.is(pair.gradient))) return;
+    if (owners_.empty()) owners_.reserve(pairs_.list.size() * 2);
+    owners_.push_back(std::move(taken.owner));
 }
 
 void Update::watch(const Pair& pair, const Member& member, int operand) {

@@ -1,6 +1,6 @@
 """Fused optimizer steps and batch normalisation for NumPy arrays; optimizers have the bits of the plain formulas."""
 
-from fusedstep import initializers, reference, schedules
+from fusedstep import dialects, initializers, reference, schedules
 from fusedstep._native import version as __version__
 from fusedstep._rows import Rows
 from fusedstep.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
@@ -101,6 +101,7 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
+    "dialects",
     "dropout",
     "get_include",
     "get_num_threads",

@@ -18,21 +18,21 @@ rules: dict[
     tuple[tuple[str, ...], dict[str, tuple[float | None, str]], bool, dict[str, str], dict[str, float], dict[str, str]],
 ]
 
-# Each optimizer comes with None, if it has no options, or its parts: lr, None or the hyper-parameters that take the
-# place of attributes, and (average,) or (average, masters, seed, stochastic, narrow_state). lr and average may be
-# schedules. The result is the norm of the gradients, and whether the step was skipped.
+# An optimizer without options, or a list of some with their parts: lr, None or the hyper-parameters that take the place
+# of attributes, and (average,) or (average, masters, seed, stochastic, narrow_state). lr and average may be schedules.
+# The result is the norm of the gradients, and whether the step was skipped. All of the last five are given, or none.
 def update(
-    optimizers: list[tuple[Any, list[tuple[Any, dict[str, Any] | None, tuple[Any, ...]]] | None]],
-    assigned: dict[Any, int] | None,
-    assign: Callable[[Any, Any], int] | None,
+    optimizers: Any | list[tuple[Any, list[tuple[Any, dict[str, Any] | None, tuple[Any, ...]]]]],
     params: Any,
     grads: Any,
     scale: float,
     zero_grads: bool,
     copies: Any,
-    norm: float | None,
-    clip_norm: float | None,
-    skip_nonfinite: bool,
+    assigned: dict[Any, int] | None = None,
+    assign: Callable[[Any, Any], int] | None = None,
+    norm: float | None = None,
+    clip_norm: float | None = None,
+    skip_nonfinite: bool = False,
 ) -> tuple[float | None, bool]: ...
 def step(
     rule: str,

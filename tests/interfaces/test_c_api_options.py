@@ -105,13 +105,13 @@ def step_of_python(rule: str, all_arrays: list[Arrays], chosen: dict[str, Any]) 
     copies = {i: seen(a.copy, a.copy_type) if a.copy is not None else None for i, a in enumerate(all_arrays)}
     result: tuple[float | None, bool] = _native.update(
         [(optimizer, [(0.1, None, (chosen.get("average"), False, *options, "narrow_state" in chosen))])],
-        None,
-        None,
         {i: seen(arrays.parameter, arrays.parameter_type) for i, arrays in enumerate(all_arrays)},
         {i: seen(arrays.gradient, arrays.gradient_type) for i, arrays in enumerate(all_arrays)},
         chosen.get("scale", 1.0),
         chosen.get("zero_grads", False),
         copies if "copy" in chosen else None,
+        None,
+        None,
         chosen.get("norm"),
         chosen.get("clip_norm"),
         chosen.get("skip_nonfinite", False),

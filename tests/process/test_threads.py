@@ -61,7 +61,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     update = _native.update
 
     def counted(optimizers: Any, *arguments: Any) -> Any:
-        made.append(optimizers[0][0]._rule)
+        made.append(optimizers._rule)
         return update(optimizers, *arguments)
 
     monkeypatch.setattr(_native, "update", counted)

@@ -54,7 +54,7 @@ WORKED: tuple[tuple[reference.Optimizer, list[float], dict[str, float]], ...] = 
     # v = 2, w = 1 - .1 * (2 + .5 * 2);  v = .5 * 2 - 1.5 = -.5, w = .7 - .1 * (-1.5 - .25)
     (reference.SGD(0.1, 0.5, nesterov=True), [0.7, 0.875], {"v": -0.5}),
     # 1 * .95 - .2;  eta = .1 / 1.05 = 2/21, .75 * (1 - 1/21) + 3/21 = 6/7
-    (reference.ASGD(0.1, 0.5, 1.0, 0.0), [0.75, 6 / 7], {"mean": 6 / 7}),
+    (reference.ASGD(0.1, 0.5, 1.0, 0.0), [0.75, 6 / 7], {"mean": 6 / 7, "eta": 1 / 11}),
     # the sign changes: half the size, and no step
     (reference.Rprop(0.1), [0.9, 0.9], {"prev": 0.0, "step_size": 0.05}),
     # g = 2 + 5 = 7;  g = -1.5 + 4.5 = 3

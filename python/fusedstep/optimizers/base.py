@@ -228,7 +228,7 @@ class Optimizer:
         the order of the operations.
         """
         if not self._is_special and norm is None:
-            _native.update([(self, None)], None, None, params, grads, scale, zero_grads, copies, None, None, False)
+            _native.update(self, params, grads, scale, zero_grads, copies)
             if self.gradient_norm is not None:
                 self.__dict__["gradient_norm"] = None
         else:
@@ -236,13 +236,13 @@ class Optimizer:
             assigned = self.__dict__.setdefault("_assigned", {}) if len(parts) > 1 else None
             taken, skipped = _native.update(
                 [(self, parts)],
-                assigned,
-                None if assigned is None else self._group_of,
                 params,
                 grads,
                 scale,
                 zero_grads,
                 copies,
+                assigned,
+                None if assigned is None else self._group_of,
                 None if norm is None else checked_norm(norm),
                 self.clip_norm,
                 self.skip_nonfinite,

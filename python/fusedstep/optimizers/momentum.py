@@ -144,14 +144,13 @@ class Nesterov(Optimizer):
 class ASGD(Optimizer):
     """Averaged stochastic gradient descent (Polyak & Juditsky 1992), as in PyTorch, t being the number of the step.
 
-        eta = lr / (1 + lambd lr (t - 1))^alpha
         w = w (1 - lambd eta)
         w = w - eta g
         mean = w                                        up to step t0 + 2
         mean = mean + (w - mean) / (t - 1 - t0)         after it
+        eta = lr / (1 + lambd lr t)^alpha               for the next step; it is lr in the first
 
-    The mean is in `state[key]["mean"]`. PyTorch takes eta from the step before, which differs when lr changes. The
-    option `average` keeps an exponential mean, of any rule. Take this one for convex losses.
+    The mean is in `state[key]["mean"]`, the number eta in `state[key]["eta"]`. The option `average` keeps an exponential mean, of any rule. Take this one for convex losses.
 
     Arguments:
         lr: The learning rate, or a schedule.

@@ -102,13 +102,13 @@ class Split:
             self._groups, self._assigned = groups, {}
         self.gradient_norm, skipped = _native.update(
             [(optimizer, optimizer._parts()) for _, optimizer in self.pairs],
-            self._assigned,
-            self._member_of,
             params,
             grads,
             scale,
             zero_grads,
             copies,
+            self._assigned,
+            self._member_of,
             None if norm is None else checked_norm(norm),
             self.clip_norm,
             self.skip_nonfinite,

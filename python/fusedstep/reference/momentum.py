@@ -82,6 +82,7 @@ class ASGD(Optimizer):
     state_names: ClassVar[tuple[str, ...]] = ("mean",)
 
     counts_steps: ClassVar[bool] = True
+    scalars: ClassVar[dict[str, float]] = {"eta": 0.0}
 
     def __init__(
         self, lr: Any = 0.01, lambd: float = 1e-4, alpha: float = 0.75, t0: float = 1e6, **options: Any
@@ -92,12 +93,13 @@ class ASGD(Optimizer):
         self.t0 = t0
 
     def step(  # type: ignore[override]
-        self, t: Rounded, lr: float, w: Array, g: Array, mean: Array, *, steps: int
+        self, t: Rounded, lr: float, w: Array, g: Array, mean: Array, *, steps: int, eta: Array
     ) -> None:
-        eta = lr / (1 + self.lambd * lr * (steps - 1)) ** self.alpha
+        now = lr if steps == 1 else float(eta)
+        eta[...] = lr / (1 + self.lambd * lr * steps) ** self.alpha
         mu = 1 / max(1.0, steps - 1 - self.t0)
-        w *= t(1 - self.lambd * eta)
-        w -= t(eta) * g
+        w *= t(1 - self.lambd * now)
+        w -= t(now) * g
         mean[...] = w if mu == 1 else mean + t(mu) * (w - mean)
 
 

@@ -1,0 +1,231 @@
+"""Other libraries' optimizers beside the dialects of fusedstep that are to give their numbers.
+
+A cell is a function of a dialect and the options that it is tried with, which both libraries get; its bound is how far
+the two may be apart, in units in the last place of the largest weight of an array.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import fusedstep as fs
+
+STEPS = 100
+SHAPES: dict[str, tuple[int, ...]] = {"matrix": (12, 7), "vector": (9,), "still": (6, 5), "paused": (4, 3)}
+PAUSE = range(20, 40)  # updates in which "paused" has no gradient
+Arrays = dict[str, NDArray[Any]]
+Step = Callable[[Arrays, float], Arrays]
+
+
+def schedule(updates: int) -> float:
+    return 0.02 / (1 + 0.1 * updates)
+
+
+@dataclass(frozen=True)
+class Cell:
+    dialect: str
+    name: str
+    bounds: tuple[int, ...]  # for each type of the peer; 0: the same bits
+    options: tuple[dict[str, Any], ...] = field(default=({},))
+    pauses: bool = True  # a parameter may be without gradient now and then
+
+    @property
+    def id(self) -> str:
+        return f"{self.dialect}.{self.name}"
+
+
+def torch_step(name: str, options: dict[str, Any], arrays: Arrays, lr: float) -> Step:
+    torch = pytest.importorskip("torch", reason="compares with PyTorch where that is installed")
+    params = {key: torch.tensor(array, requires_grad=True) for key, array in arrays.items()}
+    optimizer = getattr(torch.optim, name)(list(params.values()), lr, **options)
+
+    def step(grads: Arrays, lr: float) -> Arrays:
+        optimizer.param_groups[0]["lr"] = lr
+        for key, param in params.items():
+            param.grad = torch.from_numpy(grads[key]) if key in grads else None
+        optimizer.step()
+        return {key: param.detach().numpy() for key, param in params.items()}
+
+    return step
+
+
+def keras_step(name: str, options: dict[str, Any], arrays: Arrays, lr: float) -> Step:
+    os.environ.setdefault("KERAS_BACKEND", "numpy")
+    keras = pytest.importorskip("keras", reason="compares with Keras where that is installed")
+    dtype = str(next(iter(arrays.values())).dtype)
+    keras.config.set_floatx(dtype)
+    variables = {key: keras.Variable(array, dtype=dtype) for key, array in arrays.items()}
+    optimizer = getattr(keras.optimizers, name)(lr, **options)
+    optimizer.build(list(variables.values()))
+
+    def step(grads: Arrays, lr: float) -> Arrays:
+        optimizer.learning_rate = lr
+        optimizer.apply([grads.get(key) for key in variables], list(variables.values()))
+        return {key: keras.ops.convert_to_numpy(variable) for key, variable in variables.items()}
+
+    return step
+
+
+def optax_step(name: str, options: dict[str, Any], arrays: Arrays, lr: float) -> Step:
+    optax = pytest.importorskip("optax", reason="compares with optax where that is installed")
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    make = getattr(optax, name, None) or getattr(optax.contrib, name)
+    optimizer = make(schedule, **options)
+    params = {key: jax.numpy.asarray(array) for key, array in arrays.items()}
+    state = optimizer.init(params)
+    update = jax.jit(optimizer.update)
+
+    def step(grads: Arrays, lr: float) -> Arrays:
+        nonlocal params, state
+        updates, state = update({key: jax.numpy.asarray(g) for key, g in grads.items()}, state, params)
+        params = optax.apply_updates(params, updates)
+        return {key: np.asarray(param) for key, param in params.items()}
+
+    return step
+
+
+def sklearn_step(name: str, options: dict[str, Any], arrays: Arrays, lr: float) -> Step:
+    solvers = pytest.importorskip("sklearn.neural_network._stochastic_optimizers", reason="compares with scikit-learn")
+    params = {key: array.copy() for key, array in arrays.items()}
+    optimizer = getattr(solvers, name)(list(params.values()), lr, **options)
+
+    def step(grads: Arrays, lr: float) -> Arrays:
+        optimizer.learning_rate = optimizer.learning_rate_init = lr
+        optimizer.update_params(list(params.values()), [grads[key] for key in params])
+        return params
+
+    return step
+
+
+def thinc_step(name: str, options: dict[str, Any], arrays: Arrays, lr: float) -> Step:
+    optimizers = pytest.importorskip("thinc.optimizers", reason="compares with thinc where that is installed")
+    from thinc.schedules import constant
+
+    given = {"L2_is_weight_decay": False, "grad_clip": 0.0, "use_averages": False} | options
+    optimizer = getattr(optimizers, name)(lr, **given)
+    params = {key: array.copy() for key, array in arrays.items()}
+
+    def step(grads: Arrays, lr: float) -> Arrays:
+        optimizer.learn_rate = constant(lr)
+        for key, g in grads.items():
+            params[key], _ = optimizer((0, key), params[key], g)
+        return params
+
+    return step
+
+
+@dataclass(frozen=True)
+class Peer:
+    title: str
+    step: Callable[..., Step]
+    dtypes: tuple[str, ...] = ("float32", "float64")
+    pauses: bool = True  # a parameter may be without gradient
+
+
+PEERS = {
+    "torch": Peer("PyTorch", torch_step),
+    "keras": Peer("Keras", keras_step, dtypes=("float32",)),  # which it computes in whatever the type
+    "optax": Peer("optax", optax_step, pauses=False),
+    "sklearn": Peer("scikit-learn", sklearn_step, pauses=False),
+    "thinc": Peer("thinc", thinc_step, dtypes=("float32",)),
+}
+
+
+def gradients(rng: np.random.Generator, arrays: Arrays, update: int, pauses: bool) -> Arrays:
+    """Of sizes from 1e-3 to 1; "still" has zeros, and "paused" has none now and then."""
+    size = 10.0 ** rng.uniform(-3, 0)
+    grads = {key: (size * rng.standard_normal(w.shape)).astype(w.dtype) for key, w in arrays.items()}
+    grads["still"][...] = 0
+    if pauses and update in PAUSE:
+        del grads["paused"]
+    return grads
+
+
+def distance(cell: Cell, options: dict[str, Any], dtype: str, seed: int = 0) -> float:
+    """How far the two are apart after STEPS steps, or infinity if one has a NaN."""
+    peer = PEERS[cell.dialect]
+    rng = np.random.default_rng(seed)
+    ours: Arrays = {key: rng.standard_normal(shape).astype(dtype) for key, shape in SHAPES.items()}
+    theirs = {key: w.copy() for key, w in ours.items()}
+    optimizer = getattr(getattr(fs.dialects, cell.dialect), cell.name)(schedule, **options)
+    step = peer.step(cell.name, options, theirs, schedule(0))
+    for update in range(STEPS):
+        grads = gradients(rng, ours, update, cell.pauses and peer.pauses)
+        given: dict[str, Any] = {key: grads[key].copy() if key in grads else None for key in ours}
+        optimizer.update(ours, given)
+        theirs = step(grads, schedule(update))
+    most = 0.0
+    for key, w in ours.items():
+        right = theirs[key].astype("float64")
+        unit = np.finfo(dtype).eps * max(np.abs(right).max(), np.finfo(dtype).tiny)
+        apart = float(np.abs(w - right).max() / unit)
+        most = max(most, apart if math.isfinite(apart) else math.inf)
+    return most
+
+
+DECAY: tuple[dict[str, Any], ...] = ({}, {"weight_decay": 0.1})
+CELLS = (
+    Cell("torch", "SGD", {}, (*DECAY, {"momentum": 0.9, "dampening": 0.3}, {"momentum": 0.8, "nesterov": True})),
+    Cell("torch", "Adam", {}, (*DECAY, {"amsgrad": True}, {"betas": (0.8, 0.95), "eps": 1e-3})),
+    Cell("torch", "AdamW", {}, ({}, {"amsgrad": True, "weight_decay": 0.3})),
+    Cell("torch", "Adagrad", {}, (*DECAY, {"initial_accumulator_value": 0.1, "eps": 1e-3})),
+    Cell("torch", "RMSprop", {}, (*DECAY, {"momentum": 0.9}, {"centered": True, "momentum": 0.5, "eps": 1e-3})),
+    Cell("torch", "Adadelta", {}, (*DECAY, {"rho": 0.5})),
+    Cell("torch", "Adamax", {}, DECAY),
+    Cell("torch", "NAdam", {}, (*DECAY, {"decoupled_weight_decay": True, "weight_decay": 0.1})),
+    Cell("torch", "RAdam", {}, (*DECAY, {"decoupled_weight_decay": True, "weight_decay": 0.1})),
+    Cell("torch", "Rprop", {}, ({}, {"etas": (0.4, 1.1), "step_sizes": (1e-4, 1e-2)})),
+    Cell("torch", "ASGD", {}, (*DECAY, {"lambd": 0.1, "t0": 50.0})),
+    Cell("keras", "SGD", {}, (*DECAY, {"momentum": 0.9}, {"momentum": 0.8, "nesterov": True})),
+    Cell("keras", "Adam", {}, (*DECAY, {"amsgrad": True})),
+    Cell("keras", "AdamW", {}, ({}, {"amsgrad": True})),
+    Cell("keras", "Adagrad", {}, DECAY),
+    Cell("keras", "RMSprop", {}, (*DECAY, {"momentum": 0.9}, {"centered": True, "epsilon": 1e-3})),
+    Cell("keras", "Adadelta", {}, DECAY),
+    Cell("keras", "Adamax", {}, DECAY),
+    Cell("keras", "Nadam", {}, DECAY),
+    Cell("keras", "Ftrl", {}, (*DECAY, {"l1_regularization_strength": 0.1, "l2_regularization_strength": 0.2, "beta": 0.1})),
+    Cell("keras", "Lion", {}, DECAY),
+    Cell("keras", "Lamb", {}, DECAY),
+    Cell("keras", "ScheduleFreeAdamW", {}, ({}, {"warmup_steps": 10}), pauses=False),
+    Cell("optax", "sgd", {}, ({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True})),
+    Cell("optax", "adam", {}, ({}, {"eps": 0.0, "eps_root": 1e-6})),
+    Cell("optax", "adamw", {}, ({}, {"weight_decay": 0.1})),
+    Cell("optax", "amsgrad", {}),
+    Cell("optax", "adamax", {}),
+    Cell("optax", "adamaxw", {}, ({"weight_decay": 0.1},)),
+    Cell("optax", "radam", {}, ({}, {"threshold": 4.0})),
+    Cell("optax", "adagrad", {}),
+    Cell("optax", "adadelta", {}, DECAY),
+    Cell("optax", "rmsprop", {}, ({}, {"eps_in_sqrt": False, "initial_scale": 0.1}, {"momentum": 0.9}, {"centered": True, "eps": 1e-3})),
+    Cell("optax", "lion", {}, ({}, {"weight_decay": 0.1})),
+    Cell("optax", "sign_sgd", {}),
+    Cell("optax", "signum", {}),
+    Cell("optax", "adabelief", {}, ({}, {"eps": 1e-8})),
+    Cell("optax", "yogi", {}),
+    Cell("optax", "adan", {}, DECAY),
+    Cell("optax", "ademamix", {}, DECAY),
+    Cell("optax", "adopt", {}, ({}, {"use_clipping": False})),
+    Cell("optax", "lamb", {}, DECAY),
+    Cell("optax", "lars", {}, (*DECAY, {"nesterov": True})),
+    Cell("sklearn", "SGDOptimizer", {}, ({}, {"nesterov": False})),
+    Cell("sklearn", "AdamOptimizer", {}),
+    Cell("thinc", "Adam", {}, ({}, {"L2": 0.1})),
+    Cell("thinc", "SGD", {}, ({}, {"L2": 0.1})),
+)
+
+
+def trials() -> Iterator[Any]:
+    for cell in CELLS:
+        for options in cell.options:
+            for dtype in PEERS[cell.dialect].dtypes:
+                text = ",".join(f"{name}={value}" for name, value in options.items())
+                yield pytest.param(cell, options, dtype, id=f"{cell.id}({text})-{dtype}")
