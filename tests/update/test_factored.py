@@ -102,6 +102,12 @@ def test_state_of_another_shape_is_refused() -> None:
         optimizer.update({"W": np.ones((3, 3))}, {"W": np.ones((3, 3))})
 
 
+def test_rows_without_elements_may_be_anywhere() -> None:
+    memory = np.zeros(8)
+    fs.step("adafactor", memory[:5], np.ones(5), (memory[2:2], np.zeros(5)))
+    assert memory[:5].all()
+
+
 def test_strided_arrays(dtype: Any, rng: np.random.Generator) -> None:
     w, expected = np.asfortranarray(rng.standard_normal((30, 40)).astype(dtype)), None
     expected = w.copy()
