@@ -77,7 +77,7 @@ ROWS = (
         reference.Adafactor,
         (
             {"eps1": None, "eps1_as_floor": True, "weight_decay": 0.1},
-            {"beta1": 0.9, "clip_threshold": 0.5},
+            {"beta1": 0.9, "clip_threshold": 0.5, "weight_decay": 0.1, "decay_first": True},
             {
                 "relative_step": False,
                 "scale_parameter": False,

@@ -6,7 +6,17 @@
 namespace fusedstep {
 namespace {
 
-enum { kBeta2Decay = kFirstOwn, kEps1, kEps2, kClipThreshold, kRelativeStep, kScaleParameter, kEps1AsFloor, kBeta1 };
+enum {
+    kBeta2Decay = kFirstOwn,
+    kEps1,
+    kEps2,
+    kClipThreshold,
+    kRelativeStep,
+    kScaleParameter,
+    kEps1AsFloor,
+    kDecayFirst,
+    kBeta1
+};
 
 // The step from the root mean squares of the parameter and of the update.
 double step_of(const Program& p, double parameter, double update) {
@@ -24,9 +34,13 @@ template <bool has_momentum> void adafactor(Program& p) {
                                                     : double{std::numeric_limits<float>::epsilon()};
     const double eps1 = given == kOff ? epsilon : given, floor = p.values[kEps1AsFloor] != 0 ? eps1 : 0;
     p.factored = {true, std::pow(static_cast<double>(p.t), -p.values[kBeta2Decay]), floor != 0 ? 0 : eps1, floor};
+    double keep = 1 - lr * p.own_decay;
+    if (p.own_decay != 0 && p.values[kDecayFirst] != 0) {
+        p.call("shrink", {kParameter}, {keep});
+        keep = 1;
+    }
     p.call("adafactor_update", {kUpdate, kGradient, kState, kState + 1}, {floor});
     p.end_pass({kParameter, kUpdate});
-    const double keep = 1 - lr * p.own_decay;
     if constexpr (has_momentum)
         p.call(kStage, {kParameter, kGradient, kState, kState + 1, kState + 2}, {floor, keep, 0, 1 - p.values[kBeta1]});
     else
@@ -43,7 +57,7 @@ template <bool has_momentum> Rule rule(const char* name) {
         {"beta2_decay", 0.8, Limit::kNotNegative}, {"eps1", 1e-30, Limit::kNotNegativeOrOff},
         {"eps2", 1e-3, Limit::kNotNegative},       {"clip_threshold", 1, Limit::kNotNegativeOrOff},
         {"relative_step", 1, Limit::kFlag},        {"scale_parameter", 1, Limit::kFlag},
-        {"eps1_as_floor", 0, Limit::kFlag}};
+        {"eps1_as_floor", 0, Limit::kFlag},        {"decay_first", 0, Limit::kFlag}};
     if (has_momentum) {
         states.emplace_back("m");
         own.push_back({"beta1", 0.9, Limit::kBelowOne});

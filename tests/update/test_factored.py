@@ -19,6 +19,7 @@ SHAPES += [(2, 900, 70), (7, 2049), (100, 1000), (20_000,)]
 OPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"beta1": 0.9, "weight_decay": 0.1},
+    {"weight_decay": 0.1, "decay_first": True},
     {"eps1": None, "eps1_as_floor": True, "weight_decay": 0.1, "cautious_decay": True},
     {"lr": 0.1, "weight_decay": 0.1, "decoupled": False, "clip_norm": 1.0, "clip_value": 0.1, "average": 0.9},
     {"state_dtype": "bfloat16", "beta1": 0.5, "maximize": True},

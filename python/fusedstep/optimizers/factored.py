@@ -29,8 +29,8 @@ class Adafactor(Optimizer):
 
         u = g / max(sqrt(row / max(mean(row), eps1) column), eps1)
 
-    and eps1=None, which is the machine epsilon of the type that is computed in. Keras's is this one with lr 0.001; its
-    decay comes before rms(w). Transformers' has relative_step and scale_parameter too, with other schedules. optax's
+    and eps1=None, which is the machine epsilon of the type that is computed in. Keras's is this one with lr 0.001 and
+    decay_first. Transformers' has relative_step and scale_parameter too, with other schedules. optax's
     has relative_step=False, factors the two longest axes, and scales the decay otherwise.
 
     Arguments:
@@ -45,6 +45,7 @@ class Adafactor(Optimizer):
         relative_step: False for lr in place of min(lr, 1 / sqrt(t)).
         scale_parameter: False for 1 in place of max(eps2, rms(w)).
         eps1_as_floor: True for PyTorch's form.
+        decay_first: True for a decay that comes before rms(w), as in Keras.
         options: What all optimizers have; see `Options`.
     """
 
@@ -66,6 +67,7 @@ class Adafactor(Optimizer):
         relative_step: bool = True,
         scale_parameter: bool = True,
         eps1_as_floor: bool = False,
+        decay_first: bool = False,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(lr, weight_decay=weight_decay, **options)
@@ -77,6 +79,7 @@ class Adafactor(Optimizer):
         self.relative_step = relative_step
         self.scale_parameter = scale_parameter
         self.eps1_as_floor = eps1_as_floor
+        self.decay_first = decay_first
 
     @property
     def _rule(self) -> str:  # type: ignore[override]

@@ -49,9 +49,10 @@ def step(
         grads: Likewise. A parameter whose gradient is None is left alone.
         state: The state arrays of each parameter, in containers like `params`: for each a dict by the names that
             `fusedstep.rules()` gives, or a tuple or list in their order (for Adam m, then v). Zeros before the first
-            step, or what `"starts"` there says, in float64 for float64 parameters, else in float32. With an average
-            (see below) that is one more state, "average" or the next of the list, which begins as a copy of the
-            parameter; scalars, as 0-d float64 arrays, come last. None for a rule without state.
+            step, or what `"starts"` there says, in float64 for float64 parameters, else in float32, in the parameter's
+            shape or what `"shapes"` there says. With an average (see below) that is one more state, "average" or the
+            next of the list, which begins as a copy of the parameter; scalars, as 0-d float64 arrays, come last. None
+            for a rule without state.
         t: The number of the step from 1, for all parameters or in containers like `params`. Rules that correct no
             bias ignore it.
         clip_norm, skip_nonfinite, rounding, seed: As in `Options`; t is the number of the update. For a float32 master,

@@ -35,6 +35,7 @@ class Adafactor(Optimizer):
         relative_step: bool = True,
         scale_parameter: bool = True,
         eps1_as_floor: bool = False,
+        decay_first: bool = False,
         decoupled: bool = True,
         **options: Any,
     ) -> None:
@@ -47,6 +48,7 @@ class Adafactor(Optimizer):
         self.relative_step = relative_step
         self.scale_parameter = scale_parameter
         self.eps1_as_floor = eps1_as_floor
+        self.decay_first = decay_first
 
     @property
     def state_names(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -78,6 +80,9 @@ class Adafactor(Optimizer):
             return
         rows, columns = ((1, 1, *w.shape))[-2:] if w.ndim > 1 else (1, w.size)
         matrices = w.size // (rows * columns)
+        if decay != 0 and self.decay_first:
+            w *= t(1 - lr * decay)
+            decay = 0.0
         eps1 = float(np.finfo(w.dtype).eps) if self.eps1 is None else self.eps1
         floor, added = (eps1, 0.0) if self.eps1_as_floor else (0.0, eps1)
         rate = t(float(steps) ** -self.beta2_decay)
