@@ -73,15 +73,15 @@ def keras_step(name: str, options: dict[str, Any], arrays: Arrays, lr: float) ->
 
 
 def optax_step(name: str, options: dict[str, Any], arrays: Arrays, lr: float) -> Step:
+    os.environ.setdefault("JAX_ENABLE_X64", "1")
     optax = pytest.importorskip("optax", reason="compares with optax where that is installed")
     import jax
 
-    jax.config.update("jax_enable_x64", True)
-    make = getattr(optax, name, None) or getattr(optax.contrib, name)
-    optimizer = make(schedule, **options)
+    make: Any = getattr(optax, name, None) or getattr(optax.contrib, name)
+    optimizer: Any = make(schedule, **options)
     params = {key: jax.numpy.asarray(array) for key, array in arrays.items()}
     state = optimizer.init(params)
-    update = jax.jit(optimizer.update)
+    update: Any = jax.jit(optimizer.update)
 
     def step(grads: Arrays, lr: float) -> Arrays:
         nonlocal params, state
@@ -110,7 +110,7 @@ def thinc_step(name: str, options: dict[str, Any], arrays: Arrays, lr: float) ->
     from thinc.schedules import constant
 
     given = {"L2_is_weight_decay": False, "grad_clip": 0.0, "use_averages": False} | options
-    optimizer = getattr(optimizers, name)(lr, **given)
+    optimizer: Any = getattr(optimizers, name)(lr, **given)
     params = {key: array.copy() for key, array in arrays.items()}
 
     def step(grads: Arrays, lr: float) -> Arrays:
@@ -173,53 +173,63 @@ def distance(cell: Cell, options: dict[str, Any], dtype: str, seed: int = 0) -> 
 
 DECAY: tuple[dict[str, Any], ...] = ({}, {"weight_decay": 0.1})
 CELLS = (
-    Cell("torch", "SGD", {}, (*DECAY, {"momentum": 0.9, "dampening": 0.3}, {"momentum": 0.8, "nesterov": True})),
-    Cell("torch", "Adam", {}, (*DECAY, {"amsgrad": True}, {"betas": (0.8, 0.95), "eps": 1e-3})),
-    Cell("torch", "AdamW", {}, ({}, {"amsgrad": True, "weight_decay": 0.3})),
-    Cell("torch", "Adagrad", {}, (*DECAY, {"initial_accumulator_value": 0.1, "eps": 1e-3})),
-    Cell("torch", "RMSprop", {}, (*DECAY, {"momentum": 0.9}, {"centered": True, "momentum": 0.5, "eps": 1e-3})),
-    Cell("torch", "Adadelta", {}, (*DECAY, {"rho": 0.5})),
-    Cell("torch", "Adamax", {}, DECAY),
-    Cell("torch", "NAdam", {}, (*DECAY, {"decoupled_weight_decay": True, "weight_decay": 0.1})),
-    Cell("torch", "RAdam", {}, (*DECAY, {"decoupled_weight_decay": True, "weight_decay": 0.1})),
-    Cell("torch", "Rprop", {}, ({}, {"etas": (0.4, 1.1), "step_sizes": (1e-4, 1e-2)})),
-    Cell("torch", "ASGD", {}, (*DECAY, {"lambd": 0.1, "t0": 50.0})),
-    Cell("keras", "SGD", {}, (*DECAY, {"momentum": 0.9}, {"momentum": 0.8, "nesterov": True})),
-    Cell("keras", "Adam", {}, (*DECAY, {"amsgrad": True})),
-    Cell("keras", "AdamW", {}, ({}, {"amsgrad": True})),
-    Cell("keras", "Adagrad", {}, DECAY),
-    Cell("keras", "RMSprop", {}, (*DECAY, {"momentum": 0.9}, {"centered": True, "epsilon": 1e-3})),
-    Cell("keras", "Adadelta", {}, DECAY),
-    Cell("keras", "Adamax", {}, DECAY),
-    Cell("keras", "Nadam", {}, DECAY),
-    Cell("keras", "Ftrl", {}, (*DECAY, {"l1_regularization_strength": 0.1, "l2_regularization_strength": 0.2, "beta": 0.1})),
-    Cell("keras", "Lion", {}, DECAY),
-    Cell("keras", "Lamb", {}, DECAY),
-    Cell("keras", "ScheduleFreeAdamW", {}, ({}, {"warmup_steps": 10}), pauses=False),
-    Cell("optax", "sgd", {}, ({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True})),
-    Cell("optax", "adam", {}, ({}, {"eps": 0.0, "eps_root": 1e-6})),
-    Cell("optax", "adamw", {}, ({}, {"weight_decay": 0.1})),
-    Cell("optax", "amsgrad", {}),
-    Cell("optax", "adamax", {}),
-    Cell("optax", "adamaxw", {}, ({"weight_decay": 0.1},)),
-    Cell("optax", "radam", {}, ({}, {"threshold": 4.0})),
-    Cell("optax", "adagrad", {}),
-    Cell("optax", "adadelta", {}, DECAY),
-    Cell("optax", "rmsprop", {}, ({}, {"eps_in_sqrt": False, "initial_scale": 0.1}, {"momentum": 0.9}, {"centered": True, "eps": 1e-3})),
-    Cell("optax", "lion", {}, ({}, {"weight_decay": 0.1})),
-    Cell("optax", "sign_sgd", {}),
-    Cell("optax", "signum", {}),
-    Cell("optax", "adabelief", {}, ({}, {"eps": 1e-8})),
-    Cell("optax", "yogi", {}),
-    Cell("optax", "adan", {}, DECAY),
-    Cell("optax", "ademamix", {}, DECAY),
-    Cell("optax", "adopt", {}, ({}, {"use_clipping": False})),
-    Cell("optax", "lamb", {}, DECAY),
-    Cell("optax", "lars", {}, (*DECAY, {"nesterov": True})),
-    Cell("sklearn", "SGDOptimizer", {}, ({}, {"nesterov": False})),
-    Cell("sklearn", "AdamOptimizer", {}),
-    Cell("thinc", "Adam", {}, ({}, {"L2": 0.1})),
-    Cell("thinc", "SGD", {}, ({}, {"L2": 0.1})),
+    Cell("torch", "SGD", (4, 4), (*DECAY, {"momentum": 0.9, "dampening": 0.3}, {"momentum": 0.8, "nesterov": True})),
+    Cell("torch", "Adam", (8, 8), (*DECAY, {"amsgrad": True}, {"betas": (0.8, 0.95), "eps": 1e-3})),
+    Cell("torch", "AdamW", (4, 8), ({}, {"amsgrad": True, "weight_decay": 0.3})),
+    Cell("torch", "Adagrad", (4, 4), (*DECAY, {"initial_accumulator_value": 0.1, "eps": 1e-3})),
+    Cell("torch", "RMSprop", (8, 8), (*DECAY, {"momentum": 0.9}, {"centered": True, "momentum": 0.5, "eps": 1e-3})),
+    Cell("torch", "Adadelta", (4, 4), (*DECAY, {"rho": 0.5})),
+    Cell("torch", "Adamax", (4, 4), DECAY),
+    Cell("torch", "NAdam", (64, 8388608), (*DECAY, {"decoupled_weight_decay": True, "weight_decay": 0.1})),
+    Cell("torch", "RAdam", (4, 4), (*DECAY, {"decoupled_weight_decay": True, "weight_decay": 0.1})),
+    Cell("torch", "Rprop", (0, 0), ({}, {"etas": (0.4, 1.1), "step_sizes": (1e-4, 1e-2)})),
+    Cell("torch", "ASGD", (4, 33554432), (*DECAY, {"lambd": 0.1, "t0": 50.0})),
+    Cell("keras", "SGD", (32,), (*DECAY, {"momentum": 0.9}, {"momentum": 0.8, "nesterov": True})),
+    Cell("keras", "Adam", (32,), (*DECAY, {"amsgrad": True})),
+    Cell("keras", "AdamW", (64,), ({}, {"amsgrad": True})),
+    Cell("keras", "Adagrad", (32,), DECAY),
+    Cell("keras", "RMSprop", (32,), (*DECAY, {"momentum": 0.9}, {"centered": True, "epsilon": 1e-3})),
+    Cell("keras", "Adadelta", (64,), DECAY),
+    Cell("keras", "Adamax", (32,), DECAY),
+    Cell("keras", "Nadam", (32,), DECAY),
+    Cell(
+        "keras",
+        "Ftrl",
+        (16,),
+        (*DECAY, {"l1_regularization_strength": 0.1, "l2_regularization_strength": 0.2, "beta": 0.1}),
+    ),
+    Cell("keras", "Lion", (32,), DECAY),
+    Cell("keras", "Lamb", (32,), DECAY),
+    Cell("keras", "ScheduleFreeAdamW", (64,), ({}, {"warmup_steps": 10}), pauses=False),
+    Cell("optax", "sgd", (4, 8), ({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True})),
+    Cell("optax", "adam", (4, 8), ({}, {"eps": 0.0, "eps_root": 1e-6})),
+    Cell("optax", "adamw", (64, 64), ({}, {"weight_decay": 0.1})),
+    Cell("optax", "amsgrad", (4, 4)),
+    Cell("optax", "adamax", (4, 4)),
+    Cell("optax", "adamaxw", (32, 32), ({"weight_decay": 0.1},)),
+    Cell("optax", "radam", (4, 4), ({}, {"threshold": 4.0})),
+    Cell("optax", "adagrad", (4, 4)),
+    Cell("optax", "adadelta", (4, 4), DECAY),
+    Cell(
+        "optax",
+        "rmsprop",
+        (16, 8),
+        ({}, {"eps_in_sqrt": False, "initial_scale": 0.1}, {"momentum": 0.9}, {"centered": True, "eps": 1e-3}),
+    ),
+    Cell("optax", "lion", (64, 32), ({}, {"weight_decay": 0.1})),
+    Cell("optax", "sign_sgd", (0, 4)),
+    Cell("optax", "signum", (0, 4)),
+    Cell("optax", "adabelief", (8, 8), ({}, {"eps": 1e-8})),
+    Cell("optax", "yogi", (4, 4)),
+    Cell("optax", "adan", (32, 64), DECAY),
+    Cell("optax", "ademamix", (64, 32), DECAY),
+    Cell("optax", "adopt", (16, 8), ({}, {"use_clipping": False})),
+    Cell("optax", "lamb", (8, 8), DECAY),
+    Cell("optax", "lars", (4, 4), (*DECAY, {"nesterov": True})),
+    Cell("sklearn", "SGDOptimizer", (32, 64), ({}, {"nesterov": False})),
+    Cell("sklearn", "AdamOptimizer", (4, 4)),
+    Cell("thinc", "Adam", (64,), ({}, {"L2": 0.1})),
+    Cell("thinc", "SGD", (0,), ({}, {"L2": 0.1})),
 )
 
 

@@ -26,7 +26,8 @@ class Side:
         self.case, self.memory, self.optimizer = case, memory, optimizer
         self.params = {key: self.value(param) for key, param in zip(case.keys, case.params, strict=True)}
         for key, arrays in case.state.items():
-            optimizer.state[key] = {letter: memory.array(view) for letter, view in arrays.items()}
+            scalars = {name: np.array(value) for name, value in case.recipe.row.reference.scalars.items()}
+            optimizer.state[key] = {letter: memory.array(view) for letter, view in arrays.items()} | scalars
 
     def value(self, given: Any) -> Any:
         return self.memory.array(given) if isinstance(given, View) else given

@@ -44,7 +44,7 @@ void nesterov_new_velocity(Program& p) {
     look_ahead(p, "nesterov_new_velocity");
 }
 
-// The step and the weight of the new parameter in the mean are those that the step before has left.
+// The rate is the one that the step before has left.
 void asgd(Program& p) {
     const auto [lambd, alpha, t0] = own<3>(p);
     const double lr = p.values[kLearningRate], t = static_cast<double>(p.t);

@@ -13,26 +13,28 @@ struct Pace {
     double pull(double beta) const { return lr * (beta * (1 - share) - 1); }
 };
 
-Pace pace_of(Program& p, double warmup_steps, double r, double weight_lr_power) {
+Pace begin(Program& p, double warmup_steps, double r, double weight_lr_power) {
+    // Not only where state is made: the parameter may lie in one that is stepped before it.
+    if (p.t == 1) p.call("assign", {kState, kParameter}, {});
     const double t = static_cast<double>(p.t), lr = p.values[kLearningRate];
     const double now = t < warmup_steps ? lr * (t / warmup_steps) : lr;
     double &sum = p.scalars[0], &largest = p.scalars[1];
     largest = std::max(now, largest);
     const double weight = std::pow(t, r) * std::pow(largest, weight_lr_power);
     sum += weight;
-    return {now, sum == 0 ? 0 : weight / sum};
+    return {now, sum == 0 ? 0 : std::isinf(weight) ? 1 : weight / sum};
 }
 
 void sgd(Program& p) {
     const auto [momentum, warmup_steps, r, weight_lr_power] = own<4>(p);
-    const Pace pace = pace_of(p, warmup_steps, r, weight_lr_power);
+    const Pace pace = begin(p, warmup_steps, r, weight_lr_power);
     if (p.own_decay != 0) p.call("add_decay", {kGradient, kParameter}, {p.own_decay});
     p.call("schedule_free_sgd", {kParameter, kGradient, kState}, {pace.share, pace.pull(momentum), pace.lr});
 }
 
 void adamw(Program& p) {
     const auto [beta1, beta2, eps, warmup_steps, r, weight_lr_power] = own<6>(p);
-    const Pace pace = pace_of(p, warmup_steps, r, weight_lr_power);
+    const Pace pace = begin(p, warmup_steps, r, weight_lr_power);
     const double root = std::sqrt(1 - std::pow(beta2, static_cast<double>(p.t)));
     p.call("schedule_free_adamw", {kParameter, kGradient, kState, kState + 1},
            {1 - beta2, root, eps * root, p.own_decay, pace.share, pace.pull(beta1), pace.lr});

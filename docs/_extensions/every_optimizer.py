@@ -17,11 +17,17 @@ def optimizers() -> list[str]:
     return [cls.__name__ for cls in sorted(classes - {fusedstep.Optimizer}, key=lambda cls: order.index(cls()._rule))]
 
 
+def documentation(name: str) -> str:
+    """The directive of a class, with the methods of modes if it has them."""
+    modes = "\n   :members: eval, train" if hasattr(getattr(fusedstep, name), "eval") else ""
+    return f".. autoclass:: {name}{modes}"
+
+
 class EveryOptimizer(SphinxDirective):
     """Stands for an autoclass directive of each optimizer."""
 
     def run(self) -> list[Node]:
-        return self.parse_text_to_nodes("\n\n".join(f".. autoclass:: {name}" for name in optimizers()))
+        return self.parse_text_to_nodes("\n\n".join(map(documentation, optimizers())))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -150,6 +150,24 @@ def test_a_hundred_steps(name: str, options: dict[str, float], dtype: Any, rng: 
     np.testing.assert_allclose(w, theirs_w.detach().numpy(), rtol=tolerance, atol=tolerance)
 
 
+# PyTorch's sign of NaN is 0, so its Rprop goes on.
+@pytest.mark.parametrize("name", [name for name in SAME if "Rprop" not in name])
+@pytest.mark.usefixtures("numbers_in_double")
+def test_nan_and_zeros(name: str, dtype: Any) -> None:
+    make_ours, make_theirs = SAME[name]
+    w = np.ones(5, dtype)
+    theirs_w = torch.tensor(w.copy(), requires_grad=True)
+    ours, theirs = make_ours(lr=0.05), make_theirs([theirs_w], lr=0.05)
+    for first in (np.nan, 1.0, 1.0):
+        g = np.array([first, 0.0, -0.0, 2.0, np.finfo(dtype).tiny], dtype)
+        ours.update(w, g)
+        theirs_w.grad = torch.from_numpy(g.copy())
+        theirs.step()
+    assert np.isnan(w[0])
+    tolerance = 20 * 3 * np.finfo(dtype).eps  # as above
+    np.testing.assert_allclose(w, theirs_w.detach().numpy(), rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("name", PAIRS)
 def test_optimizers(name: str, dtype: Any, rng: np.random.Generator) -> None:
     make_ours, make_theirs = PAIRS[name]

@@ -97,6 +97,7 @@ def step_of_python(rule: str, all_arrays: list[Arrays], chosen: dict[str, Any]) 
     for key, arrays in enumerate(all_arrays):
         states = (seen(state, arrays.state_type or "") for state in arrays.states)
         optimizer.state[key] = dict(zip(RULES[rule].states, states, strict=True))
+        assert arrays.scalars is not None
         for i, name in enumerate(RULES[rule].scalars):
             optimizer.state[key][name] = arrays.scalars[i : i + 1].reshape(())
         if arrays.average is not None:

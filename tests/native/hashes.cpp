@@ -319,6 +319,24 @@ template <class T> void print_rules() {
     }
 }
 
+// Stages that rules have after their first step only, with coefficients as in kRows.
+template <class T> void print_later_stages() {
+    const auto print_stage = [](const char* stage, std::initializer_list<int> operands,
+                                std::initializer_list<double> coefficients) {
+        Program program(kType<T>, static_cast<int>(operands.size()) - 2);
+        program.call(stage, operands, coefficients);
+        print(std::string("stage ") + stage + " " + kTypeName<T>, "1000", [&](Hash& hash) {
+            Arrays<T> arrays = random_arrays<T>(1000);
+            for (int i = 2; i < program.states; ++i) arrays.state[i] = magnitudes(numbers<T>(1000, 12 + i));
+            hash_update<T>(hash, program, {arrays}, kPlain);
+        });
+    };
+    print_stage("adopt", {kParameter, kGradient, kState, kState + 1}, {0.01, 0.1, 0.001, 0.3});
+    print_stage("adopt_clipped", {kParameter, kGradient, kState, kState + 1}, {0.7, 0.01, 0.1, 0.001, 0.3});
+    print_stage("adan", {kParameter, kGradient, kState, kState + 1, kState + 2, kState + 3},
+                {0.01, 0.9, 0.1, 0.001, 0.3, 0.7, 0.1, 0.001, 0.99});
+}
+
 template <class T> void print_squares() {
     const std::string group = std::string("sum of squares ") + kTypeName<T>;
     for (const int64_t n : {0, 1, 7, 8, 9, 15, 16, 17, 1000, 1023, 1024})
@@ -353,6 +371,8 @@ int main(int argc, char** argv) {
     }
     print_rules<float>();
     print_rules<double>();
+    print_later_stages<float>();
+    print_later_stages<double>();
     print_squares<float>();
     print_squares<double>();
     print_options();

@@ -119,6 +119,8 @@ CASES: tuple[tuple[str, Callable[[Any], Any], tuple[Any, ...]], ...] = (
     ("values", lambda v: fs.Rows([0], v), NEITHER[:5]),
     ("lr_in_velocity", lambda v: fs.Momentum(lr_in_velocity=v), FLAGS),
     ("eps_inside_root", lambda v: fs.Adam(eps_inside_root=v), FLAGS),
+    ("t_alpha", lambda v: fs.AdEMAMix(t_alpha=v), FLOATS[1:]),  # None is at once
+    ("learning_rate_power", lambda v: fs.FTRL(learning_rate_power=v), (*NEITHER, -0.6, 0.5)),
     ("legacy", lambda v: book.Nesterov(legacy=v), FLAGS),
     ("iterations", lambda v: setattr(fs.Adam(), "iterations", v), INTEGERS),
     ("iter", lambda v: setattr(book.Adam(), "iter", v), INTEGERS),

@@ -80,7 +80,7 @@ def in_state(change: Callable[[dict[str, Any], str, Any], None]) -> Defect:
 
     def spoil(call: Call, i: int) -> None:
         arrays = call.optimizer.state[call.keys[i]]
-        change(arrays, list(arrays)[-1], call.params[i])
+        change(arrays, call.optimizer._state_names[-1], call.params[i])
 
     return spoil
 

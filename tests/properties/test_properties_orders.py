@@ -85,19 +85,22 @@ class Training(RuleBasedStateMachine):
 
     @rule(data=st.data(), key=st.sampled_from(KEYS))
     def give_state(self, data: st.DataObject, key: int) -> None:
-        for letter, array in self.theirs.state.get(key, {}).items():
+        for letter, array in self.arrays(key).items():
             view = self.view(data, array.shape, array.dtype.str[1:])
             self.ours.state[key][letter] = self.memory.array(view)
             self.theirs.state[key][letter] = self.expected.array(view)
 
+    def arrays(self, key: int) -> dict[str, Any]:
+        """A parameter's state without the numbers beside it."""
+        return {name: a for name, a in self.theirs.state.get(key, {}).items() if name not in self.theirs.scalars}
+
     def fits(self, key: int) -> bool:
         """Whether a parameter and its state are what an update needs."""
         param = self.expected.array(self.params[key])
-        state = self.theirs.state.get(key, {})
+        state = self.arrays(key)
         shapes = {name: self.theirs.state_shape(name, param.shape) for name in state}
-        return all(
-            a.shape == shapes[name] and a.dtype == param.dtype for name, a in state.items()
-        ) and not share_memory([param, *state.values()])
+        fit = all(a.shape == shapes[name] and a.dtype == param.dtype for name, a in state.items())
+        return fit and not share_memory([param, *state.values()])
 
     @rule(data=st.data(), kind=st.sampled_from(("dict", "list", "tuple")), skipped=st.sampled_from((None, *KEYS)))
     def update(self, data: st.DataObject, kind: str, skipped: int | None) -> None:

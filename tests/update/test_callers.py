@@ -131,7 +131,7 @@ def test_gradient_of_another_type_that_lies_in_an_earlier_parameter(row: Row, ki
         return a, np.zeros(4), a.view(kind)[:4]
 
     (a, b, view), (ea, eb, expected_view) = arrays(), arrays()
-    ours, theirs = row.optimizer(), row.reference()
+    ours, theirs = row.optimizer(0.1), row.reference(0.1)
     with np.errstate(all="ignore"):
         ours.update([a, b], [np.ones(16), view])
         theirs.update([ea, eb], [np.ones(16), expected_view])

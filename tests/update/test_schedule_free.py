@@ -28,10 +28,10 @@ def test_x_is_the_mean_of_z(rng: np.random.Generator) -> None:
     y = w.copy()
     optimizer.eval(w)
     # Each step, and each of the 20 additions of a mean, makes less than ten roundings of numbers of size 1.
-    close = {"rtol": 400 * np.finfo(float).eps, "atol": 400 * np.finfo(float).eps}
-    np.testing.assert_allclose(w, np.mean(points, axis=0), **close)
+    tolerance = float(400 * np.finfo(float).eps)
+    np.testing.assert_allclose(w, np.mean(points, axis=0), rtol=tolerance, atol=tolerance)
     optimizer.train(w)
-    np.testing.assert_allclose(w, y, **close)
+    np.testing.assert_allclose(w, y, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("storage", STORAGES, ids=lambda storage: storage.__name__)
@@ -61,7 +61,7 @@ def test_bits(cls: Any, theirs: Any, options: dict[str, Any], storage: Any, rng:
             for key, value in params.items():
                 np.testing.assert_array_equal(value, expected[key])
             assert ours.training == (mode == "train")
-        grads = {key: rng.standard_normal(np.shape(value)) for key, value in params.items()}
+        grads = {key: rng.standard_normal(np.asarray(value).shape) for key, value in params.items()}
         ours.update(params, grads)
         right.update(expected, grads)
     for key, arrays in right.state.items():
@@ -70,7 +70,7 @@ def test_bits(cls: Any, theirs: Any, options: dict[str, Any], storage: Any, rng:
 
 
 def test_nested_containers_and_parameters_without_state(rng: np.random.Generator) -> None:
-    w = {"layers": [rng.standard_normal(3), rng.standard_normal(4)], "x": rng.standard_normal(5)}
+    w: Any = {"layers": [rng.standard_normal(3), rng.standard_normal(4)], "x": rng.standard_normal(5)}
     optimizer = fs.ScheduleFreeAdamW(0.1)
     optimizer.update(w, {"layers": [np.ones(3), None], "x": np.ones(5)})
     optimizer.update(w, {"layers": [np.ones(3), None], "x": np.ones(5)})

@@ -40,7 +40,7 @@ def test_bits(row: Row, options: dict[str, Any], isa: str, narrow: Any, threads:
             assert_same_bits(params[size], expected[size])
             assert_same_bits(grads[size], before[size])
     assert_same_state(ours, theirs)
-    assert all(array.dtype == np.float32 for arrays in ours.state.values() for array in arrays.values())
+    assert all(arrays[name].dtype == np.float32 for arrays in ours.state.values() for name in ours._state_names)
 
 
 # A parameter's type, and the gradient's.

@@ -1,18 +1,19 @@
 """The optimizers of keras.optimizers (Keras 3), which count the optimizer's updates and decay before the step.
 
-`clipvalue` is the option `clip_value`, `use_ema` with `ema_momentum` is `average`. `clipnorm` clips each array by its own norm, which can't be had; `global_clipnorm` is `clip_norm`, but for the 1e-6 that this adds to the norm.
+`clipvalue` is the option `clip_value`, `use_ema` with `ema_momentum` is `average`. `clipnorm` clips each array by its
+own norm, which can't be had; `global_clipnorm` is `clip_norm`, but for the 1e-6 that this adds to the norm.
 """
 
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 from fusedstep import optimizers
+from fusedstep.dialects._options import with_defaults
 from fusedstep.optimizers.options import LearningRate, Options
 
 
 def _as_keras(weight_decay: float | None, options: Options) -> Any:
     """The options that all have there."""
-    common = {"weight_decay": weight_decay or 0.0, "decoupled": True, "count_updates": True}
-    return common | cast(dict[str, Any], options)
+    return with_defaults(options, weight_decay=weight_decay or 0.0, decoupled=True, count_updates=True)
 
 
 def SGD(

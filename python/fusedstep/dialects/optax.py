@@ -4,9 +4,10 @@
 root, or eps_root under it with an eps of 0.
 """
 
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 from fusedstep import optimizers
+from fusedstep.dialects._options import with_defaults
 from fusedstep.optimizers.options import LearningRate, Options
 
 
@@ -267,10 +268,10 @@ def lars(
         eps,
         weight_decay=weight_decay,
         nesterov=nesterov,
-        **{"decoupled": False, **options},
+        **with_defaults(options, decoupled=False),
     )
 
 
 def _decaying(weight_decay: float, options: Options) -> Any:
     """The options of a rule whose weight decay is decoupled there."""
-    return {"weight_decay": weight_decay, "decoupled": True} | cast(dict[str, Any], options)
+    return with_defaults(options, weight_decay=weight_decay, decoupled=True)

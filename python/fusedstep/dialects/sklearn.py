@@ -7,6 +7,7 @@ Their `alpha` is L2 decay divided by the size of the batch, of weights and not o
 from typing import Unpack
 
 from fusedstep import optimizers
+from fusedstep.dialects._options import with_defaults
 from fusedstep.optimizers.options import LearningRate, Options
 
 
@@ -30,5 +31,5 @@ def AdamOptimizer(
 ) -> optimizers.Adam:
     """The solver "adam"."""
     return optimizers.Adam(
-        learning_rate_init, beta_1, beta_2, epsilon, eps_corrected=False, **{"count_updates": True, **options}
+        learning_rate_init, beta_1, beta_2, epsilon, eps_corrected=False, **with_defaults(options, count_updates=True)
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal, Unpack
 
 from fusedstep import optimizers
+from fusedstep.dialects._options import with_defaults
 from fusedstep.optimizers.options import LearningRate, Options
 
 Betas = tuple[float, float]
@@ -33,7 +34,12 @@ def Adam(
 ) -> optimizers.Adam:
     """torch.optim.Adam."""
     return optimizers.Adam(
-        lr, *betas, eps, weight_decay=weight_decay, amsgrad=amsgrad, decoupled=decoupled_weight_decay, **options
+        lr,
+        *betas,
+        eps,
+        weight_decay=weight_decay,
+        amsgrad=amsgrad,
+        **with_defaults(options, decoupled=decoupled_weight_decay),
     )
 
 
@@ -124,8 +130,7 @@ def NAdam(
         eps,
         momentum_decay=momentum_decay,
         weight_decay=weight_decay,
-        decoupled=decoupled_weight_decay,
-        **options,
+        **with_defaults(options, decoupled=decoupled_weight_decay),
     )
 
 
@@ -138,7 +143,9 @@ def RAdam(
     **options: Unpack[Options],
 ) -> optimizers.RAdam:
     """torch.optim.RAdam."""
-    return optimizers.RAdam(lr, *betas, eps, weight_decay=weight_decay, decoupled=decoupled_weight_decay, **options)
+    return optimizers.RAdam(
+        lr, *betas, eps, weight_decay=weight_decay, **with_defaults(options, decoupled=decoupled_weight_decay)
+    )
 
 
 def Rprop(

@@ -146,7 +146,7 @@ class Adamax(Optimizer):
         beta2: The decay of the norm, from 0 to below 1.
         eps: Keeps the quotient finite.
         weight_decay: L2 weight decay.
-        eps_inside_max: False for max(beta2 u, |g|) and m / (u + eps), as in Keras and TensorFlow.
+        eps_inside_max: False for m / (u + eps), without eps in the maximum, as in Keras and TensorFlow.
         options: What all optimizers have; see `Options`.
     """
 
@@ -179,7 +179,7 @@ class RAdam(Optimizer):
         w = w - lr r mhat sqrt(1 - beta2^t) / (sqrt(v) + eps)      if length > threshold
         w = w - lr mhat                                            else
 
-    PyTorch's form; for its decoupled_weight_decay set `decoupled`. optax corrects eps (eps_corrected) and has
+    PyTorch's form; its decoupled_weight_decay is the option decoupled. optax corrects eps (eps_corrected) and has
     length >= threshold, as thinc has: a threshold of 5 - 1e-15 is that. The paper's threshold is 4, below which r does
     not exist; a smaller one counts as 4. Take it in place of a warm-up of the learning rate.
 
@@ -227,9 +227,9 @@ class NAdam(Optimizer):
         mhat = (1 - mu) / (1 - mu_product) g + next / (1 - mu_product next) m
         w = w - lr mhat / (sqrt(vhat) + eps)
 
-    PyTorch's form; for its decoupled_weight_decay set `decoupled`. Keras has momentum_decay 1. optax has no schedule of
-    mu: momentum_decay 1e9 is that, for which 0.96^... is 0. `state[key]["mu_product"]` is an array without axes. Take
-    it where Adam does well and its momentum is to act one step earlier.
+    PyTorch's form; its decoupled_weight_decay is the option decoupled. Keras has momentum_decay 1. optax has no
+    schedule of mu: momentum_decay 1e9 is that, for which 0.96^... is 0. `state[key]["mu_product"]` is an array without
+    axes. Take it where Adam does well and its momentum is to act one step earlier.
 
     Arguments:
         lr: The learning rate, or a schedule.

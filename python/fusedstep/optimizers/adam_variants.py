@@ -11,8 +11,7 @@ class AdaBelief(Optimizer):
 
         m = m + (1 - beta1) (g - m)
         s = s + (1 - beta2) ((g - m)^2 - s) + eps_root
-        mhat = m / (1 - beta1^t),  shat = s / (1 - beta2^t)
-        w = w - lr mhat / (sqrt(shat) + eps)
+        w = w - lr m / (1 - beta1^t) / (sqrt(s / (1 - beta2^t)) + eps)
 
     Long steps where gradients are as expected, short ones where they are a surprise. t counts the updates of the
     parameter from 1. The corrections are folded into the step and eps. The epsilons are those of the authors' code and

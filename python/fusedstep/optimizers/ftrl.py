@@ -9,7 +9,7 @@ from fusedstep.optimizers.options import LearningRate, Options
 
 
 def _checked_power(name: str, value: Any) -> float:
-    if value != -0.5:
+    if not (isinstance(value, float) and value == -0.5):
         raise ValueError(f"{name} is {shown(value)}, expected -0.5: a root is the only power of an element")
     return -0.5
 

@@ -20,7 +20,7 @@ class SGD(Optimizer):
         w = w - lr v
         w = w - lr (g + momentum v)              in place of it, if nesterov
 
-    `torch.optim.SGD` in all its options. `Momentum` and `Nesterov` are the forms with the learning rate in the
+    That is PyTorch's SGD with all its options. `Momentum` and `Nesterov` are the forms with the learning rate in the
     velocity, which Keras has. Take this one for a run that is to have PyTorch's numbers.
 
     Arguments:
@@ -150,7 +150,8 @@ class ASGD(Optimizer):
         mean = mean + (w - mean) / (t - 1 - t0)         after it
         eta = lr / (1 + lambd lr t)^alpha               for the next step; it is lr in the first
 
-    The mean is in `state[key]["mean"]`, the number eta in `state[key]["eta"]`. The option `average` keeps an exponential mean, of any rule. Take this one for convex losses.
+    The mean is in `state[key]["mean"]`, the number eta in `state[key]["eta"]`. The option average keeps an exponential
+    mean, of any rule. Take this one for convex losses.
 
     Arguments:
         lr: The learning rate, or a schedule.
@@ -180,7 +181,7 @@ class ASGD(Optimizer):
 
 
 class Rprop(Optimizer):
-    """Resilient backpropagation (Riedmiller & Braun 1993) without a step back, as in PyTorch and optax.
+    """Resilient backpropagation (Riedmiller & Braun 1993) without a step back, as in PyTorch.
 
         factor = eta_plus if g prev > 0, eta_minus if g prev < 0, else 1
         step_size = min(max(step_size factor, step_min), step_max)
@@ -188,8 +189,9 @@ class Rprop(Optimizer):
         w = w - sign(g) step_size
         prev = g
 
-    step_size is lr and prev is 0 at first. A gradient of NaN makes all three NaN. For gradients of all examples at
-    once, whose signs mean something: of batches they change by chance.
+    step_size is lr and prev is 0 at first. A gradient of NaN makes all three NaN; in PyTorch it moves nothing. optax
+    makes the step of the update before. For gradients of all examples at once, whose signs mean something: of batches
+    they change by chance.
 
     Arguments:
         lr: The first size of a step. Of a schedule, the value at the parameter's first update.

@@ -15,9 +15,16 @@ class _ScheduleFree(Optimizer):
     _beta: ClassVar[str]  # the name of the share of x in y
 
     def __init__(
-        self, lr: LearningRate, warmup_steps: float, r: float, weight_lr_power: float, **options: Unpack[Options]
+        self,
+        lr: LearningRate,
+        warmup_steps: float,
+        r: float,
+        weight_lr_power: float,
+        *,
+        weight_decay: float,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(lr, **options)
+        super().__init__(lr, weight_decay=weight_decay, **options)
         self.warmup_steps = warmup_steps
         self.r = r
         self.weight_lr_power = weight_lr_power
@@ -102,10 +109,10 @@ class ScheduleFreeSGD(_ScheduleFree):
         z = z - lr g
 
     w is y, at which gradients are taken: between z, the point of plain steps, and x, a mean of all z, which is the
-    result. `eval` gives the parameters the values of x, `train` those of y. z is a copy of the parameter at first,
-    `state[key]` has weight_sum and lr_max (0 at first) too, and t counts the updates of the parameter from 1. The same
-    as optax' schedule_free_sgd without warm-up, up to rounding. For runs whose end isn't known beforehand: it takes the
-    place of a decreasing learning rate.
+    result. `eval` gives the parameters the values of x, `train` those of y. The first update makes z a copy of the
+    parameter. `state[key]` also has weight_sum and lr_max, 0 at first; t counts the updates of the parameter from 1.
+    The same as optax' schedule_free_sgd without warm-up, up to rounding. For runs whose end isn't known beforehand: it
+    takes the place of a decreasing learning rate.
 
     Arguments:
         lr: The learning rate; a schedule should at most warm up.

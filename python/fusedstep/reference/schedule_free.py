@@ -60,7 +60,7 @@ class _ScheduleFree(Optimizer):
         lr_max[...] = max(lr, float(lr_max))
         weight = _power(steps, self.r) * _power(float(lr_max), self.weight_lr_power)
         weight_sum[...] = total = float(weight_sum) + weight
-        return lr, 0.0 if total == 0 else weight / total
+        return lr, 0.0 if total == 0 else 1.0 if math.isinf(weight) else weight / total
 
 
 def _power(base: float, exponent: float) -> float:
@@ -101,6 +101,8 @@ class ScheduleFreeSGD(_ScheduleFree):
         lr_max: Array,
         decay: float,
     ) -> None:
+        if steps == 1:
+            z[...] = w
         lr, share = self._pace(lr, steps, weight_sum, lr_max)
         if decay != 0:
             g = g + t(decay) * w
@@ -147,6 +149,8 @@ class ScheduleFreeAdamW(_ScheduleFree):
         lr_max: Array,
         decay: float,
     ) -> None:
+        if steps == 1:
+            z[...] = w
         lr, share = self._pace(lr, steps, weight_sum, lr_max)
         root = math.sqrt(1 - self.beta2**steps)
         v += t(1 - self.beta2) * (g * g - v)
