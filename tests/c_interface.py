@@ -138,6 +138,7 @@ class RuleOfLibrary:
     hyperparameters: tuple[HyperparameterOfRule, ...]
     starts: tuple[str | None, ...]
     scalars: dict[str, float]
+    shapes: tuple[str | None, ...]
 
 
 def _hyperparameter(rule: bytes, index: int) -> HyperparameterOfRule:
@@ -159,8 +160,10 @@ def _rules() -> Iterable[RuleOfLibrary]:
         assert not any(rule.scalars[rule.scalar_count :])
         names = (name.decode() for name in rule.scalars[: rule.scalar_count])
         scalars = dict(zip(names, rule.scalar_starts, strict=False))
+        shapes = tuple(name and name.decode() for name in rule.shapes[: rule.state_count])
+        assert not any(rule.shapes[rule.state_count :])
         hyperparameters = tuple(_hyperparameter(rule.name, i) for i in count)
-        yield RuleOfLibrary(rule.name.decode(), states, hyperparameters, starts, scalars)
+        yield RuleOfLibrary(rule.name.decode(), states, hyperparameters, starts, scalars, shapes)
 
 
 RULES = {rule.name: rule for rule in _rules()}
@@ -239,7 +242,11 @@ def new_arrays(
     return Arrays(
         w,
         store(rng.standard_normal(n), gradient),
-        [starts[start].astype(arithmetic) for start in own.starts],
+        # Of one row, no moments of rows are kept.
+        [
+            starts[start][: 0 if shape == "rows" else n].astype(arithmetic)
+            for start, shape in zip(own.starts, own.shapes, strict=True)
+        ],
         None if copy is None else store(np.full(n, np.nan, np.float32), copy),
         parameter,
         gradient,

@@ -72,6 +72,21 @@ ROWS = (
             {"decoupled": False, "weight_decay": 0.1, "eps": 0.0},
         ),
     ),
+    Row(
+        fs.Adafactor,
+        reference.Adafactor,
+        (
+            {"eps1": None, "eps1_as_floor": True, "weight_decay": 0.1},
+            {"beta1": 0.9, "clip_threshold": 0.5, "weight_decay": 0.1, "decay_first": True},
+            {
+                "relative_step": False,
+                "scale_parameter": False,
+                "clip_threshold": None,
+                "beta1": 0.5,
+                "weight_decay": 0.1,
+            },
+        ),
+    ),
     Row(fs.StableAdamW, reference.StableAdamW, ({"weight_decay": 0.0}, {"beta1": 0.0, "beta2": 0.5, "eps": 0.1})),
     Row(fs.AdaBelief, reference.AdaBelief, ({"eps_root": 0.1, "eps": 0.0}, {"beta1": 0.0, "weight_decay": 0.1})),
     Row(fs.Yogi, reference.Yogi, ({"initial_accumulator": 0.1, "initial_m": 0.2}, {"beta2": 0.0})),
@@ -128,6 +143,13 @@ def _cases() -> Iterator[Any]:
 ALL_CASES = tuple(_cases())
 
 
+def shape_of_state(kind: str | None, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a state of a parameter, as `rules` describes it."""
+    if kind == "rows":
+        return (*shape[:-1], 1) if len(shape) > 1 else (0,)
+    return (*shape[:-2], 1, shape[-1]) if kind == "columns" and len(shape) > 1 else shape
+
+
 def new_state(rule: str, w: Any, average: bool = False, **given: Any) -> dict[str, Any]:
     """What a parameter has before its first step, in the order in which `step` takes it."""
     own, dtype = fs.rules()[rule], np.float64 if w.dtype == np.float64 else np.float32
@@ -135,7 +157,8 @@ def new_state(rule: str, w: Any, average: bool = False, **given: Any) -> dict[st
     state: dict[str, Any] = {}
     for name in own["states"]:
         start = own["starts"].get(name)
-        state[name] = np.full(w.shape, 0 if start is None else w if start == "parameter" else values[start], dtype)
+        value = 0 if start is None else w if start == "parameter" else values[start]
+        state[name] = np.full(shape_of_state(own["shapes"].get(name), w.shape), value, dtype)
     if average:
         state["average"] = w.astype(dtype)
     return state | {name: np.array(value) for name, value in own["scalars"].items()}

@@ -335,7 +335,9 @@ def cases(draw: Draw, long_and_sharing: bool = False) -> Case:
         case.params.append(place(shape, dtype, written=True))
         case.grads.append(place(shape, gradient_type or dtype, written=False))
         if state_names and state and sharing != "always":
-            case.state[key] = {name: place(shape, dtype, written=True) for name in state_names}
+            case.state[key] = {
+                name: place(case.recipe.theirs().state_shape(name, shape), dtype, written=True) for name in state_names
+            }
     (updates,) = draw_each(draw, (1, 2, 3))
     for _ in range(updates):
         (skipped,) = draw_each(draw, (-1, -1, -1, -1, 0, 1, 2))

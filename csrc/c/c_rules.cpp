@@ -50,6 +50,8 @@ int describe_rule(std::int32_t index, fusedstep_rule* result, std::size_t size) 
         fusedstep_rule description{};
         description.name = rule.name;
         for (const State& state : rule.states) {
+            if (state.shape != State::kWhole)
+                description.shapes[description.state_count] = state.shape == State::kRows ? "rows" : "columns";
             description.states[description.state_count] = state.name;
             description.starts[description.state_count++] = state.start;
         }

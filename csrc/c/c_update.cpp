@@ -74,17 +74,28 @@ class Items {
         const bool has_rows = item.row_size != 0;
         if (has_rows) around.rows = &rows;
         const auto columns = static_cast<Extent>(has_rows ? item.row_size : item.n);
-        const Extent whole[] = {has_rows ? static_cast<Extent>(item.n) / columns : 1, columns};
-        const Extent part[] = {has_rows ? static_cast<Extent>(rows.count) : 1, columns};
-        Extent strides[kTemporary + 1][2];
+        const bool is_factored = program.factored.is_set;
+        const Shape whole = is_factored ? factored_shape(item)
+                                        : Shape{2, {has_rows ? static_cast<Extent>(item.n) / columns : 1, columns}};
+        Shape part = whole, factors[2];
+        if (has_rows) part.extents[0] = static_cast<Extent>(rows.count);
+        for (int i = 0; is_factored && i < 2; ++i) {
+            factors[i] = whole;
+            if (whole.axes == 3) factors[i].extents[2 - i] = 1;
+        }
+        if (is_factored && whole.axes == 1) factors[0].extents[0] = 0;
+        Extent strides[kTemporary + 1][3];
         View views[kTemporary + 1];
         const auto view = [&](int operand, const void* array, int stored) {
-            const Extent* const shape = operand == kGradient ? part : whole;
-            const auto size = static_cast<Extent>(size_of(stored));
-            checked_span(array, shape[0] * columns, size, true, name_of(operand, averages, states));
-            strides[operand][0] = columns * size;
-            strides[operand][1] = size;
-            views[operand] = {static_cast<char*>(const_cast<void*>(array)), stored, 2, shape, strides[operand], true};
+            const int state = operand - kState;
+            const auto& [axes, extents] = operand == kGradient                        ? part
+                                          : is_factored && (state == 0 || state == 1) ? factors[state]
+                                                                                      : whole;
+            auto step = static_cast<Extent>(size_of(stored));
+            for (int d = axes; d-- > 0; step *= extents[d]) strides[operand][d] = step;
+            views[operand] = {
+                static_cast<char*>(const_cast<void*>(array)), stored, axes, extents, strides[operand], true};
+            checked_span(array, views[operand].size(), size_of(stored), true, name_of(operand, averages, states));
         };
         view(kParameter, item.parameter, parameter);
         view(kGradient, item.gradient, gradient);
@@ -133,6 +144,23 @@ class Items {
     Step step;
 
   private:
+    struct Shape {
+        int axes;
+        Extent extents[3];
+    };
+
+    // Of a parameter whose state is that of rows and columns.
+    static Shape factored_shape(const fusedstep_item& item) {
+        require(item.row_size == 0, FUSEDSTEP_BAD_SIZE, "row_size");
+        const std::int64_t size = product(item.matrix_rows, item.matrix_columns, "matrix_rows");
+        require(size != 0 ? item.n % size == 0 : item.matrix_rows == item.matrix_columns, FUSEDSTEP_BAD_SIZE,
+                "matrix_rows");
+        if (size == 0) return {1, {static_cast<Extent>(item.n)}};
+        return {3,
+                {static_cast<Extent>(item.n / size), static_cast<Extent>(item.matrix_rows),
+                 static_cast<Extent>(item.matrix_columns)}};
+    }
+
     std::deque<std::vector<std::int64_t>> rows_;  // which moves none of them
 };
 

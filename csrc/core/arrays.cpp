@@ -142,7 +142,7 @@ class Distances {
 }  // namespace
 
 bool share_memory(const View& a, const View& b) {
-    if (!span_of(a, true).overlaps(span_of(b, true))) return false;
+    if (!span_of(a, true).overlaps(span_of(b, true)) || a.size() == 0 || b.size() == 0) return false;
     if (is_contiguous(a) && is_contiguous(b)) return true;
     Distances distances;
     for (int d = 0; d < a.dimensions; ++d) distances.add(a.strides[d], 0, a.shape[d] - 1);

@@ -97,6 +97,7 @@ void Program::begin() {
     unclipped = 0;
     pass[0] = {};
     between = nullptr;
+    factored = {};
     waits_ = false;
     own_decay = 0;
 }

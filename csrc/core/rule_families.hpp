@@ -14,6 +14,7 @@ namespace fusedstep {
 std::vector<Rule> momentum_rules();
 std::vector<Rule> adaptive_rules();
 std::vector<Rule> adam_rules();
+std::vector<Rule> factored_rules();
 std::vector<Rule> layerwise_rules();
 std::vector<Rule> adam_variants();
 std::vector<Rule> sign_rules();

@@ -28,7 +28,7 @@ const std::vector<Rule>& rules() {
     static const std::vector<Rule> all = [] {
         std::vector<Rule> joined;
         for (const auto& family : {momentum_rules(), adaptive_rules(), adam_rules(), adam_variants(), sign_rules(),
-                                   schedule_free_rules(), ftrl_rules(), layerwise_rules()})
+                                   schedule_free_rules(), ftrl_rules(), layerwise_rules(), factored_rules()})
             joined.insert(joined.end(), family.begin(), family.end());
         return joined;
     }();

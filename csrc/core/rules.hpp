@@ -50,7 +50,13 @@ struct State {
     // for zeros. Or kMadeEachStep, if it isn't kept between steps.
     State(const char* name, const char* start = nullptr) : name(name), start(start) {}
 
+    enum Shape { kWhole, kRows, kColumns };
+
+    // Moments of rows or columns, in place of those of elements (factors.hpp).
+    State(const char* name, Shape shape) : name(name), start(nullptr), shape(shape) {}
+
     const char *name, *start;
+    Shape shape = kWhole;
 };
 
 inline constexpr char kMadeEachStep[] = "";
@@ -124,6 +130,14 @@ class Program {
     // Of the parameter: as they were, and as the step leaves them.
     double old_scalars[kMaxScalars], scalars[kMaxScalars];
 
+    // The first two states are second moments of rows and columns. Before the first pass they move at this rate to the
+    // means of squares of the gradient, as it is before the last stage of that pass, plus a number. Stages then read
+    // roots in their place: of rows divided by their mean, which is at least the floor, and of columns.
+    struct Factored {
+        bool is_set = false;
+        double rate = 0, added = 0, floor = 0;
+    } factored;
+
     // Derives coefficients of the passes after `finished` from its sums of squares, in the order of end_pass.
     void (*between)(Program& program, int finished, const double* squares) = nullptr;
 
@@ -149,6 +163,7 @@ struct Rule {
     bool decays = false;  // decoupled decay is part of the rule
 
     int index_of(const std::string& hyperparameter) const;  // -1 if it has none of that name
+    bool is_factored() const { return !states.empty() && states[0].shape != State::kWhole; }
 };
 
 const std::vector<Rule>& rules();

@@ -105,6 +105,11 @@ void Step::add(const Program& program, const View* operands, const Around& aroun
         if (is_output) item.outputs |= 1u << array;
         spans_.push_back(part->span);
     }
+    if (program.factored.is_set) {
+        bytes -= add_factors(item, operands, parts, count);
+        direct &= ~kFactored;
+        contiguous = false;
+    }
     item.direct = direct;
     item.bytes = static_cast<std::int32_t>(bytes);
     bytes_ += item.size * item.bytes;
@@ -133,6 +138,22 @@ void Step::add(const Program& program, const View* operands, const Around& aroun
     }
 }
 
+// Stages read roots of moments in place of two states. Returns the bytes that an element would move of these.
+int Step::add_factors(Item& item, const View* operands, Part* parts, int count) {
+    with_extra(item).factors = std::make_unique<Factors>(operands, item.program->arithmetic);
+    std::int64_t bytes = 0;
+    for (int i = 0; i < count; ++i) {
+        const int array = parts[i].array;
+        if (!has(kFactored, array)) continue;
+        const View& view = *parts[i].view;
+        parts[i].span = spans_[spans_.size() - static_cast<std::size_t>(count - i)] = span_of(view, true);
+        item.data[array] = item.extra->factors->roots(array - kState).data;
+        item.storage[array] = static_cast<std::uint8_t>(item.program->arithmetic);
+        bytes += 2 * size_of(view.storage);
+    }
+    return static_cast<int>(bytes);
+}
+
 // Elements are visited in the order in which the parameter has them in memory, unless the result depends on the order.
 void Step::find_strides(Item& item, const Part* parts, int count, bool in_row_major_order) {
     Geometry& geometry = with_extra(item).geometry;
@@ -144,7 +165,8 @@ void Step::find_strides(Item& item, const Part* parts, int count, bool in_row_ma
     std::vector<Extents*> strided;
     for (const Part* part = parts; part != parts + count; ++part) {
         if (part->array == kGradient && item.has_rows()) continue;
-        const View view = visited(*part);
+        const bool is_factored = item.extra->factors && has(kFactored, part->array);
+        const View view = is_factored ? item.extra->factors->roots(part->array - kState) : visited(*part);
         Extents strides = permuted(view.strides, order);
         if (is_dense(geometry.shape, strides, size_of(view.storage))) continue;
         geometry.strides[part->array] = std::move(strides);
@@ -195,6 +217,7 @@ bool Step::may_zero(const Item& item, const Item& other) {
     if (item.size == 0 || other.size == 0 || !item.zeroes_gradient) return true;
     Extents shapes[2], strides[2];
     const auto view_of = [&](const Item& of, int array, int i) {
+        if (of.extra && of.extra->factors && has(kFactored, array)) return of.extra->factors->moments(array - kState);
         const Extents* const own = of.strides(array);
         const bool has_rows = of.has_rows() && array != kGradient;
         shapes[i] =

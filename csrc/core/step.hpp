@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "arrays.hpp"
+#include "factors.hpp"
 #include "rules.hpp"
 
 namespace fusedstep {
@@ -57,7 +58,8 @@ class Step {
 
     void reserve(std::size_t parameters);
 
-    // operands: the parameter, its gradient, its state, all of one shape. The program must live as long as the step.
+    // operands: the parameter, its gradient, its state, all of one shape but for states of rows and columns. The
+    // program must live as long as the step.
     void add(const Program& program, const View* operands, const Around& around = {});
 
     // Memory that is read in place of a gradient, as the step must know it to find overlaps.
@@ -96,7 +98,8 @@ class Step {
     static std::int64_t tiles_of(std::int64_t size) { return (size + kTile - 1) / kTile; }
     static bool has(unsigned arrays, int array) { return (arrays >> array & 1) != 0; }
 
-    enum { kCopy = kTemporary, kNarrow, kArrays };  // behind all operands that are arrays
+    enum { kCopy = kTemporary, kNarrow, kArrays };       // behind all operands that are arrays
+    static constexpr unsigned kFactored = 3u << kState;  // states of rows and columns, a bit each
 
     struct Geometry {
         Extents shape, strides[kArrays];
@@ -109,6 +112,7 @@ class Step {
         std::unique_ptr<Program> own_program;   // if coefficients follow from its own sums
         const Program* program;                 // that it is a copy of
         std::unique_ptr<double[]> squares;      // of each tile
+        std::unique_ptr<Factors> factors;       // if moments are those of rows and columns
         unsigned stochastic = 0;
         Randomness randomness;
         RowNumbers rows = {};
@@ -153,6 +157,7 @@ class Step {
         Span span;
     };
 
+    int add_factors(Item& item, const View* operands, Part* parts, int count);
     static void find_strides(Item& item, const Part* parts, int count, bool in_row_major_order);
     static void find_overlaps(Item& item, const Part* parts, int count);
     static bool may_zero(const Item& item, const Item& other);
@@ -168,6 +173,8 @@ class Step {
     static void run_rows(const Item& item, const Call& call, std::int64_t begin, std::int64_t end);
     static void run_whole(const Item& item, const Call& call, std::int64_t begin, std::int64_t end);
     void run_tiles(const Item& item, int pass, std::int64_t begin, std::int64_t end);
+    static void add_squares(const Item& item, std::int64_t task);
+    static void run_factors(Item* first, Item* last);
     void measure(const Item& item, std::int64_t begin, std::int64_t n, const void* row);
     Norm norm() const;
     void run_pass(Item* first, Item* last, int number);

@@ -7,7 +7,7 @@
 #include "dispatch.hpp"
 #include "float_mode.hpp"
 #include "parallel.hpp"
-#include "step.hpp"
+#include "step_rows.hpp"
 #include "strided.hpp"
 
 namespace fusedstep {
@@ -36,28 +36,6 @@ double compensated_sum(const double* terms, std::int64_t n) {
 }
 
 }  // namespace
-
-// A tile of an item as rows that stages run over: the arrays themselves, or scratch that they are loaded into.
-class Step::Rows {
-  public:
-    explicit Rows(const Item& item) : item_(item) {}
-
-    // unstored: operands that are changed in scratch alone.
-    void* load(int operand, std::int64_t begin, std::int64_t n, unsigned unstored) {
-        if (operand >= kTemporary) return scratch_[operand];
-        if (has(item_.direct & ~unstored, operand))
-            return item_.data[operand] + begin * size_of(item_.program->arithmetic);
-        load_array(item_, operand, begin, n, scratch_[operand]);
-        return scratch_[operand];
-    }
-
-  private:
-    // Rows a multiple of 4 KiB apart would map to the same cache sets, and loads would wait for stores to another row.
-    static constexpr std::size_t kRowPadding = 5 * 64;
-
-    const Item& item_;
-    alignas(64) char scratch_[kMaxOperands][kTile * sizeof(double) + kRowPadding];
-};
 
 // Calls run(data, begin, n) for elements begin to begin + n of an array; or, where only some of its rows take part, for
 // each part of them that is in one row, `data` being the row's.
@@ -263,14 +241,17 @@ void Step::run_pass(Item* first, Item* last, int number) {
 
 void Step::run_passes(Item* first, Item* last) {
     int passes = 0;
+    bool has_factors = false;
     for (Item* item = first; item != last; ++item) {
         copy_gradient(*item);
         if (item->extra && item->extra->own_program) {
             *item->extra->own_program = *item->extra->program;
             item->extra->own_program->size = item->size;
+            has_factors = has_factors || item->extra->factors;
         }
         passes = std::max(passes, item->program->passes);
     }
+    if (has_factors) run_factors(first, last);
     for (int pass = 0; pass < passes; ++pass) run_pass(first, last, pass);
 }
 

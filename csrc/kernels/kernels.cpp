@@ -37,6 +37,7 @@ const KernelTable FUSEDSTEP_TABLE = {FUSEDSTEP_ISA,
                                       {store_randomly<Float16, float>, store_randomly<Float16, double>},
                                       {store_randomly<BFloat16, float>, store_randomly<BFloat16, double>}},
                                      {sum_of_squares<float>, sum_of_squares<double>},
+                                     {add_squares<float>, add_squares<double>},
                                      kBatchNorm<float>,
                                      kBatchNorm<double>,
                                      {dropout<float>, dropout<double>}};

@@ -1,4 +1,4 @@
-// The sum of squares of a tile, in an order of additions that no vector width changes.
+// Sums of squares: of a tile, in an order of additions that no vector width changes.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +26,14 @@ template <class T> double sum_of_squares(std::int64_t n, const void* given) {
     for (int half = kLanes / 2; half > 0; half /= 2)
         for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
     return lanes[0];
+}
+
+template <class T> void add_squares(std::int64_t n, const void* given, double* sums) {
+    const T* values = static_cast<const T*>(given);
+    for (std::int64_t i = 0; i < n; ++i) {
+        const double value = static_cast<double>(values[i]);
+        sums[i] += value * value;
+    }
 }
 
 }  // namespace

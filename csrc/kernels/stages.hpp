@@ -6,6 +6,7 @@
 #include "stages_adam_variants.hpp"
 #include "stages_adaptive.hpp"
 #include "stages_around.hpp"
+#include "stages_factored.hpp"
 #include "stages_ftrl.hpp"
 #include "stages_layerwise.hpp"
 #include "stages_momentum.hpp"
@@ -54,6 +55,9 @@ template <class List> constexpr void list_stages(List& list) {
     list.template rule<LarsNesterov>("lars_nesterov");
     list.template stage<StableAdamWRatio>("stable_adamw_ratio");
     list.template rule<StableAdamW>("stable_adamw");
+    list.template stage<AdafactorUpdate>("adafactor_update");
+    list.template rule<Adafactor>("adafactor");
+    list.template rule<AdafactorMomentum>("adafactor_momentum");
     list.template rule<AdaBelief>("adabelief");
     list.template rule<Yogi>("yogi");
     list.template stage<AdoptFirst>("adopt_first");

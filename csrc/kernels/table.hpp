@@ -53,6 +53,9 @@ using ConvertRandomly = void (*)(std::int64_t first, std::int64_t n, const void*
 // The sum of the squares of at most kTile elements of the arithmetic's type (reductions.hpp).
 using SumOfSquares = double (*)(std::int64_t n, const void* values);
 
+// Adds the square of each value to a sum of its own.
+using AddSquares = void (*)(std::int64_t n, const void* values, double* sums);
+
 // A part of the input of batch normalisation that is worked on at once. Either elements begin to end of one channel,
 // which is stored in runs of `run` contiguous elements, each `stride` after the last; or rows begin to end of a panel
 // of `channels` columns, each column a channel, each row `stride` after the last.
@@ -111,6 +114,7 @@ struct KernelTable {
     Convert store[kStorages][kArithmetics];                   // and back, rounding to nearest, ties to even
     ConvertRandomly store_randomly[kStorages][kArithmetics];  // null for storage types that arithmetic is done in
     SumOfSquares sum_of_squares[kArithmetics];
+    AddSquares add_squares[kArithmetics];
     BatchNormTable<float> batch_norm_float32;
     BatchNormTable<double> batch_norm_float64;
     DropoutFunction dropout[kArithmetics];

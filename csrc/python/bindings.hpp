@@ -71,6 +71,8 @@ py::module_ numpy();
 // Zeros with the shape of a parameter and its order in memory, for its state of that number.
 py::array zeros_beside(const View& parameter, int storage, int state);
 
+py::array zeros(const Extents& shape, int storage);
+
 // A copy for the state of that number, beside a parameter that begins at a page, as nearly all large arrays do.
 py::array copy_apart(const py::array& array, int state);
 

@@ -140,6 +140,10 @@ py::array zeros_beside(const View& parameter, int storage, int state) {
     return py::array(type, std::move(shape), place(memory, unit, parameter.data, apart(state)), memory);
 }
 
+py::array zeros(const Extents& shape, int storage) {
+    return allocate("zeros", py::tuple(py::cast(shape)), dtype_of(storage));
+}
+
 py::array copy_apart(const py::array& array, int state) {
     if (!is_c_contiguous(array)) return numpy().attr("array")(array);
     const auto bytes = static_cast<std::size_t>(array.nbytes());

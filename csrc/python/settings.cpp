@@ -151,14 +151,16 @@ py::dict rule_table() {
             hyperparameters[own.name] = py::make_tuple(fallback, limits[static_cast<int>(own.limit)]);
         }
         py::list states;
-        py::dict starts, scalars;
+        py::dict starts, scalars, shapes;
         for (const State& state : rule.states) {
             if (state.start == kMadeEachStep) continue;
             states.append(state.name);
             if (state.start) starts[state.name] = state.start;
+            if (state.shape != State::kWhole) shapes[state.name] = state.shape == State::kRows ? "rows" : "columns";
         }
         for (const Scalar& scalar : rule.scalars) scalars[scalar.name] = scalar.start;
-        table[rule.name] = py::make_tuple(py::tuple(states), hyperparameters, rule.counts_steps, starts, scalars);
+        table[rule.name] =
+            py::make_tuple(py::tuple(states), hyperparameters, rule.counts_steps, starts, scalars, shapes);
     };
     for (const Rule& rule : rules()) add(rule);
     add(muon());

@@ -112,7 +112,7 @@ class Update {
     void take_direction(const Pair& pair, const Member& member, int state, const Name& parameter_name);
     void take_scalar(const Pair& pair, const Member& member, int number, const py::object& value);
     void check_state(const Name& name, Shared& own, bool any, const py::object& value, int storage,
-                     const Name& parameter_name) const;
+                     const Name& parameter_name, const Extents* shape) const;
     bool take_copy(const Pair& pair, const Name& parameter_name);
     std::int64_t count_step(const Pair& pair, const Member& member, bool fresh);
     void find_values(const Pair& pair, Member& member) const;

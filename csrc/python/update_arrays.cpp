@@ -80,6 +80,9 @@ void Update::add(const Pair& pair) {
     take_parameter(pair, parameter_name);
     const Shared& parameter = shared_[kParameter];
     const bool has_rows = take_gradient(pair, parameter_name, gradient_name);
+    if (has_rows && member.rule->is_factored())
+        throw py::type_error(gradient_name.text() + " is a Rows, but '" + member.rule->name +
+                             "' takes moments of whole columns: give it an array");
     find_values(pair, member);
     const int arithmetic = arithmetic_of(parameter.view.storage);
     const bool narrow = parameter.view.storage != arithmetic;
@@ -228,13 +231,17 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
         const py::object value = !arrays   ? py::object()
                                  : ordered ? py::object(arrays[py::int_(i)])
                                            : find_in_dict(arrays, letter);
+        const bool is_whole = i >= own_count || member.rule->states[static_cast<std::size_t>(i)].shape == State::kWhole;
+        const Extents shape =
+            is_whole ? Extents() : shape_of_state(member.rule->states[static_cast<std::size_t>(i)], parameter.view);
         if (value) {
-            check_state(state_name(pair, member, letter), state, !own, value, storage, parameter_name);
+            check_state(state_name(pair, member, letter), state, !own, value, storage, parameter_name,
+                        is_whole ? nullptr : &shape);
             continue;
         }
         if (arrays && !(own && i >= own_count))
             throw py::value_error(state_name(pair, member, letter).text() + " is missing");
-        state.take_array(zeros_beside(parameter.view, storage, i), storage);
+        state.take_array(is_whole ? zeros_beside(parameter.view, storage, i) : zeros(shape, storage), storage);
         fresh.average = fresh.average || (i == own_count && !is_master);
         // A step of some rows leaves the other rows of a new average as they are here.
         if (i >= own_count)
@@ -315,12 +322,18 @@ void Update::add_scalars(const Pair& pair, const Member& member, const Program& 
 }
 
 void Update::check_state(const Name& own_name, Shared& own, bool any, const py::object& value, int storage,
-                         const Name& parameter_name) const {
+                         const Name& parameter_name, const Extents* shape) const {
     // An optimizer's is an array; a caller's may be a tensor.
     if ((!any && !py::isinstance<py::array>(value)) || !own.take(own_name, value))
         throw py::type_error(own_name.text() + " is a " + type_name(value) + ", expected an array");
     const Shared& parameter = shared_[kParameter];
-    require_shape(own_name, own, parameter_name, parameter);
+    const View expected =
+        shape ? View{nullptr, storage, static_cast<int>(shape->size()), shape->data(), nullptr} : parameter.view;
+    if (!same_shape(own.view, expected)) {
+        const std::string wanted = ", expected " + text_of(expected.shape, expected.dimensions);
+        throw py::value_error(own_name.text() + " has shape " + own.shape() + ", " + parameter_name.text() + " has " +
+                              parameter.shape() + (same_shape(parameter.view, expected) ? "" : wanted));
+    }
     if (own.view.storage != storage && (own.view.storage == kBFloat16 || storage == kBFloat16))
         throw py::value_error(own_name.text() + " has dtype " + own.dtype() + ", expected " +
                               (storage == kBFloat16  ? "bfloat16"
@@ -343,52 +356,6 @@ bool Update::take_copy(const Pair& pair, const Name& parameter_name) {
     require_written(copy_name, copy);
     require_shape(copy_name, copy, parameter_name, shared_[kParameter]);
     return true;
-}
-
-// The number of the parameter's step, from 1; a fresh one makes its first.
-std::int64_t Update::count_step(const Pair& pair, const Member& member, bool fresh) {
-    const Settings& settings = member.settings;
-    if (settings.t != 0) return settings.t;
-    if (!settings.counts) return 1;
-    if (member.optimizer.is_none()) {
-        const py::object t = element_of("t", settings.counts, pair);
-        return checked_count(pair.name("t").text(), t);
-    }
-    std::int64_t t = 1;
-    if (!fresh) {
-        const py::object had = find_in_dict(settings.counts, pair.key);
-        // State that was put there by hand has made the optimizer's steps.
-        t = next_step({"steps", pair.key}, had ? had : py::object(member.optimizer.attr(optimizer_names().iterations)));
-    }
-    if (new_counts_.empty()) new_counts_.reserve(pairs_.list.size());
-    new_counts_.push_back({&pair, &member, t});
-    return t;
-}
-
-// The hyper-parameters that are given for each parameter.
-void Update::find_values(const Pair& pair, Member& member) const {
-    for (const auto& [index, source] : member.settings.own_values) {
-        const Hyperparameter& hyperparameter = member.rule->hyperparameters[static_cast<std::size_t>(index)];
-        const py::object value = element_of(hyperparameter.name, source, pair);
-        member.settings.values[index] = checked_value(hyperparameter, value, pair.name(hyperparameter.name));
-    }
-}
-
-const Program& Update::program(Member& member, int arithmetic, std::int64_t t, bool new_average) {
-    const bool is_known = member.program && member.program->arithmetic == arithmetic && member.program->t == t &&
-                          member.settings.own_values.empty() && !new_average && !member.program_has_new_average &&
-                          std::equal(scalars_, scalars_ + member.rule->scalars.size(), member.program->old_scalars);
-    if (is_known) return *member.program;
-    Values values;
-    std::copy_n(member.settings.values, member.rule->hyperparameters.size(), values);
-    if (new_average) values[kAverage] = 0;
-    Program& made = has_program_ ? more_programs_.emplace_back() : first_program_;
-    has_program_ = true;
-    const Clipping clipping = {options_.measure == Measure::kGradients, options_.clip_norm.has_value()};
-    build(*member.rule, arithmetic, values, t, clipping, made, scalars_);
-    member.program = &made;
-    member.program_has_new_average = new_average;
-    return made;
 }
 
 }  // namespace fusedstep

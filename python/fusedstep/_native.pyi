@@ -13,7 +13,10 @@ c_api: object
 # By name: the states' names, default and kind of limit of each hyper-parameter, whether the number of the step is used;
 # what states that don't start with zeros are at first (a hyper-parameter, or "parameter"); scalars, and what they are
 # at first.
-rules: dict[str, tuple[tuple[str, ...], dict[str, tuple[float | None, str]], bool, dict[str, str], dict[str, float]]]
+rules: dict[
+    str,
+    tuple[tuple[str, ...], dict[str, tuple[float | None, str]], bool, dict[str, str], dict[str, float], dict[str, str]],
+]
 
 # An optimizer without options, or a list of some with their parts: lr, None or the hyper-parameters that take the place
 # of attributes, and (average,) or (average, masters, seed, stochastic, narrow_state). lr and average may be schedules.

@@ -44,6 +44,7 @@ cdef extern from "fusedstep.h":
         const char* scalars[FUSEDSTEP_MAX_SCALARS]
         double scalar_starts[FUSEDSTEP_MAX_SCALARS]
         int64_t scalar_count
+        const char* shapes[FUSEDSTEP_MAX_STATES]
 
     ctypedef struct fusedstep_hyperparameter:
         const char* name
@@ -85,6 +86,8 @@ cdef extern from "fusedstep.h":
         const int64_t* rows
         int64_t row_count
         double* scalars
+        int64_t matrix_rows
+        int64_t matrix_columns
 
     ctypedef struct fusedstep_gradients:
         size_t size

@@ -51,6 +51,11 @@ PAIRS: dict[str, tuple[Any, Any]] = {
         lambda: fs.AdamW(0.1, 0.8, 0.95, 1e-3, weight_decay=0.2),
         lambda p: torch.optim.AdamW(p, 0.1, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.2),
     ),
+    "Adafactor": (lambda: fs.Adafactor(eps1=None, eps1_as_floor=True), lambda p: torch.optim.Adafactor(p)),
+    "Adafactor decay": (
+        lambda: fs.Adafactor(2.0, 0.0, 0.5, 0.5, 0.9, 2.0, eps1_as_floor=True, weight_decay=0.2),
+        lambda p: torch.optim.Adafactor(p, 2.0, -0.5, (0.5, 0.9), 2.0, weight_decay=0.2),
+    ),
 }
 
 # Rules that have the same arguments on both sides but for their names.

@@ -80,7 +80,7 @@ def made(rng: np.random.Generator, rule: str, parameter: str, chosen: dict[str, 
     for n in (65, 0, 1, 1033):
         arrays = new_arrays(rng, n, rule, parameter, chosen.get("gradient", parameter), chosen.get("copy"))
         arrays.state_type = "bfloat16" if chosen.get("narrow_state") else arithmetic_of(parameter)
-        arrays.states = [store(np.abs(rng.standard_normal(n)), arrays.state_type) for _ in arrays.states]
+        arrays.states = [store(np.abs(rng.standard_normal(state.size)), arrays.state_type) for state in arrays.states]
         if "average" in chosen:
             arrays.average = rng.standard_normal(n).astype(arithmetic_of(parameter))
         if n > 1 and "element" in chosen:

@@ -26,7 +26,7 @@ void update(Call& call) {
         }
         const std::size_t last = shared.size() - 1;
         const Shared& taken = shared[makes ? last : call.data.ConsumeIntegralInRange<std::size_t>(0, last)];
-        all.push_back(any_item(call, taken.rule.state_count, taken.settings.averages, true,
+        all.push_back(any_item(call, taken.rule, taken.settings.averages, true,
                                [&](std::size_t offset) { return list.seen(offset); }));
         all.back().item.settings = taken.settings.given;
         list.place(call, all.back().item, i);
@@ -65,7 +65,8 @@ void accumulate(Call& call) {
             made.item.parameter = call.array(made.item.n, item_size_of(made.item.parameter_type), false);
             if (made.item.parameter) made.written.push_back(call.arrays.back());  // what no gradient's zeros may meet
         } else {
-            made = any_item(call, 0, false, false, [&](std::size_t offset) { return list.seen(offset); });
+            made =
+                any_item(call, fusedstep_rule{}, false, false, [&](std::size_t offset) { return list.seen(offset); });
         }
         all.push_back(made);
         list.place(call, made.item, i);

@@ -160,8 +160,13 @@ template <class Seen> void set_sizes(Call& call, const Seen& seen, Made& made) {
     }
 }
 
-// states, averages: what its settings ask for. null_gradient: a gradient that must be refused may be a null pointer.
-template <class Seen> Made any_item(Call& call, int states, bool averages, bool null_gradient, const Seen& seen) {
+// rule, averages: what its settings ask for. null_gradient: a gradient that must be refused may be a null pointer.
+template <class Seen>
+Made any_item(Call& call, const fusedstep_rule& rule, bool averages, bool null_gradient, const Seen& seen) {
+    const int states = rule.state_count;
+    const auto has_shape = [&](int state, const char* shape) {
+        return rule.shapes[state] && std::strcmp(rule.shapes[state], shape) == 0;
+    };
     Made made;
     set_sizes(call, seen, made);
     fusedstep_item& item = made.item;
@@ -179,7 +184,9 @@ template <class Seen> Made any_item(Call& call, int states, bool averages, bool 
         return at;
     };
     item.parameter = written(item.parameter_type);
-    for (int i = 0; i < states; ++i) item.state[i] = written(item.state_type);
+    // The matrices have no size, so the parameter is one row.
+    for (int i = 0; i < states; ++i) item.state[i] = has_shape(i, "rows") ? nullptr : written(item.state_type);
+    call.refuse_if(has_shape(0, "rows") && item.row_size != 0);
     if (copies) item.copy = written(item.copy_type, false);
     if (averages && seen(offsetof(fusedstep_item, average)))
         item.average = written(arithmetic);

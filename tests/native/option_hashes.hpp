@@ -15,27 +15,27 @@ namespace {
 
 constexpr const char* kStorageNames[] = {"float32", "float64", "float16", "bfloat16"};
 
-// A matrix of rows of kColumns elements, stored in any way.
+// A matrix, stored in any way.
 class Stored {
   public:
     static constexpr int64_t kColumns = 13;
 
-    Stored(int64_t rows, int storage, std::uint64_t seed, bool positive = false)
+    Stored(int64_t rows, int storage, std::uint64_t seed, bool positive = false, int64_t columns = kColumns)
         : storage_(storage),
-          shape_{static_cast<fusedstep::Extent>(rows), kColumns},
-          strides_{static_cast<fusedstep::Extent>(fusedstep::size_of(storage) * kColumns),
+          shape_{static_cast<fusedstep::Extent>(rows), static_cast<fusedstep::Extent>(columns)},
+          strides_{static_cast<fusedstep::Extent>(fusedstep::size_of(storage) * columns),
                    static_cast<fusedstep::Extent>(fusedstep::size_of(storage))},
-          bytes_(static_cast<std::size_t>(rows * kColumns * fusedstep::size_of(storage))) {
-        std::vector<double> values = numbers<double>(rows * kColumns, seed);
+          bytes_(static_cast<std::size_t>(rows * columns * fusedstep::size_of(storage))) {
+        std::vector<double> values = numbers<double>(rows * columns, seed);
         if (positive) values = magnitudes(values);
-        fusedstep::table().store[storage][fusedstep::kFloat64](rows * kColumns, values.data(), bytes_.data());
+        fusedstep::table().store[storage][fusedstep::kFloat64](rows * columns, values.data(), bytes_.data());
     }
 
     fusedstep::View view() { return {bytes_.data(), storage_, 2, shape_, strides_}; }
 
     void add_to(Hash& hash) const {
-        std::vector<double> values(static_cast<std::size_t>(shape_[0] * kColumns));
-        fusedstep::table().load[storage_][fusedstep::kFloat64](shape_[0] * kColumns, bytes_.data(), values.data());
+        std::vector<double> values(static_cast<std::size_t>(shape_[0] * shape_[1]));
+        fusedstep::table().load[storage_][fusedstep::kFloat64](shape_[0] * shape_[1], bytes_.data(), values.data());
         hash.add(values);
     }
 
@@ -77,12 +77,17 @@ void hash_options(Hash& hash, const fusedstep::Rule& rule, int storage, const Op
         std::vector<int64_t> rows;
     };
     std::vector<Parameter> parameters;
+    if (rule.is_factored() && given.row_step != 1) return;  // it needs all rows
     for (const int64_t rows : {1, 5, 79, 3001}) {
         Parameter made;
         made.arrays.emplace_back(rows, storage, 1);
         made.arrays.emplace_back(0, storage, 2);
         const int state_storage = given.narrow_state && arithmetic == kFloat32 ? int{kBFloat16} : arithmetic;
-        for (int i = 0; i < own_states; ++i) made.arrays.emplace_back(rows, state_storage, 3 + i, true);
+        for (int i = 0; i < own_states; ++i) {
+            const State::Shape shape = rule.states[static_cast<std::size_t>(i)].shape;
+            made.arrays.emplace_back(shape == State::kColumns ? 1 : rows, state_storage, 3 + i, true,
+                                     shape == State::kRows ? 1 : Stored::kColumns);
+        }
         made.arrays.emplace_back(rows, arithmetic, 20);
         made.arrays.emplace_back(rows, rows % 2 == 0 ? kFloat32 : rows == 79 ? kFloat16 : kBFloat16, 21);
         for (int64_t row = 0; row < rows; row += given.row_step) made.rows.push_back(row);

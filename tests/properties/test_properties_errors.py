@@ -197,6 +197,8 @@ def test_one_thing_wrong_and_nothing_changes(data: st.DataObject, case: Case, na
     if warm:
         our_step(side, set())
     optimizer = side.optimizer
+    if of_state:  # the last one has the parameter's shape
+        assume([*optimizer.state[case.keys[at]].values()][-1].shape == param.shape)
     call = Call(case.kind, list(case.keys), list(side.params.values()), list(side.grads(set()).values()), optimizer)
     with np.errstate(all="ignore"):
         spoil(call, at)

@@ -97,10 +97,10 @@ class Training(RuleBasedStateMachine):
     def fits(self, key: int) -> bool:
         """Whether a parameter and its state are what an update needs."""
         param = self.expected.array(self.params[key])
-        state = list(self.arrays(key).values())
-        return all(a.shape == param.shape and a.dtype == param.dtype for a in state) and not share_memory(
-            [param, *state]
-        )
+        state = self.arrays(key)
+        shapes = {name: self.theirs.state_shape(name, param.shape) for name in state}
+        fit = all(a.shape == shapes[name] and a.dtype == param.dtype for name, a in state.items())
+        return fit and not share_memory([param, *state.values()])
 
     @rule(data=st.data(), kind=st.sampled_from(("dict", "list", "tuple")), skipped=st.sampled_from((None, *KEYS)))
     def update(self, data: st.DataObject, kind: str, skipped: int | None) -> None:

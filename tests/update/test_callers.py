@@ -320,8 +320,9 @@ def test_interleaved_state(row: Row, rng: np.random.Generator) -> None:
         theirs.update(expected, g)
         buffer = np.empty((9, 1 + len(theirs.state_names)))
         for i, letter in enumerate(theirs.state_names):
-            buffer[:, i] = ours.state[0][letter]
-            ours.state[0][letter] = buffer[:, i]
+            array = ours.state[0][letter]
+            buffer[: array.size, i] = array
+            ours.state[0][letter] = buffer[: array.size, i]
     np.testing.assert_array_equal(w, expected)
     assert_same_state(ours, theirs)
 

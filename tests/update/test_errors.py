@@ -133,7 +133,7 @@ def test_bad_state(row: Row) -> None:
     optimizer = row.optimizer()
     w, good = np.ones(5), np.ones(4)
     optimizer.update({"good": good, "W": w}, {"good": good.copy(), "W": w.copy()})
-    letter = next(iter(optimizer.state["W"]))
+    letter = next(letter for letter, array in optimizer.state["W"].items() if array.shape == w.shape)
 
     def fails(error: type[Exception], message: str, params: dict[str, Any]) -> None:
         before, state = copy.deepcopy(params), copy.deepcopy(optimizer.state)
@@ -145,7 +145,8 @@ def test_bad_state(row: Row) -> None:
 
     name = rf"^state\['W'\]\['{letter}'\]"
     fails(ValueError, name + r" has shape \(5,\), params\['W'\] has \(6,\)$", {"good": good, "W": np.ones(6)})
-    fails(ValueError, name + r" has dtype float64, params\['W'\] has float32$", {"good": good, "W": np.ones(5, "f4")})
+    other_type = r"^state\['W'\]\['\w+'\] has dtype float64, params\['W'\] has float32$"
+    fails(ValueError, other_type, {"good": good, "W": np.ones(5, "f4")})
     own = optimizer.state["W"][letter]
     fails(ValueError, name + r" shares memory with params\['W'\]$", {"good": good, "W": own})
     optimizer.state["W"][letter] = read_only(own)

@@ -55,6 +55,12 @@ def changes_the_parameter(cls: Any, name: str) -> bool:
     return name not in ("average", "t0", "weight_lr_power") and (cls, name) != (fs.ScheduleFreeSGD, "decoupled")
 
 
+# Without which another value of a hyper-parameter has no effect here.
+WITH: dict[str, dict[str, Any]] = {
+    "relative_step": {"lr": 2.0},
+    "eps2": {"eps2": 10.0},
+    "eps1_as_floor": {"eps1": 0.1},
+}
 OVERRIDES = [(row.optimizer, name, value) for row in ROWS for name, value in overrides_of(row).items()]
 
 
@@ -63,6 +69,7 @@ def test_any_hyperparameter_may_be_overridden(cls: Any, name: str, value: Any, r
     decay: dict[str, Any] = {"weight_decay": 0.1}
     if name in ("cautious_decay", "max_lr"):
         decay["decoupled"] = True
+    decay |= WITH.get(name, {})
     ours, usual, other = cls(**decay, groups=[("W1", {name: value})]), cls(**decay), cls(**decay)
     setattr(other, name, value)
     params = arrays(rng, np.float64)

@@ -215,6 +215,8 @@ def test_sums_of_gradients(of_sums: Any, of_grads: Any, isa: str, threads: int, 
 def test_rows(
     row: Row, options: dict[str, Any], shape: tuple[int, ...], storage: Any, isa: str, rng: np.random.Generator
 ) -> None:
+    if row.optimizer is fs.Adafactor:
+        pytest.skip("refuses rows")
     if storage == np.float64:
         options = options | {"state_dtype": None}
     options = options | {"clip_norm": 1.0, "clip_value": 0.5, "average": 0.9, "weight_decay": 0.1}

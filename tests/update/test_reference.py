@@ -154,6 +154,26 @@ WORKED: tuple[tuple[reference.Optimizer, list[float], dict[str, float]], ...] = 
     (reference.LARS(0.1, 0.5, 0.25, 0.0, trust_clip=True), [0.8, 0.85], {"v": -0.05}),
     # ratio = .25 / 2 < lr, v = .25;  ratio = .25 * .75 / 1.5, v = .125 - .1875
     (reference.LARS(0.2, 0.5, 0.25, 0.0, trust_clip=True), [0.75, 0.8125], {"v": -0.0625}),
+    # one row: column = 4, u = 1, w = 1 - .1;  column = 4 + (2.25 - 4) / 2, w = .9 + .1 * .9 * 1.5 / sqrt(3.125)
+    (
+        reference.Adafactor(0.1, beta2_decay=1.0, eps1=0.0),
+        [0.9, 0.9 + 0.135 / math.sqrt(3.125)],
+        {"row": 0.0, "column": 3.125},
+    ),
+    # g^2 + 12 = 16, u = 2 / 4, m = .5 * .1 * .5, w = .95 - .025;  column = 16 + (14.25 - 16) / 2 = 15.125,
+    # step u = -.1 * 1.5 / sqrt(15.125)
+    (
+        reference.Adafactor(0.1, 0.5, 1.0, 12.0, weight_decay=0.5, scale_parameter=False),
+        [0.925, 0.925 * 0.95 - 0.5 * (0.025 - 0.15 / math.sqrt(15.125))],
+        {"row": 0.0, "column": 15.125, "m": 0.5 * (0.025 - 0.15 / math.sqrt(15.125))},
+    ),
+    # a floor of 4 under the root: u = 2 / 4, twice clip_threshold, and the step at most 1 / sqrt(t): w = 1 - .25;
+    # u = -1.5 / 4, w = .75 + .25 / sqrt(2)
+    (
+        reference.Adafactor(9.0, 0.0, 1.0, 4.0, clip_threshold=0.25, scale_parameter=False, eps1_as_floor=True),
+        [0.75, 0.75 + 0.25 / math.sqrt(2)],
+        {"row": 0.0, "column": 3.125},
+    ),
     # m = 2, v = 4, mean 4 / 4 = 1, w = .95 - .2 / (2 + 2);  m = 2 + 2/3 * -3.5 = -1/3, v = 4 + 4/7 * -1.75 = 3
     (
         reference.StableAdamW(0.1, 0.5, 0.75, 2.0, weight_decay=0.5),

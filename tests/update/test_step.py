@@ -10,6 +10,7 @@ from cases import ROWS, new_state
 from fusedstep import reference
 
 ORACLES: dict[str, Any] = {row.optimizer()._rule: row.reference for row in ROWS} | {
+    "adafactor_momentum": lambda **given: reference.Adafactor(beta1=0.9, **given),
     "sgd_momentum": lambda **given: reference.SGD(momentum=0.9, **given),
     "rmsprop_centered": lambda **given: reference.RMSProp(centered=True, **given),
     "rmsprop_momentum": lambda **given: reference.RMSProp(momentum=0.9, **given),
@@ -44,6 +45,7 @@ def test_every_rule_has_an_oracle() -> None:
         "counts_steps": True,
         "starts": {},
         "scalars": {},
+        "shapes": {},
     }
 
 
@@ -51,7 +53,7 @@ def test_every_rule_has_an_oracle() -> None:
 def test_classes_have_the_defaults_of_their_rules(rule: str) -> None:
     own = {**fs.rules()[rule]["hyperparameters"]}
     del own["scale"]
-    for optimizer in (fs.Momentum(lr_in_velocity=False), *(row.optimizer() for row in ROWS)):
+    for optimizer in (fs.Momentum(lr_in_velocity=False), fs.Adafactor(beta1=0.9), *(row.optimizer() for row in ROWS)):
         if optimizer._rule == rule:
             assert {name: getattr(optimizer, name) for name in own} == own
 

@@ -93,6 +93,8 @@ typedef struct fusedstep_rule {
     const char *scalars[FUSEDSTEP_MAX_SCALARS];  /* names in the order of fusedstep_item.scalars */
     double scalar_starts[FUSEDSTEP_MAX_SCALARS]; /* what they are before the first step */
     int64_t scalar_count;
+    const char *shapes[FUSEDSTEP_MAX_STATES]; /* "rows" or "columns" for states with a number for each row or column of the
+                                                 parameter's matrices in place of one for each element; else NULL */
 } fusedstep_rule;
 
 /* A hyper-parameter of a rule, as describe_hyperparameter tells it. Its limits are inclusive. One with a minimum of -1
@@ -167,6 +169,11 @@ typedef struct fusedstep_item {
     int64_t row_count;
     double *scalars; /* updated in place, unless the step is skipped: the rule's numbers for this parameter, in the rule's
                         order; ignored if it has none */
+    int64_t matrix_rows; /* ignored unless the rule has states for rows and columns: the size of the matrices of which
+                            n elements are one or more, row-major, one after the other. Then the states have
+                            n / matrix_columns and n / matrix_rows elements. Both 0: the parameter is one row, its columns
+                            have n elements, and the state for rows is ignored. Such rules need a row_size of 0. */
+    int64_t matrix_columns;
 } fusedstep_item;
 
 /* The gradients of all items of an update together, as they are after scale and maximize. Zero bytes: nothing is asked

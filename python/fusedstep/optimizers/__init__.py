@@ -4,6 +4,7 @@ from fusedstep.optimizers.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from fusedstep.optimizers.adam_variants import ADOPT, AdaBelief, Adan, AdEMAMix, Yogi
 from fusedstep.optimizers.adaptive import Adadelta, AdaGrad, RMSProp, RMSprop
 from fusedstep.optimizers.base import Optimizer
+from fusedstep.optimizers.factored import Adafactor
 from fusedstep.optimizers.ftrl import FTRL
 from fusedstep.optimizers.layerwise import LAMB, LARS, StableAdamW
 from fusedstep.optimizers.momentum import ASGD, SGD, Momentum, Nesterov, Rprop
@@ -26,6 +27,7 @@ __all__ = [
     "AdaBelief",
     "AdaGrad",
     "Adadelta",
+    "Adafactor",
     "Adam",
     "AdamW",
     "Adamax",

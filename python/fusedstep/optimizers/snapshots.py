@@ -107,7 +107,7 @@ def _loaded_groups(optimizer: "Optimizer", given: list[Any]) -> Groups:
 
 
 def _copied_state(optimizer: "Optimizer", key: Any, arrays: Any) -> dict[str, NDArray[Any]]:
-    names, scalars = optimizer._state_names, optimizer._scalar_names
+    names, scalars, shapes = optimizer._state_names, optimizer._scalar_names, _native.rules[optimizer._rule][5]
     given = set(checked_dict(f"state[{key!r}]", arrays))
     expected = {*names, *scalars}
     if not expected <= given <= expected | set(_EXTRA_STATES):
@@ -122,9 +122,13 @@ def _copied_state(optimizer: "Optimizer", key: Any, arrays: Any) -> dict[str, ND
         is_extra = letter in _EXTRA_STATES
         if array.dtype not in (np.float32, np.float64) and (is_extra or not is_bfloat16(array.dtype)):
             raise ValueError(f"{shown_name} has dtype {array.dtype}, expected float32 or float64")
-        for other, first in list(copies.items())[:1]:
+        # What shape rows and columns must have follows from the parameter, when there is one.
+        comparable = [other for other in copies if (other in shapes) == (letter in shapes)] or [*copies]
+        for other in comparable[:1]:
+            first = copies[other]
             dtype = np.float32 if is_extra and is_bfloat16(first.dtype) else first.dtype
-            if array.shape != first.shape or array.dtype != dtype:
+            differs = array.shape != first.shape and not {letter, other} & shapes.keys()
+            if differs or array.dtype != dtype:
                 raise ValueError(
                     f"{shown_name} has shape {array.shape} and dtype {array.dtype}, "
                     f"state[{key!r}][{other!r}] has {first.shape} and {first.dtype}"

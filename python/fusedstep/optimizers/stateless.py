@@ -49,9 +49,10 @@ def step(
         grads: Likewise. A parameter whose gradient is None is left alone.
         state: The state arrays of each parameter, in containers like `params`: for each a dict by the names that
             `fusedstep.rules()` gives, or a tuple or list in their order (for Adam m, then v). Zeros before the first
-            step, or what `"starts"` there says, in float64 for float64 parameters, else in float32. With an average
-            (see below) that is one more state, "average" or the next of the list, which begins as a copy of the
-            parameter; scalars, as 0-d float64 arrays, come last. None for a rule without state.
+            step, or what `"starts"` there says, in float64 for float64 parameters, else in float32, in the parameter's
+            shape or what `"shapes"` there says. With an average (see below) that is one more state, "average" or the
+            next of the list, which begins as a copy of the parameter; scalars, as 0-d float64 arrays, come last. None
+            for a rule without state.
         t: The number of the step from 1, for all parameters or in containers like `params`. Rules that correct no
             bias ignore it.
         clip_norm, skip_nonfinite, rounding, seed: As in `Options`; t is the number of the update. For a float32 master,
@@ -137,8 +138,10 @@ def rules() -> dict[str, dict[str, Any]]:
     Returns:
         For each rule `"states"`, the names of its state arrays in their order; `"hyperparameters"`, the default of each
         by name; `"counts_steps"`, whether it uses `t`; `"starts"`, for states that don't start with zeros, the name of
-        the hyper-parameter that all elements are at first, or "parameter", of which they are a copy; and `"scalars"`,
-        numbers that belong to a parameter as its state does, with what they are at first.
+        the hyper-parameter that all elements are at first, or "parameter", of which they are a copy; `"scalars"`,
+        numbers that belong to a parameter as its state does, with what they are at first; and `"shapes"`, for states
+        that don't have the parameter's shape: "rows", whose last axis is 1, or "columns", whose last but one is 1. Of a
+        parameter with fewer than two axes, the columns have its shape, and the rows have shape (0,).
     """
     return {
         name: {
@@ -147,7 +150,8 @@ def rules() -> dict[str, dict[str, Any]]:
             "counts_steps": counts,
             "starts": starts,
             "scalars": scalars,
+            "shapes": shapes,
         }
-        for name, (states, hyperparameters, counts, starts, scalars) in _native.rules.items()
+        for name, (states, hyperparameters, counts, starts, scalars, shapes) in _native.rules.items()
         if name != "muon"
     }

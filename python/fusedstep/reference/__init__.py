@@ -11,6 +11,7 @@ from fusedstep.reference.adaptive import Adadelta, AdaGrad, RMSProp
 from fusedstep.reference.base import Optimizer, Rows, Split, accumulate, gradient_norm
 from fusedstep.reference.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
 from fusedstep.reference.dropout import Dropout, dropout, dropout_mask, threefry4x32
+from fusedstep.reference.factored import Adafactor
 from fusedstep.reference.ftrl import FTRL
 from fusedstep.reference.layerwise import LAMB, LARS, StableAdamW
 from fusedstep.reference.momentum import ASGD, SGD, Momentum, Nesterov, Rprop
@@ -30,6 +31,7 @@ __all__ = [
     "AdaBelief",
     "AdaGrad",
     "Adadelta",
+    "Adafactor",
     "Adam",
     "AdamW",
     "Adamax",

@@ -154,7 +154,9 @@ class Optimizer:
         w = np.array(numbers(whole[at], dtype))
         for name in self.state_names:
             if name not in state:
-                state[name] = np.zeros(param.shape, _bfloat16() if self.state_dtype == "bfloat16" else dtype)
+                state[name] = np.zeros(
+                    self.state_shape(name, param.shape), _bfloat16() if self.state_dtype == "bfloat16" else dtype
+                )
                 start = self.starts.get(name)
                 if start is not None:
                     number_at_first = lr if start == "lr" else getattr(self, start, None)
@@ -209,6 +211,10 @@ class Optimizer:
             self._store(array, state[name], at, True, number, slot)
         if state:
             self.state[key] = state
+
+    def state_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a state of a parameter."""
+        return shape
 
     def _store(self, values: Array, to: Array, at: Any, randomly: bool, number: int, slot: int) -> None:
         """Stores at some places. Random bits depend on seed, update, array, slot, and number of the element there."""

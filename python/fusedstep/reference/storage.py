@@ -104,6 +104,24 @@ def sum_of_squares(*arrays: Array) -> float:
     return high if math.isinf(high) else high + low
 
 
+def sums_of_squares(rows: Array) -> Array:
+    """The `sum_of_squares` of each row of a matrix."""
+    high, low = np.zeros((2, len(rows)))
+    for begin in range(0, rows.shape[1], TILE):
+        part = rows[:, begin : begin + TILE].astype(np.float64)
+        squares = np.zeros((len(rows), -(-part.shape[1] // LANES) * LANES))
+        squares[:, : part.shape[1]] = part * part
+        lanes = np.cumsum(squares.reshape(len(rows), -1, LANES), axis=1)[:, -1]
+        for half in (4, 2, 1):
+            lanes = lanes[:, :half] + lanes[:, half:]
+        term = lanes[:, 0]
+        total = high + term
+        other = total - high
+        low += (high - (total - other)) + (term - other)
+        high = total
+    return np.where(np.isinf(high), high, high + low)
+
+
 def _tiles(array: Array) -> list[float]:
     values = numbers(array, arithmetic_of(array)).ravel().astype(np.float64)
     tiles = -(-values.size // TILE)

@@ -1,0 +1,71 @@
+// Second moments of a matrix by rows and columns, in place of those of its elements.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "arrays.hpp"
+#include "rules.hpp"
+
+namespace fusedstep {
+
+// The shape of a state. The last two axes of a parameter are those of its matrices, of which it may have several. An
+// array with fewer axes is one row: its columns have the moments of its elements, and there are none of rows.
+Extents shape_of_state(const State& state, const View& parameter);
+
+class Factors {
+  public:
+    // operands: the parameter, its gradient, the moments of rows and of columns. May throw, unlike the rest.
+    Factors(const View* operands, int arithmetic);
+
+    // The moments of rows (0) or columns (1) as they are stored, which may be anywhere and of any type.
+    View moments(int i) const;
+
+    // The roots that stages read in their place, broadcast to the shape of the parameter.
+    View roots(int i) const;
+
+    // A task is for all rows of some matrices, or for a block of rows of one. Rows are numbered through all matrices.
+    struct Range {
+        std::int64_t first, end;
+    };
+    std::int64_t tasks() const;
+    Range rows_of(std::int64_t task) const;
+
+    bool has_rows() const { return stored_[0].size != 0; }
+    std::int64_t columns() const { return columns_; }
+
+    // Where the sum of squares of a row goes, and where those of the columns in its block go.
+    double* row_sum(std::int64_t row) { return row_sums_.get() + row; }
+    double* column_sums(std::int64_t row) {
+        return column_sums_.get() + (row / rows_ * blocks_ + row % rows_ / block_rows_) * columns_;
+    }
+
+    void clear_column_sums(Range rows);
+
+    // Makes and stores the new moments, and takes their roots. stochastic: states of the step, a bit each.
+    void update(const Program::Factored& how, unsigned stochastic, const Randomness& randomness);
+
+  private:
+    struct Stored {
+        char* data;
+        int storage;
+        std::int64_t size;
+        Extents shape, strides;
+    };
+
+    template <class T> void update_as(const Program::Factored& how, unsigned stochastic, const Randomness& randomness);
+    template <class T>
+    void update_moments(int i, const Program::Factored& how, unsigned stochastic, Randomness randomness);
+    double mean(int i, std::int64_t number) const;
+    char* roots_at(int i) const;
+
+    const int arithmetic_;
+    std::int64_t rows_, columns_, matrices_;            // rows of a matrix
+    std::int64_t block_rows_, blocks_, task_matrices_;  // blocks of a matrix
+    Stored stored_[2];
+    Extents shape_, root_strides_[2];
+    std::unique_ptr<double[]> row_sums_, column_sums_;
+    std::unique_ptr<char[]> roots_;  // of rows, then of columns
+};
+
+}  // namespace fusedstep
