@@ -179,6 +179,29 @@ def Lamb(
     return optimizers.LAMB(learning_rate, beta_1, beta_2, epsilon, decay_in_update=False, **common)
 
 
+def Adafactor(
+    learning_rate: LearningRate = 1e-3,
+    beta_2_decay: float = -0.8,
+    epsilon_1: float = 1e-30,
+    epsilon_2: float = 1e-3,
+    clip_threshold: float = 1.0,
+    relative_step: bool = True,
+    weight_decay: float | None = None,
+    **options: Unpack[Options],
+) -> optimizers.Adafactor:
+    """keras.optimizers.Adafactor."""
+    return optimizers.Adafactor(
+        learning_rate,
+        beta2_decay=-beta_2_decay,
+        eps1=epsilon_1,
+        eps2=epsilon_2,
+        clip_threshold=clip_threshold,
+        relative_step=relative_step,
+        decay_first=True,
+        **_as_keras(weight_decay, options),
+    )
+
+
 def ScheduleFreeAdamW(
     learning_rate: LearningRate = 2.5e-3,
     beta_1: float = 0.9,

@@ -10,6 +10,8 @@ from fusedstep import optimizers
 from fusedstep.dialects._options import with_defaults
 from fusedstep.optimizers.options import LearningRate, Options
 
+_GROWN_AT_ONCE = 1e9  # 0.96^(t momentum_decay) is 0 then
+
 
 def _one_of(eps: float, eps_root: float) -> tuple[float, bool]:
     """The epsilon that isn't 0, and whether it is under the root."""
@@ -53,6 +55,34 @@ def adamw(
     """optax.adamw with nesterov=False."""
     epsilon, inside = _one_of(eps, eps_root)
     return optimizers.AdamW(learning_rate, b1, b2, epsilon, weight_decay, eps_inside_root=inside, **options)
+
+
+def nadam(
+    learning_rate: LearningRate,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    eps_root: float = 0.0,
+    **options: Unpack[Options],
+) -> optimizers.NAdam:
+    """optax.nadam, whose momentum doesn't grow."""
+    epsilon, inside = _one_of(eps, eps_root)
+    return optimizers.NAdam(
+        learning_rate, b1, b2, epsilon, eps_inside_root=inside, momentum_decay=_GROWN_AT_ONCE, **options
+    )
+
+
+def nadamw(
+    learning_rate: LearningRate,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    eps_root: float = 0.0,
+    weight_decay: float = 1e-4,
+    **options: Unpack[Options],
+) -> optimizers.NAdam:
+    """optax.nadamw, whose momentum doesn't grow."""
+    return nadam(learning_rate, b1, b2, eps, eps_root, **_decaying(weight_decay, options))
 
 
 def amsgrad(

@@ -170,6 +170,27 @@ def ASGD(
     return optimizers.ASGD(lr, lambd, alpha, t0, weight_decay=weight_decay, **options)
 
 
+def Adafactor(
+    lr: LearningRate = 1e-2,
+    beta2_decay: float = -0.8,
+    eps: tuple[float | None, float] = (None, 1e-3),
+    d: float = 1.0,
+    weight_decay: float = 0.0,
+    **options: Unpack[Options],
+) -> optimizers.Adafactor:
+    """torch.optim.Adafactor."""
+    return optimizers.Adafactor(
+        lr,
+        beta2_decay=-beta2_decay,
+        eps1=eps[0],
+        eps2=eps[1],
+        clip_threshold=d,
+        eps1_as_floor=True,
+        weight_decay=weight_decay,
+        **with_defaults(options, decoupled=True),
+    )
+
+
 def Muon(
     lr: LearningRate = 1e-3,
     weight_decay: float = 0.1,

@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, Unpack
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fusedstep import _native
 from fusedstep._limits import checked_count, checked_norm
 from fusedstep._types import Copies, Grads, Params
+from fusedstep.optimizers.averages import exchanged
 from fusedstep.optimizers.options import (
     OPTIONS,
     SCHEDULED,
@@ -392,16 +393,3 @@ def _has_special(optimizer: Any) -> bool:
 
 def _takes_options(cls: type) -> bool:
     return any(p.kind == p.VAR_KEYWORD for p in inspect.signature(cls).parameters.values())
-
-
-@contextlib.contextmanager
-def exchanged(params: Params, averages: Callable[[], dict[Any, NDArray[Any]]]) -> Iterator[None]:
-    """Gives parameters the values of averages, and back."""
-    arrays = {key: array.copy("K") for key, array in averages().items()}
-    if not arrays:
-        raise ValueError("there are no averages: no update has had the option average")
-    _native.exchange(params, arrays)
-    try:
-        yield
-    finally:
-        _native.exchange(params, arrays)

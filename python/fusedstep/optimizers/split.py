@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from fusedstep import _native
 from fusedstep._limits import checked_count, checked_flag, checked_norm, shown
 from fusedstep._types import Copies, Grads, Params
-from fusedstep.optimizers.base import Optimizer, exchanged
+from fusedstep.optimizers.averages import exchanged
+from fusedstep.optimizers.base import Optimizer
 from fusedstep.optimizers.options import Match, checked_clip_norm, checked_match, matches
 from fusedstep.optimizers.snapshots import checked_dict, checked_list, listed, loaded_attributes
 
