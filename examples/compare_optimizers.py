@@ -5,7 +5,8 @@ initialisation. Each rule has a learning rate that suits it here. What AdaGrad m
 lr / (sqrt(h) + eps), falls as long as there are gradients, because h is the sum of all their squares; RMSProp's h is a
 mean of the last ones, so it levels off. These digits are soon known by heart, and then the gradients fade, AdaGrad's
 step no longer falls and RMSProp's rises again. So the steps are those of trainings with noise added to the pixels anew
-in every batch, where the gradients stay.
+in every batch, where the gradients stay. With --rules the losses of any others are shown, and the steps of AdaGrad and
+RMSProp if both are among them.
 """
 
 import argparse
@@ -18,25 +19,17 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-import fusedstep as fs
 from lib import data
 from lib.command_line import Parser, main, whole
 from lib.loop import History, Optimizer, moving_median, train
 from lib.mnist import CLASSES, Images
 from lib.network import Array, Labels, Network, Params
+from lib.rules import RULES, add_rules
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RULES: dict[str, Callable[[], fs.Optimizer]] = {
-    "SGD": lambda: fs.SGD(lr=0.1),
-    "Momentum": lambda: fs.Momentum(lr=0.03),
-    "Nesterov": lambda: fs.Nesterov(lr=0.03),
-    "AdaGrad": lambda: fs.AdaGrad(lr=0.01),
-    "RMSProp": lambda: fs.RMSProp(lr=0.001),
-    "Adam": lambda: fs.Adam(lr=0.002),
-    "AdamW": lambda: fs.AdamW(lr=0.002),
-}
+SHOWN = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW")
 ADAPTIVE = ("AdaGrad", "RMSProp")  # with these learning rates their first step is the same: RMSProp's h is 0.01 g^2
 HIDDEN = [100] * 4
 BATCH_SIZE = 100
@@ -69,7 +62,7 @@ def _effective_steps(
     rule: str, images: Images, epochs: int, seed: int, after_step: Callable[[], Any]
 ) -> NDArray[np.float64]:
     """The median over a layer's weights of lr / (sqrt(h) + eps), after each step."""
-    optimizer: Any = RULES[rule]()
+    optimizer = RULES[rule].make(RULES[rule].digits)
     steps = []
 
     def record() -> None:
@@ -92,12 +85,14 @@ def _change(steps: NDArray[np.float64]) -> float:
 
 
 def _table(histories: dict[str, History], steps: dict[str, NDArray[np.float64]]) -> str:
-    lines = [f"{'rule':10}{'lr':>7}{'loss':>10}{'test accuracy':>16}"]
+    lines = [f"{'rule':18}{'lr':>7}{'loss':>10}{'test accuracy':>16}"]
     lines.append("-" * len(lines[0]))
     lines += [
-        f"{rule:10}{RULES[rule]().lr:7g}{_smooth(h.losses)[-1]:10.1e}{h.test[-1]:16.1%}"
+        f"{rule:18}{RULES[rule].digits:7g}{_smooth(h.losses)[-1]:10.1e}{h.test[-1]:16.1%}"
         for rule, h in histories.items()
     ]
+    if not steps:
+        return "\n".join(lines)
     count = len(steps[ADAPTIVE[0]])
     at = sorted({i for i in (1, 10, 100, 1000) if i < count} | {count})
     lines += ["", f"{'lr / (sqrt(h) + eps) of ' + LAYER + ', step':34}" + "".join(f"{i:>9}" for i in at)]
@@ -106,7 +101,10 @@ def _table(histories: dict[str, History], steps: dict[str, NDArray[np.float64]])
     return "\n".join(lines)
 
 
-def _title(steps: dict[str, NDArray[np.float64]]) -> str:
+def _title(histories: dict[str, History], steps: dict[str, NDArray[np.float64]]) -> str:
+    if not steps:
+        ends = {rule: float(_smooth(history.losses)[-1]) for rule, history in histories.items()}
+        return f"The lowest loss at the end is {min(ends, key=ends.__getitem__)}'s"
     adagrad, rmsprop = (_change(steps[rule]) for rule in ADAPTIVE)
     signed = [f"{change:+.0f} %".replace("-", "\N{MINUS SIGN}") for change in (adagrad, rmsprop)]
     if adagrad < -20 and abs(rmsprop) < 10:
@@ -117,22 +115,28 @@ def _title(steps: dict[str, NDArray[np.float64]]) -> str:
 def _draw(figure: "Figure", histories: dict[str, History], steps: dict[str, NDArray[np.float64]]) -> None:
     from matplotlib.ticker import NullFormatter
 
-    from lib.style import GREY, RULE_COLOURS, label_ends
+    from lib.style import GREY, colours_of, label_ends
 
-    left, right = (figure.add_axes((x, 0.12, 0.32, 0.67)) for x in (0.065, 0.53))
+    colours = colours_of(histories)
+    left = figure.add_axes((0.065, 0.12, 0.32 if steps else 0.72, 0.67))
     ends = []
     for rule, history in histories.items():
         curve = _smooth(history.losses)
         x = np.arange(len(history.losses) - len(curve), len(history.losses)) + 1
-        style = "--" if rule in ("Nesterov", "AdamW") else "-"  # close to Momentum's and Adam's
-        left.plot(x, curve, style, color=RULE_COLOURS[rule])
-        ends.append((rule, RULE_COLOURS[rule], float(curve[-1])))
+        is_known = any(colour == colours[rule] for _, colour, _ in ends)
+        style = "--" if is_known or rule in ("Nesterov", "AdamW") else "-"  # these are close to Momentum's and Adam's
+        left.plot(x, curve, style, color=colours[rule])
+        ends.append((rule, colours[rule], float(curve[-1])))
     left.set(yscale="log", title="Loss of a batch, moving median", xlabel="step", xlim=(0, len(x) + x[0] - 1))
     left.set_ylim(left.get_ylim()[0] / 1.8)  # room for the lowest label
     left.locator_params(axis="x", integer=True)
-    label_ends(left, ends, 0.07)
+    label_ends(left, ends, 0.07 if len(ends) < 10 else 0.045)
+    left.yaxis.set_minor_formatter(NullFormatter())
+    if not steps:
+        return
+    right = figure.add_axes((0.53, 0.12, 0.32, 0.67))
     for rule, values in steps.items():
-        right.plot(np.arange(1, len(values) + 1), values, color=RULE_COLOURS[rule])
+        right.plot(np.arange(1, len(values) + 1), values, color=colours[rule])
     x = np.array([1, len(values)])
     right.plot(x, steps["AdaGrad"][-1] * 0.55 * np.sqrt(x[-1] / x), ":", color=GREY)
     right.set(
@@ -144,9 +148,9 @@ def _draw(figure: "Figure", histories: dict[str, History], steps: dict[str, NDAr
     )
     for axis in (right.xaxis, right.yaxis):
         axis.set_major_formatter("{x:g}")
-    for axis in (left.yaxis, right.xaxis, right.yaxis):
+    for axis in (right.xaxis, right.yaxis):
         axis.set_minor_formatter(NullFormatter())
-    last = [(f"{rule} {v[-1]:.2g}", RULE_COLOURS[rule], float(v[-1])) for rule, v in steps.items()]
+    last = [(f"{rule} {v[-1]:.2g}", colours[rule], float(v[-1])) for rule, v in steps.items()]
     label_ends(right, [*last, ("1/√step", GREY, float(steps["AdaGrad"][-1]) * 0.55)], 0.07)
 
 
@@ -158,6 +162,7 @@ def _options() -> argparse.Namespace:
         help=f"passes over the training images (default: {DIGITS_EPOCHS}, or {MNIST_EPOCHS} with --mnist, which take "
         "about a minute)",
     )
+    add_rules(parser, SHOWN, 12)
     parser.add_mnist()
     return parser.parse_args()
 
@@ -170,11 +175,14 @@ def _run() -> None:
     epochs = options.epochs or (MNIST_EPOCHS if options.mnist else DIGITS_EPOCHS)
     iterations = epochs * (len(images.x_train) // BATCH_SIZE)
     histories, steps = {}, {}
-    with threadpool_limits(1), tqdm(total=(len(RULES) + len(ADAPTIVE)) * iterations, unit="it", smoothing=0) as bar:
-        for rule, make in RULES.items():
+    adaptive = ADAPTIVE if set(ADAPTIVE) <= set(options.rules) else ()
+    trainings = len(options.rules) + len(adaptive)
+    with threadpool_limits(1), tqdm(total=trainings * iterations, unit="it", smoothing=0) as bar:
+        for rule in options.rules:
             bar.set_description(rule)
-            histories[rule] = _train(Network, make(), images, epochs, options.seed, bar.update)
-        for rule in ADAPTIVE:
+            optimizer = RULES[rule].make(RULES[rule].digits)
+            histories[rule] = _train(Network, optimizer, images, epochs, options.seed, bar.update)
+        for rule in adaptive:
             bar.set_description(f"{rule}, noisy pixels")
             steps[rule] = _effective_steps(rule, images, epochs, options.seed, bar.update)
     print(_table(histories, steps))
@@ -182,7 +190,7 @@ def _run() -> None:
         f"{len(images.x_train)} handwritten digits, batches of {BATCH_SIZE}, {iterations} steps, "
         f"{len(HIDDEN)} hidden layers of {HIDDEN[0]}"
     )
-    with slide(options.out, _title(steps), task) as figure:
+    with slide(options.out, _title(histories, steps), task) as figure:
         _draw(figure, histories, steps)
 
 

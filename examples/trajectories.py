@@ -3,7 +3,7 @@
 The valley is the figure of chapter 6 of *Deep Learning from Scratch*, with its learning rates (RMSProp is not in it):
 SGD zigzags across it. Near the saddle and the local minimum the gradient vanishes, so SGD waits or stays; momentum, at
 the same learning rate, is carried on. Adam leaves the local minimum at 0.3, but stays in it at 0.1. Draws a row of
-panels for each surface, prints where each path ends, and animates the picture if asked to.
+panels for each surface, prints where each path ends, and animates the picture if asked to. --rules takes any others.
 """
 
 import argparse
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-import fusedstep as fs
 from lib.command_line import Parser, main, picture_path, whole
+from lib.rules import RULES, add_rules
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,13 +27,7 @@ if TYPE_CHECKING:
 
 Path2D = NDArray[np.float64]  # shape (points, 2)
 
-RULES: dict[str, Callable[[float], fs.Optimizer]] = {
-    "SGD": fs.SGD,
-    "Momentum": fs.Momentum,
-    "AdaGrad": fs.AdaGrad,
-    "RMSProp": fs.RMSProp,
-    "Adam": fs.Adam,
-}
+SHOWN = ("SGD", "Momentum", "AdaGrad", "RMSProp", "Adam")
 MOST_FRAMES = 100
 
 
@@ -46,7 +40,7 @@ class Surface:
     f: Callable[[Any, Any], Any]
     gradient: Callable[[float, float], tuple[float, float]]
     start: tuple[float, float]
-    lr: dict[str, float]
+    lr: dict[str, float]  # of those rules for which it isn't that of lib/rules.py
     minimum: tuple[float, float]
     x_range: tuple[float, float]
     y_range: tuple[float, float]
@@ -95,14 +89,18 @@ SURFACES = (VALLEY, SADDLE, TWO_MINIMA)
 
 def walk(surface: Surface, rule: str, iterations: int) -> Path2D:
     """The points that a rule visits, the start included."""
-    optimizer = RULES[rule](surface.lr[rule])
-    params: dict[str, float] = dict(zip("xy", surface.start, strict=True))
+    optimizer = RULES[rule].make(lr_of(surface, rule))
+    point = np.array([surface.start])  # a matrix, for Muon
     path = [surface.start]
     for _ in range(iterations):
-        dx, dy = surface.gradient(params["x"], params["y"])
-        optimizer.update(params, {"x": dx, "y": dy})
-        path.append((params["x"], params["y"]))
+        optimizer.update(point, np.array([surface.gradient(*point[0])]))
+        path.append(tuple(point[0]))
     return np.array(path)
+
+
+def lr_of(surface: Surface, rule: str) -> float:
+    """The learning rate with which a rule walks."""
+    return surface.lr.get(rule, RULES[rule].surface)
 
 
 def _minus(text: str) -> str:
@@ -142,7 +140,8 @@ def _findings(paths: dict[str, dict[str, Path2D]], iterations: int) -> tuple[str
         f"still on it after {steps}: {_listed(on_saddle)}",
         f"in the deeper one after {steps}: {_listed(deeper)}",
     ]
-    if crossings["SGD"] > iterations / 2 and on_saddle == ["SGD"] and "Momentum" in deeper and "SGD" not in deeper:
+    zigzags = crossings.get("SGD", 0) > iterations / 2
+    if zigzags and on_saddle == ["SGD"] and "Momentum" in deeper and "SGD" not in deeper:
         title = f"In {steps} SGD zigzags, waits at a saddle and stays in a local minimum; momentum leaves both"
     else:
         title = f"Where {steps} of each rule lead{'s' * (iterations == 1)}"
@@ -152,13 +151,13 @@ def _findings(paths: dict[str, dict[str, Path2D]], iterations: int) -> tuple[str
 
 
 def _table(paths: dict[str, dict[str, Path2D]]) -> str:
-    lines = [f"{'surface':37}{'rule':10}{'lr':>6}{'end x':>9}{'end y':>9}{'f':>10}"]
+    lines = [f"{'surface':37}{'rule':18}{'lr':>6}{'end x':>9}{'end y':>9}{'f':>10}"]
     lines.append("-" * len(lines[0]))
     for surface in SURFACES:
         for rule, path in paths[surface.name].items():
             x, y = path[-1]
             lines.append(
-                f"{surface.name:37}{rule:10}{surface.lr[rule]:6g}{x:9.3f}{y:9.3f}{float(surface.f(x, y)):10.4f}"
+                f"{surface.name:37}{rule:18}{lr_of(surface, rule):6g}{x:9.3f}{y:9.3f}{float(surface.f(x, y)):10.4f}"
             )
     return "\n".join(lines)
 
@@ -166,14 +165,13 @@ def _table(paths: dict[str, dict[str, Path2D]]) -> str:
 class _Panel:
     """One path on one surface, up to any of its points."""
 
-    def __init__(self, ax: "Axes", surface: Surface, rule: str, path: Path2D) -> None:
-        from lib.style import GREY, RULE_COLOURS
+    def __init__(self, ax: "Axes", surface: Surface, colour: str, path: Path2D) -> None:
+        from lib.style import GREY
 
         self._surface, self._path = surface, path
         x, y = np.meshgrid(np.linspace(*surface.x_range, 160), np.linspace(*surface.y_range, 160))
         ax.contour(x, y, surface.f(x, y), surface.levels, colors="#BBBBBB", linewidths=0.7, linestyles="solid")
         ax.plot(*surface.minimum, "x", color=GREY, markersize=7, markeredgewidth=1.6)
-        colour = RULE_COLOURS[rule]
         (self._line,) = ax.plot([], [], ".-", color=colour, linewidth=1.4, markersize=4.5)
         ax.plot(*surface.start, "o", color=colour, markerfacecolor="white", markersize=6, markeredgewidth=1.5)
         (self._end,) = ax.plot([], [], "o", color=colour, markersize=7)
@@ -194,20 +192,22 @@ class _Panel:
 
 
 def _draw(figure: "Figure", paths: dict[str, dict[str, Path2D]], row_titles: list[str]) -> list[_Panel]:
-    from lib.style import RULE_COLOURS
+    from lib.style import colours_of
 
     panels = []
-    width, height = 0.176, 0.2
+    rules = list(paths[SURFACES[0].name])
+    colours, pitch = colours_of(rules), 0.96 / len(rules)
+    width, height = 0.92 * pitch, 0.2
     for row, surface in enumerate(SURFACES):
         bottom = 0.6 - 0.28 * row
         figure.text(0.04, bottom + height + 0.012, row_titles[row], fontsize=11)
-        for column, rule in enumerate(RULES):
-            ax = figure.add_axes((0.04 + 0.192 * column, bottom, width, height))
+        for column, rule in enumerate(rules):
+            ax = figure.add_axes((0.04 + pitch * column, bottom, width, height))
             if row == 0:
-                ax.text(0.5, 1.2, rule, transform=ax.transAxes, ha="center", weight="bold", color=RULE_COLOURS[rule])
+                ax.text(0.5, 1.2, rule, transform=ax.transAxes, ha="center", weight="bold", color=colours[rule])
             if column:
                 ax.tick_params(labelleft=False)
-            panels.append(_Panel(ax, surface, rule, paths[surface.name][rule]))
+            panels.append(_Panel(ax, surface, colours[rule], paths[surface.name][rule]))
     return panels
 
 
@@ -243,6 +243,7 @@ def _options() -> argparse.Namespace:
         metavar="FILE",
         help=f"animate the picture in at most {MOST_FRAMES} frames; takes about half a minute",
     )
+    add_rules(parser, SHOWN, 6)
     return parser.parse_args()
 
 
@@ -251,7 +252,7 @@ def _run() -> None:
     from lib.style import slide  # here, because it takes a second, in which Ctrl-C would end in a traceback
 
     iterations = options.iterations
-    paths = {surface.name: {rule: walk(surface, rule, iterations) for rule in RULES} for surface in SURFACES}
+    paths = {surface.name: {rule: walk(surface, rule, iterations) for rule in options.rules} for surface in SURFACES}
     print(_table(paths))
     title, row_titles = _findings(paths, iterations)
     subtitle = "○ start   ● end   \N{MULTIPLICATION SIGN} lowest point.  Each column is a rule, each dot a step."

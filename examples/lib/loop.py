@@ -1,6 +1,7 @@
 """Trains one network on images, and keeps what a picture of the training needs."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -96,6 +97,18 @@ def train(
             optimizer.update(network.params, grads)
             history.losses.append(loss)
             after_step()
-        history.train.append(network.accuracy(x_train, images.t_train))
-        history.test.append(network.accuracy(x_test, images.t_test))
+        with _evaluated(optimizer, network.params):
+            history.train.append(network.accuracy(x_train, images.t_train))
+            history.test.append(network.accuracy(x_test, images.t_test))
     return history
+
+
+@contextmanager
+def _evaluated(optimizer: Any, params: Params) -> Iterator[None]:
+    """With a Schedule-Free optimizer, parameters that are the means of their points."""
+    has_modes = hasattr(optimizer, "eval")
+    if has_modes:
+        optimizer.eval(params)
+    yield
+    if has_modes:
+        optimizer.train(params)

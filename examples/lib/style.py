@@ -1,6 +1,6 @@
 """How the examples' pictures look: colours, fonts, and labels beside the ends of curves."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,14 @@ STYLE: dict[Any, Any] = {
 }
 SLIDE: dict[Any, Any] = STYLE | {"font.size": 11, "axes.titlesize": 12, "lines.linewidth": 1.8, "savefig.dpi": 150}
 SLIDE_SIZE = (10.0, 5.625)  # inches, 16:9
+
+
+def colours_of(rules: Iterable[str]) -> dict[str, str]:
+    """The colours of rules: the same in every picture for those of the chapter, the next free ones for others."""
+    rules = list(rules)
+    free = [colour for colour in COLOURS if colour not in {RULE_COLOURS.get(rule) for rule in rules}] or list(COLOURS)
+    others = [rule for rule in rules if rule not in RULE_COLOURS]
+    return {**RULE_COLOURS, **{rule: free[i % len(free)] for i, rule in enumerate(others)}}
 
 
 def _headline(figure: FigureBase, size: tuple[float, float], title: str, subtitle: str) -> None:
