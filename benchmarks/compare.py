@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from benchmarks import dropouts, norms, pairs, peers, touched_rows, whole_steps
+from benchmarks import dropouts, every_rule, norms, pairs, peers, touched_rows, whole_steps
 from benchmarks.results import Against, duration, work_text, write_ratios
 from benchmarks.training import ROWS
 from benchmarks.turns import Sides, add_arguments, chosen, measure_in_new_process
@@ -82,6 +82,15 @@ def _whole_steps() -> Iterator[Pair]:
                 yield Pair("rows", row, rule, "float32", touched_rows.WORK, make, touched_rows.package(row))
 
 
+def _rules() -> Iterator[Pair]:
+    for name, form in every_rule.FORMS.items():
+        for row in (LIMIT, every_rule.TORCH):
+            if row == LIMIT or form.torch:
+                make = partial(every_rule.works, row, name, int(every_rule.WORK), [*THREADS])
+                package = None if row == LIMIT else "torch"
+                yield Pair("rule", row, name, "float32", every_rule.WORK, make, package)
+
+
 def _layers() -> Iterator[Pair]:
     for direction in ("forward", "backward"):
         for row in (BOOK, IN_PLACE, LIMIT, norms.PYTORCH):
@@ -109,6 +118,7 @@ def all_pairs() -> list[Pair]:
         *_updates("many", "float32", LISTS),
         *_updates("many", "float64", LISTS),
         *_whole_steps(),
+        *_rules(),
     ]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from benchmarks import norms, pairs, peers, touched_rows, whole_steps
+from benchmarks import every_rule, norms, pairs, peers, touched_rows, whole_steps
 from benchmarks.turns import Sides
 from benchmarks.workloads import BOOK, LIMIT, LISTS, OURS, OURS_OUT, RULES, THREADS, threads_text
 
@@ -65,6 +65,14 @@ def _update_floors() -> Iterator[Floor]:
         yield Floor(
             f"Adam, {work} {dtype}: {row} / ours", floor, aim, make, missing=_measurable if row == BOOK else _torch
         )
+
+
+def _every_rule_floors() -> Iterator[Floor]:
+    """Those with norms of their own beside the limit of their passes."""
+    n = max(THREADS)
+    for name in every_rule.FORMS:
+        make = partial(every_rule.limit, name, 40_000_000, [n])
+        yield Floor(f"rule {name}, 40 million float32, {threads_text(n)}: limit / ours", 0.9, 0.98, make)
 
 
 def _storage_floors() -> Iterator[Floor]:
@@ -149,6 +157,7 @@ def floors() -> list[Floor]:
     """All of them."""
     return [
         *_update_floors(),
+        *_every_rule_floors(),
         *_storage_floors(),
         *_whole_step_floors(),
         *_norm_floors(),

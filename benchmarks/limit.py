@@ -32,6 +32,7 @@ class _Job(ctypes.Structure):
         ("first", ctypes.POINTER(_Item)),
         ("mask", ctypes.c_uint64),
         ("whole", ctypes.c_int64),
+        ("reads", ctypes.c_int64),
     )
 
 
@@ -66,20 +67,28 @@ class Limit:
     It has the instruction set and the number of threads of fusedstep, and a copy of its thread pool.
 
     Arguments:
-        rule: The rule that it reads and writes like.
+        rule: The rule that it reads and writes like, or the names of the states of one.
         state: The state of an optimizer, to use the same memory; its own by default.
         mask: The bits of a gradient that are added to weight and states as integers, and kept in gradients: for a test
             of what is written.
         whole: Whether it reads and writes like a step with clip_norm, average and zero_grads.
+        reads: The arrays that are read once before, as for norms: parameter, gradient, states; the gradient again for
+            those that are left.
     """
 
     def __init__(
-        self, rule: str, state: dict[Any, dict[str, Array]] | None = None, mask: int = 0, *, whole: bool = False
+        self,
+        rule: str | tuple[str, ...],
+        state: dict[Any, dict[str, Array]] | None = None,
+        mask: int = 0,
+        *,
+        whole: bool = False,
+        reads: int = 0,
     ) -> None:
-        self._names = RULES[rule] + (("average",) if whole else ())
+        self._names = (RULES[rule] if isinstance(rule, str) else rule) + (("average",) if whole else ())
         self._state = {} if state is None else state
         self._function = _function(fs.isa())
-        self._job = _Job(states=len(self._names), mask=mask, whole=whole)
+        self._job = _Job(states=len(self._names), mask=mask, whole=whole, reads=reads)
         self._items: ctypes.Array[_Item] | None = None
         self._arrays: list[Array] = []  # they outlive the pointers to them
         self._grads: list[Array] = []

@@ -171,5 +171,6 @@ def work_text(kind: str, rule: str, dtype: str, work: str) -> str:
         "training": f"training iteration {work}",
         "whole step": f"{rule} + clipping + average + zeros, {work}",
         "rows": f"{rule}, rows: {work}",
+        "rule": f"rule {rule}, {work}",
     }
     return f"{names.get(kind, f'{rule}, {work}')}, {dtype}"

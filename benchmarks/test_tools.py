@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import compare, floors, guard, pairs, peers, pictures, report, results, turns
+import fusedstep as fs
+
+from benchmarks import compare, every_rule, floors, guard, pairs, peers, pictures, report, results, turns
 from benchmarks.workloads import BOOK, LIMIT, OURS, THREADS
 
 RATIO = turns.Ratio(2.0, 1.9, 2.2, 2e-3, 1e-3)
@@ -83,6 +85,22 @@ def test_pairs_without_a_row_of_their_own() -> None:
         if work.setup:
             work.setup()
         work.run()
+
+
+@pytest.mark.parametrize("name", every_rule.FORMS)
+def test_every_rule_beside_the_limit_and_pytorch(name: str) -> None:
+    rows = [LIMIT]
+    if every_rule.FORMS[name].torch and peers.missing("torch") is None:
+        rows.append(every_rule.TORCH)
+    for row in rows:
+        for (work,) in every_rule.works(row, name, 200_000, [1]):
+            work.run()
+
+
+def test_every_rule_has_a_form() -> None:
+    classes = {value for value in vars(fs).values() if isinstance(value, type) and issubclass(value, fs.Optimizer)}
+    formed = {getattr(fs, form.cls) for form in every_rule.FORMS.values()}
+    assert formed == classes - {fs.Optimizer, fs.Muon}  # whose matrix products are NumPy's
 
 
 @pytest.mark.skipif(peers.missing("torch") is not None, reason="PyTorch is not installed")

@@ -119,7 +119,7 @@ def _draw(figure: "Figure", histories: dict[str, History], steps: dict[str, NDAr
 
     colours = colours_of(histories)
     left = figure.add_axes((0.065, 0.12, 0.32 if steps else 0.72, 0.67))
-    ends = []
+    ends: list[tuple[str, str, float]] = []
     for rule, history in histories.items():
         curve = _smooth(history.losses)
         x = np.arange(len(history.losses) - len(curve), len(history.losses)) + 1

@@ -26,6 +26,7 @@ struct Job {
     const Item* first;
     std::uint64_t mask;  // 0, but the compiler can't assume it
     std::int64_t whole;  // whether the gradients are read once more before, as for a norm, and zeros are left in them
+    std::int64_t reads;  // arrays that are read once before
 };
 
 // Integers keep every bit of weights and states, NaN and subnormal numbers included.
@@ -104,10 +105,14 @@ extern "C" int fusedstep_limit(const Job* given, int threads) {
     if (!loop) return 1;
     fusedstep::set_num_threads(threads);
     const std::int64_t size = job.parameter_bytes;
-    if (job.whole) {
+    if (job.whole || job.reads) {
         std::atomic<unsigned> any{0};
-        in_parts(job, size, [&](const Item& item, std::int64_t begin, std::int64_t end) {
-            any |= any_bits((end - begin) * size, static_cast<const unsigned char*>(item.arrays[1]) + begin * size);
+        const auto read = [&](const Item& item, std::int64_t array, std::int64_t begin, std::int64_t end) {
+            any |= any_bits((end - begin) * size, static_cast<const unsigned char*>(item.arrays[array]) + begin * size);
+        };
+        const std::int64_t reads = job.whole ? 1 : job.reads;
+        in_parts(job, reads * size, [&](const Item& item, std::int64_t begin, std::int64_t end) {
+            for (std::int64_t i = 0; i < reads; ++i) read(item, !job.whole && i < 2 + job.states ? i : 1, begin, end);
         });
         job.mask &= any * 0x0101010101010101u;  // so the compiler can't leave these reads out
     }

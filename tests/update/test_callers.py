@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
-from cases import ALL_ROWS, Row, assert_same_state
+from cases import KINDS, Row, assert_same_state
 
-pytestmark = pytest.mark.parametrize("row", ALL_ROWS)
+pytestmark = pytest.mark.parametrize("row", KINDS)
 
 
 def normal(rng: np.random.Generator, shape: Any, dtype: Any = np.float64) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
-from cases import ALL_ROWS, ROWS, Row
+from cases import KINDS, ROWS, Row
 
 GOOD = {"W1": np.ones((2, 3)), "W2": np.ones((10, 100))}
 GOOD_GRADS = {"W1": np.ones((2, 3)), "W2": np.ones((10, 100))}
@@ -108,7 +108,7 @@ BAD: dict[str, tuple[Any, Any, type[Exception], str]] = {
 }
 
 
-@pytest.mark.parametrize("row", ALL_ROWS)
+@pytest.mark.parametrize("row", KINDS)
 @pytest.mark.parametrize("warm", [False, True], ids=["first", "later"])
 @pytest.mark.parametrize("name", BAD)
 def test_bad_arrays(row: Row, warm: bool, name: str) -> None:
@@ -190,7 +190,7 @@ BAD_VALUES = (
 )
 
 
-@pytest.mark.parametrize("row", ALL_ROWS)
+@pytest.mark.parametrize("row", KINDS)
 @pytest.mark.parametrize(("name", "value"), BAD_VALUES, ids=str)
 def test_bad_hyperparameters(row: Row, name: str, value: float) -> None:
     optimizer = row.optimizer()

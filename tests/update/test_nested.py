@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
-from cases import ALL_ROWS, Row, assert_same_state
+from cases import KINDS, Row, assert_same_state
 from fusedstep import book, reference
 from trees import STRUCTURES, copied, flat, mapped
 
@@ -26,7 +26,7 @@ def assert_same_leaves(tree: Any, expected: dict[Any, Any]) -> None:
 
 
 @pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES)
-@pytest.mark.parametrize("row", ALL_ROWS)
+@pytest.mark.parametrize("row", KINDS)
 def test_the_bits_and_keys_of_a_flat_dict(row: Row, structure: Any, dtype: Any, rng: np.random.Generator) -> None:
     params = drawn(rng, structure, dtype)
     before, expected, plain = params, flat(copied(params)), flat(copied(params))
@@ -58,7 +58,7 @@ def test_one_region(rng: np.random.Generator) -> None:
     assert fs._native.parallel_regions() == before + 1
 
 
-@pytest.mark.parametrize("row", ALL_ROWS)
+@pytest.mark.parametrize("row", KINDS)
 def test_none_leaves_all_below_alone_and_extra_keys_are_ignored(row: Row) -> None:
     params: Any = {"a": {"W": np.ones(2), "b": [np.ones(3), 0.5]}, "c": (np.ones(2), {"d": (1.0,)})}
     expected = copy.deepcopy(params)
@@ -109,7 +109,7 @@ def test_containers_are_asked_by_their_own_methods() -> None:
 
 
 @pytest.mark.parametrize("number", [2.5, np.float64(2.5), np.float32(2.5)], ids=lambda x: type(x).__name__)
-@pytest.mark.parametrize("row", ALL_ROWS)
+@pytest.mark.parametrize("row", KINDS)
 def test_numbers_are_replaced_in_their_own_container(row: Row, number: Any) -> None:
     inner: Any = {"scale": number}
     params, expected = ([inner, [number]], (np.ones(2), number)), {}
@@ -148,7 +148,7 @@ def all_ways_to_restore(optimizer: fs.Optimizer, path: Path) -> list[fs.Optimize
     return [loaded, from_file, pickle.loads(pickle.dumps(optimizer)), copy.deepcopy(optimizer)]
 
 
-@pytest.mark.parametrize("row", ALL_ROWS)
+@pytest.mark.parametrize("row", KINDS)
 def test_saved_state_has_the_paths(row: Row, tmp_path: Path, rng: np.random.Generator) -> None:
     structure = {"layers": [{"W": 3, 7: 2}, (4, [5])], ("t", 1): {"b": 2}, "x": 1}
     params = drawn(rng, structure)
@@ -175,7 +175,7 @@ def test_paths_that_no_file_can_have(tmp_path: Path) -> None:
         fs.save_state(tmp_path / "state.npz", optimizer)
 
 
-@pytest.mark.parametrize("row", ALL_ROWS)
+@pytest.mark.parametrize("row", KINDS)
 def test_arrays_that_share_memory(row: Row, dtype: Any, rng: np.random.Generator) -> None:
     def tree(base: Any, other: Any) -> Any:
         return {"a": [base[:100], (base[50:],)], "b": {"same": base[:100], "turned": base[::-2]}, "c": other}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
-from cases import ALL_ROWS, ROWS, Row
+from cases import KINDS, ROWS, Row
 from trees import copied, flat, mapped, wrapped
 
 STATEFUL = [pytest.param(row, id=row.optimizer.__name__) for row in ROWS if row.reference.state_names]
@@ -87,7 +87,7 @@ ERRORS: dict[str, tuple[Any, Any, type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("name", ERRORS)
-@pytest.mark.parametrize("row", ALL_ROWS)
+@pytest.mark.parametrize("row", KINDS)
 def test_errors_name_the_path_and_change_nothing(row: Row, name: str) -> None:
     params, grads, error, message = ERRORS[name]
     leaves = [] if "depth" in name else list(flat(params).values())

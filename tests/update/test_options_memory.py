@@ -9,7 +9,7 @@ import pytest
 from numpy.lib.stride_tricks import as_strided
 
 import fusedstep as fs
-from cases import ALL_ROWS, Row, assert_same_state
+from cases import KINDS, Row, assert_same_state
 
 Array = np.ndarray[Any, np.dtype[Any]]
 # All options at once, so that an error comes when much has been prepared.
@@ -151,7 +151,7 @@ def contents(optimizer: fs.Optimizer, *containers: Any) -> Any:
     return copy.deepcopy((containers, optimizer.state, counts))
 
 
-@pytest.mark.parametrize("row", ALL_ROWS)
+@pytest.mark.parametrize("row", KINDS)
 @pytest.mark.parametrize("name", BAD)
 def test_an_error_changes_nothing(name: str, row: Row) -> None:
     params, grads, options, error, message = BAD[name]
@@ -246,7 +246,7 @@ SHARING: dict[str, Callable[[Array], tuple[Array, Array]]] = {
 
 
 @pytest.mark.parametrize("name", SHARING)
-@pytest.mark.parametrize("row", ALL_ROWS)
+@pytest.mark.parametrize("row", KINDS)
 def test_gradients_that_share_memory_are_zeroed_last(
     row: Row, name: str, isa: str, dtype: Any, threads: int, rng: np.random.Generator
 ) -> None:
@@ -265,7 +265,7 @@ def test_gradients_that_share_memory_are_zeroed_last(
 
 
 @pytest.mark.parametrize("zero_grads", [False, True])
-@pytest.mark.parametrize("row", ALL_ROWS)
+@pytest.mark.parametrize("row", KINDS)
 def test_parameters_that_share_memory_step_in_turn(
     row: Row, zero_grads: bool, isa: str, dtype: Any, threads: int, rng: np.random.Generator
 ) -> None:
@@ -290,7 +290,7 @@ def test_parameters_that_share_memory_step_in_turn(
     assert_same_state(ours, theirs)
 
 
-@pytest.mark.parametrize("row", ALL_ROWS)
+@pytest.mark.parametrize("row", KINDS)
 def test_gradients_in_parameters_are_measured_as_given(
     row: Row, isa: str, dtype: Any, threads: int, rng: np.random.Generator
 ) -> None:

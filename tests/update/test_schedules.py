@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
-from cases import ALL_ROWS, Row, assert_same_state
+from cases import KINDS, Row, assert_same_state
 from fusedstep.schedules import AverageWarmup, Cosine, Exponential, Joined, LinearWarmup, Polynomial, StepDecay
 
 # No rate of WORKED and no right side of FORMULAS makes more than eight roundings of half an eps each, relative to the
@@ -274,7 +274,7 @@ def test_bad_counts(schedule: Callable[[Any], float]) -> None:
 
 @pytest.mark.parametrize("schedule", [StepDecay(0.1, (2, 4)), Cosine(0.1, 5, end=0.001), WARM], ids=text)
 @pytest.mark.parametrize("by_hand", ["optimizer", "reference"])
-@pytest.mark.parametrize("row", ALL_ROWS)
+@pytest.mark.parametrize("row", KINDS)
 def test_the_optimizer_steps_as_with_rates_set_by_hand(
     row: Row, by_hand: str, schedule: Callable[[int], float], dtype: Any, rng: np.random.Generator
 ) -> None:

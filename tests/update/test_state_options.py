@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
-from cases import ALL_ROWS, Row, schedule
+from cases import KINDS, Row, schedule
 from fusedstep import book, schedules
 
 NAME = "fusedstep.optimizers.Adam"
@@ -76,7 +76,7 @@ COPIES: dict[str, Callable[[Any, Any], Any]] = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("how", COPIES)
-@pytest.mark.parametrize("row", ALL_ROWS)
+@pytest.mark.parametrize("row", KINDS)
 def test_a_copy_goes_on_as_the_original(row: Row, how: str, case: str, rng: np.random.Generator) -> None:
     options, functions = CASES[case]
     original = row.optimizer(0.05, **options, **functions)
