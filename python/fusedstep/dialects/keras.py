@@ -1,7 +1,7 @@
 """The optimizers of keras.optimizers (Keras 3), which count the optimizer's updates and decay before the step.
 
-`clipvalue` is the option `clip_value`, `use_ema` with `ema_momentum` is `average`. `clipnorm` clips each array by its
-own norm, which can't be had; `global_clipnorm` is `clip_norm`, but for the 1e-6 that this adds to the norm.
+clipvalue is the option clip_value, use_ema with ema_momentum is average. clipnorm clips each array by its
+own norm, which can't be had; global_clipnorm is clip_norm, but for the 1e-6 that this adds to the norm.
 """
 
 from typing import Any, Unpack

@@ -1,6 +1,6 @@
 """The optimizers of optax (0.2), which count the updates, as all its parameters are updated each time.
 
-`mask` is done by groups, `mu_dtype` by `state_dtype`. Of two epsilons only one can be had in most rules: eps beside the
+mask is done by groups, mu_dtype by state_dtype. Of two epsilons only one can be had in most rules: eps beside the
 root, or eps_root under it with an eps of 0.
 """
 

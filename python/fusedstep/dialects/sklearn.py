@@ -1,6 +1,6 @@
 """The solvers of scikit-learn's MLPClassifier and MLPRegressor (1.9), which count the optimizer's updates.
 
-Their `alpha` is L2 decay divided by the size of the batch, of weights and not of biases:
+Their alpha is L2 decay divided by the size of the batch, of weights and not of biases:
 `weight_decay=alpha / batch_size`, and a group without.
 """
 

@@ -21,7 +21,7 @@ def Adam(
 ) -> optimizers.Adam:
     """thinc.optimizers.Adam with L2_is_weight_decay=False and grad_clip=0.
 
-    Averages of the weights are the option `average`: thinc's begin with zeros, these with the weights.
+    Averages of the weights are the option average: thinc's begin with zeros, these with the weights.
     """
     return optimizers.Adam(learn_rate, beta1, beta2, eps, eps_corrected=False, weight_decay=L2, **options)
 

@@ -134,7 +134,7 @@ class Adamax(Optimizer):
     """Adamax (Kingma & Ba 2015, arXiv:1412.6980, section 7.1), m and u being 0 at first.
 
         m = m + (1 - beta1) (g - m)
-        u = max(beta2 u, |g| + eps)
+        u = max(beta2 u, abs(g) + eps)
         w = w - lr / (1 - beta1^t) m / u
 
     t counts the updates of the parameter from 1. The paper has no eps; here it is where PyTorch and optax have it.

@@ -21,8 +21,8 @@ class Adafactor(Optimizer):
 
     rms is the root of the mean of squares, over the whole array. A matrix of n rows and k columns has n + k numbers of
     state in place of Adam's 2 n k: for models whose moments don't fit the memory. The last two axes are those of
-    matrices, and further axes count them. An array with fewer axes is one row, so that its `column` is a second moment
-    for each element, and its `row` is empty. t counts the updates of the parameter from 1. A step reads the gradients
+    matrices, and further axes count them. An array with fewer axes is one row, so that its column is a second moment
+    for each element, and its row is empty. t counts the updates of the parameter from 1. A step reads the gradients
     three times and the weights twice. `Rows` are refused.
 
     PyTorch's `Adafactor` has lr 0.01 too, and no eps1 in the means, but a floor: with eps1_as_floor,

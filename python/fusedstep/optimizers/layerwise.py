@@ -13,13 +13,13 @@ class LAMB(Optimizer):
         v = v + (1 - beta2) (g^2 - v)
         mhat = m / (1 - beta1^t),  vhat = v / (1 - beta2^t)
         u = mhat / (sqrt(vhat) + eps) + weight_decay w
-        w = w - lr |w| / |u| u
+        w = w - lr norm(w) / norm(u) u
 
-    |w| and |u| are the norms of the whole array, and the ratio is 1 if either is 0: Adam with a step that is
-    proportional to the weights of each layer, for batches of thousands. t counts the updates of the parameter from 1,
-    and the bias corrections are folded into a factor and eps as in `Adam`. A step reads its arrays twice.
+    The norms are those of the whole array, and their ratio is 1 if either is 0: Adam with a step that is proportional
+    to the weights of each layer, for batches of thousands. t counts the updates of the parameter from 1, and the bias
+    corrections are folded into a factor and eps as in `Adam`. A step reads its arrays twice.
 
-    optax's `lamb` is the same. Keras's decays the weights before the rule (decay_in_update=False) and has eps 1e-7.
+    optax's lamb is the same. Keras's decays the weights before the rule (decay_in_update=False) and has eps 1e-7.
     timm and apex clip the norm of all gradients to 1 (clip_norm=1).
 
     Arguments:
@@ -60,14 +60,14 @@ class LAMB(Optimizer):
 class LARS(Optimizer):
     """LARS (You, Gitman & Ginsburg 2017, arXiv:1708.03888, algorithm 1), v being 0 at first.
 
-        ratio = trust_coefficient |w| / (|g| + weight_decay |w| + eps)
+        ratio = trust_coefficient norm(w) / (norm(g) + weight_decay norm(w) + eps)
         v = momentum v + lr ratio (g + weight_decay w)
         w = w - v
 
-    |w| and |g| are the norms of the whole array, and the ratio is 1 if either is 0: gradient descent with momentum
+    The norms are those of the whole array, and the ratio is 1 if either is 0: gradient descent with momentum
     for convolutional networks and large batches. A step reads w and g twice.
 
-    With decoupled=False, g + weight_decay w takes the place of g first, also in the norm, as in optax's `lars`, which
+    With decoupled=False, g + weight_decay w takes the place of g first, also in the norm, as in optax's lars, which
     has eps 0. With trust_clip, as in apex's LARC, min(lr, ratio) takes the place of lr ratio.
 
     Arguments:

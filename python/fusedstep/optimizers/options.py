@@ -49,11 +49,11 @@ class Options(TypedDict, total=False):
             PyTorch's form, which scales it by lr). True by default for `AdaBelief`, `AdamW`, `AdEMAMix`,
             `Adan`, `Lion` and `ScheduleFreeAdamW`, else False.
         cautious_decay: Decoupled decay comes after the rule, and only where that has not moved the parameter away from
-            zero (Chen et al. 2025, arXiv:2510.12402); `before` is the parameter before the rule.
+            zero (Chen et al. 2025, arXiv:2510.12402); before is the parameter before the rule.
         max_lr: Decoupled decay is multiplied by lr / max_lr, so that it goes with the square of a learning rate that
             is at most max_lr (Defazio 2025, arXiv:2506.02285, corrected weight decay); None for no factor.
         count_updates: Corrections of a bias count the updates of the optimizer, as in Keras, scikit-learn and the book,
-            instead of those that each parameter has had, as in PyTorch; `steps` stays empty. They differ for parameters
+            instead of those that each parameter has had, as in PyTorch; steps stays empty. They differ for parameters
             that come late or have no gradient now and then. Not for groups.
         clip_norm: The largest norm of all gradients of a call together (Pascanu et al. 2013, arXiv:1211.5063); None for
             no limit. As PyTorch's, also where there is no good answer: an infinite norm makes finite gradients 0 and
