@@ -64,6 +64,7 @@ FORMS: dict[str, Form] = {
     "RAdam": Form("RAdam", {}, torch=("RAdam", {})),
     "AdaBelief": Form("AdaBelief", {}),
     "Yogi": Form("Yogi", {}),
+    "LaProp": Form("LaProp", {}),
     "ADOPT": Form("ADOPT", {}),
     "AdEMAMix": Form("AdEMAMix", {}),
     "Adan": Form("Adan", {}),

@@ -90,6 +90,7 @@ ROWS = (
     Row(fs.StableAdamW, reference.StableAdamW, ({"weight_decay": 0.0}, {"beta1": 0.0, "beta2": 0.5, "eps": 0.1})),
     Row(fs.AdaBelief, reference.AdaBelief, ({"eps_root": 0.1, "eps": 0.0}, {"beta1": 0.0, "weight_decay": 0.1})),
     Row(fs.Yogi, reference.Yogi, ({"initial_accumulator": 0.1, "initial_m": 0.2}, {"beta2": 0.0})),
+    Row(fs.LaProp, reference.LaProp, ({"beta1": 0.0}, {"beta2": 0.0, "eps": 0.1})),
     Row(fs.ADOPT, reference.ADOPT, ({"clip_exponent": None}, {"beta2": 0.0, "eps": 0.1, "clip_exponent": 0.0})),
     Row(
         fs.AdEMAMix,
@@ -121,7 +122,7 @@ ALL_ROWS = tuple(pytest.param(row, id=row.optimizer.__name__) for row in ROWS)
 # Rules that a step treats as it does another of the table: tests of what isn't the rule's own affair leave them out.
 LIKE_ANOTHER = {
     *(fs.Nesterov, fs.SignSGD, fs.Signum, fs.Lion, fs.AdaGrad, fs.RMSProp, fs.Adadelta, fs.FTRL, fs.AdamW, fs.Adamax),
-    *(fs.RAdam, fs.NAdam, fs.AdaBelief, fs.Yogi, fs.AdEMAMix, fs.LARS, fs.StableAdamW, fs.ScheduleFreeSGD),
+    *(fs.RAdam, fs.NAdam, fs.AdaBelief, fs.Yogi, fs.LaProp, fs.AdEMAMix, fs.LARS, fs.StableAdamW, fs.ScheduleFreeSGD),
 }
 KINDS = tuple(param for param, row in zip(ALL_ROWS, ROWS, strict=True) if row.optimizer not in LIKE_ANOTHER)
 

@@ -24,6 +24,13 @@ void yogi(Program& p) {
     p.call("yogi", {kParameter, kGradient, kState, kState + 1}, {step, 1 - beta1, 1 - beta2, eps * root});
 }
 
+void laprop(Program& p) {
+    const auto [beta1, beta2, eps] = own<3>(p);
+    const double root = std::sqrt(correction(p, beta2));
+    p.call("laprop", {kParameter, kGradient, kState, kState + 1},
+           {p.values[kLearningRate] / correction(p, beta1), 1 - beta1, 1 - beta2, root, eps * root});
+}
+
 void adopt(Program& p) {
     const auto [beta1, beta2, eps, exponent] = own<4>(p);
     const double lr = p.values[kLearningRate], c1 = 1 - beta1, c2 = 1 - beta2;
@@ -83,6 +90,7 @@ std::vector<Rule> adam_variants() {
                              {"initial_m", 0, Limit::kNotNegative}}),
          true,
          yogi},
+        {"laprop", {"m", "v"}, with_options(4e-4, {kBeta1, kBeta2, eps(1e-15)}), true, laprop},
         {"adopt",
          {"m", "v"},
          with_options(1e-3, {kBeta1,

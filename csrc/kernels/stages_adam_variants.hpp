@@ -35,6 +35,17 @@ template <class T> struct Yogi {
     }
 };
 
+// Ziyin et al. 2020: the mean is one of gradients that are divided already. root = sqrt(1 - beta2^t).
+template <class T> struct LaProp {
+    T step, c1, c2, root, eps;
+
+    void operator()(T& w, const T& g, T& m, T& v) const {
+        v += c2 * (g * g - v);
+        m += c1 * (root * g / (std::sqrt(v) + eps) - m);
+        w -= step * m;
+    }
+};
+
 // Taniguchi et al. 2024: the first step begins v, and leaves the parameter alone.
 template <class T> struct AdoptFirst {
     void operator()(const T&, const T& g, T& v) const { v = g * g; }

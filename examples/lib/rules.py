@@ -57,6 +57,7 @@ RULES: dict[str, Rule] = {
     "SignSGD": Rule(fs.SignSGD, 0.0005, 0.1),
     "Signum": Rule(fs.Signum, 0.0005, 0.1),
     "StableAdamW": Rule(fs.StableAdamW, 0.002, 0.3),
+    "LaProp": Rule(fs.LaProp, 0.002, 0.1),
     "Yogi": Rule(fs.Yogi, 0.005, 0.3),
 }
 

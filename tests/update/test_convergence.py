@@ -49,6 +49,7 @@ GOALS = {
     "FTRL": Goal((10.0, 1e-10), (1.0, 0.002), (0.46, 0.2)),
     "LAMB": Goal((0.46, 1e-10), (0.022, 2e-6), (0.022, 0.03), cosine=True),
     "LARS": Goal((10.0, 3e-7), (2.2, 1e-8), (10.0, 0.08), cosine=True),
+    "LaProp": Goal((2.2, 1e-10), (0.46, 1e-10), (0.1, 0.03), cosine=True),
     "Lion": Goal((0.22, 2e-6), (0.01, 3e-8), (0.022, 0.05), cosine=True),
     "Momentum": Goal((0.22, 1e-10), (0.0022, 1e-10), (0.46, 0.05)),
     "Muon": Goal((0.46, 5e-9), (0.01, 1e-10), (0.1, 0.002), cosine=True, options={"weight_decay": 0.0}),

@@ -1,7 +1,7 @@
 """The optimizers, by family: hyper-parameters, state and documentation."""
 
 from fusedstep.optimizers.adam import Adam, Adamax, AdamW, NAdam, RAdam
-from fusedstep.optimizers.adam_variants import ADOPT, AdaBelief, Adan, AdEMAMix, Yogi
+from fusedstep.optimizers.adam_variants import ADOPT, AdaBelief, Adan, AdEMAMix, LaProp, Yogi
 from fusedstep.optimizers.adaptive import Adadelta, AdaGrad, RMSProp, RMSprop
 from fusedstep.optimizers.base import Optimizer
 from fusedstep.optimizers.factored import Adafactor
@@ -32,6 +32,7 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Adan",
+    "LaProp",
     "Lion",
     "Momentum",
     "Muon",

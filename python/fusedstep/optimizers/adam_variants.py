@@ -95,6 +95,44 @@ class Yogi(Optimizer):
         self.initial_m = initial_m
 
 
+class LaProp(Optimizer):
+    """LaProp (Ziyin, Wang & Ueda 2020, arXiv:2002.04839), m and v being 0 at first.
+
+        v = v + (1 - beta2) (g^2 - v)
+        m = m + (1 - beta1) (g / (sqrt(v / (1 - beta2^t)) + eps) - m)
+        w = w - lr m / (1 - beta1^t)
+
+    Adam divides a mean of gradients, this takes the mean of divided ones, so beta1 may be larger than the root of beta2.
+    t counts the updates of the parameter from 1. The correction of v is folded into a factor of g and into eps. For
+    training that is unstable with Adam where gradients grow suddenly.
+
+    Arguments:
+        lr: The learning rate, or a schedule.
+        beta1: The decay of the mean, from 0 to below 1.
+        beta2: The decay of the second moment, from 0 to below 1.
+        eps: Keeps the quotient finite. In float32 1e-15 is lost beside any root that isn't 0.
+        weight_decay: L2 weight decay, which enters v.
+        options: What all optimizers have; see `Options`.
+    """
+
+    _rule = "laprop"
+
+    def __init__(
+        self,
+        lr: LearningRate = 4e-4,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-15,
+        *,
+        weight_decay: float = 0.0,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay, **options)
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.eps = eps
+
+
 class ADOPT(Optimizer):
     """ADOPT (Taniguchi et al. 2024, arXiv:2411.02853, algorithm 2, with the clipping of the authors' code).
 

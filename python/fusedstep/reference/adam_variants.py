@@ -77,6 +77,29 @@ class Yogi(Optimizer):
         w -= t(lr * root / (1 - self.beta1**steps)) * m / (np.sqrt(v) + t(self.eps * root))
 
 
+class LaProp(Optimizer):
+    """See fusedstep.LaProp."""
+
+    state_names: ClassVar[tuple[str, ...]] = ("m", "v")
+    counts_steps: ClassVar[bool] = True
+
+    def __init__(
+        self, lr: Any = 4e-4, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-15, **options: Any
+    ) -> None:
+        super().__init__(lr, **options)
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.eps = eps
+
+    def step(  # type: ignore[override]
+        self, t: Rounded, lr: float, w: Array, g: Array, m: Array, v: Array, *, steps: int
+    ) -> None:
+        root = math.sqrt(1 - self.beta2**steps)
+        v += t(1 - self.beta2) * (g * g - v)
+        m += t(1 - self.beta1) * (t(root) * g / (np.sqrt(v) + t(self.eps * root)) - m)
+        w -= t(lr / (1 - self.beta1**steps)) * m
+
+
 class ADOPT(Optimizer):
     """See fusedstep.ADOPT."""
 
