@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import fusedstep as fs
-
 from benchmarks import compare, every_rule, floors, guard, pairs, peers, pictures, report, results, turns
 from benchmarks.workloads import BOOK, LIMIT, OURS, THREADS
 

@@ -102,9 +102,9 @@ class LaProp(Optimizer):
         m = m + (1 - beta1) (g / (sqrt(v / (1 - beta2^t)) + eps) - m)
         w = w - lr m / (1 - beta1^t)
 
-    Adam divides a mean of gradients, this takes the mean of divided ones, so beta1 may be larger than the root of beta2.
-    t counts the updates of the parameter from 1. The correction of v is folded into a factor of g and into eps. For
-    training that is unstable with Adam where gradients grow suddenly.
+    Adam divides a mean of gradients, this takes the mean of divided ones, so beta1 may be larger than the root of
+    beta2. t counts the updates of the parameter from 1. The correction of v is folded into a factor of g and into eps.
+    For training that is unstable with Adam where gradients grow suddenly.
 
     Arguments:
         lr: The learning rate, or a schedule.
