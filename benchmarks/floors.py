@@ -72,7 +72,9 @@ def _every_rule_floors() -> Iterator[Floor]:
     n = max(THREADS)
     for name in every_rule.FORMS:
         make = partial(every_rule.limit, name, 40_000_000, [n])
-        yield Floor(f"rule {name}, 40 million float32, {threads_text(n)}: limit / ours", 0.9, 0.98, make)
+        # Its three passes load factors into scratch and take four sums: 1.4 ns of arithmetic for each element.
+        floor, aim = (0.25, 0.9) if name == "Adafactor" else (0.9, 0.98)
+        yield Floor(f"rule {name}, 40 million float32, {threads_text(n)}: limit / ours", floor, aim, make)
 
 
 def _storage_floors() -> Iterator[Floor]:

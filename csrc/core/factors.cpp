@@ -10,6 +10,7 @@ namespace fusedstep {
 namespace {
 
 constexpr std::int64_t kTaskElements = 16 * kTile;
+constexpr std::int64_t kMostBlocks = 64;  // of a matrix, as each has sums of all columns
 
 }  // namespace
 
@@ -29,7 +30,8 @@ Factors::Factors(const View* operands, int arithmetic) : arithmetic_(arithmetic)
     rows_ = axes < 2 ? 1 : shape_[axes - 2];
     matrices_ = parameter.size() / (rows_ * columns_);
     // These numbers are part of the order of additions, which fusedstep.reference states.
-    block_rows_ = std::clamp<std::int64_t>(kTaskElements / columns_, 1, rows_);
+    block_rows_ = std::max({kTaskElements / columns_, (rows_ + kMostBlocks - 1) / kMostBlocks, std::int64_t{1}});
+    block_rows_ = std::min(block_rows_, rows_);
     blocks_ = (rows_ + block_rows_ - 1) / block_rows_;
     task_matrices_ = std::max<std::int64_t>(1, kTaskElements / (rows_ * columns_));
     for (int i = 0; i < 2; ++i) {

@@ -35,6 +35,12 @@ void over_rows(const Extents& shape, const Extents& strides, Byte* address, std:
 
 // Elements that need not be aligned.
 template <int size> void copy(Extent n, const char* from, Extent from_stride, char* to, Extent to_stride) {
+    if (from_stride == 0 && to_stride == size) {  // one element, over and over
+        char element[size];
+        std::memcpy(element, from, size);
+        for (Extent i = 0; i < n; ++i) std::memcpy(to + i * size, element, size);
+        return;
+    }
     for (Extent i = 0; i < n; ++i) std::memcpy(to + i * to_stride, from + i * from_stride, size);
 }
 

@@ -15,7 +15,7 @@ from fusedstep.reference.storage import sums_of_squares
 
 # Of a row, a column, matrices of a few numbers, of rows longer than a tile, and of several blocks of rows.
 SHAPES = [(), (1,), (1025,), (3, 4), (0, 2), (2, 0), (1, 5), (5, 1), (40, 50), (64, 5, 3, 3), (3, 3000), (3000, 3)]
-SHAPES += [(2, 900, 70), (7, 2049), (100, 1000), (20_000,)]
+SHAPES += [(2, 900, 70), (7, 2049), (100, 1000), (20_000,), (1500, 800)]
 OPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"beta1": 0.9, "weight_decay": 0.1},

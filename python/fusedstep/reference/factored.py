@@ -9,14 +9,15 @@ from fusedstep.reference.base import Optimizer, Rounded
 from fusedstep.reference.storage import TILE, Array, sum_of_squares, sums_of_squares
 
 BLOCK = 16 * TILE
+MOST_BLOCKS = 64
 
 
 class Adafactor(Optimizer):
     """See fusedstep.Adafactor.
 
     The last two axes are those of matrices, and an array with fewer axes is one row. The sum of squares of a row is
-    `sum_of_squares`. Those of columns are taken in float64, row by row, in blocks of 16384 // columns rows, at least 1
-    and at most all, and then added up in the order of the blocks. The mean of the moments of rows is taken in float64,
+    `sum_of_squares`. Those of columns are taken in float64, row by row, in blocks of 16384 // columns rows, but at
+    most 64 blocks, and then added up in the order of the blocks. The mean of the moments of rows is taken in float64,
     in their order.
     """
 
@@ -88,7 +89,7 @@ class Adafactor(Optimizer):
         rate = t(float(steps) ** -self.beta2_decay)
 
         squares = np.square(g.reshape(matrices, rows, columns), dtype=np.float64)
-        block = min(max(BLOCK // columns, 1), rows)
+        block = min(max(BLOCK // columns, -(-rows // MOST_BLOCKS), 1), rows)
         blocks = [np.cumsum(squares[:, i : i + block], axis=1)[:, -1] for i in range(0, rows, block)]
         column_sums = np.cumsum(blocks, axis=0)[-1]
         column += rate * ((column_sums / rows + added).astype(w.dtype).reshape(column.shape) - column)
