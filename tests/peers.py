@@ -208,7 +208,7 @@ CELLS = (
     Cell("keras", "Lamb", (32,), DECAY),
     Cell("keras", "Adafactor", (32,), (*DECAY, {"relative_step": False, "clip_threshold": 0.5})),
     Cell("keras", "ScheduleFreeAdamW", (64,), ({}, {"warmup_steps": 10}), pauses=False),
-    Cell("keras", "Muon", (256,), ({}, {"nesterov": False, "weight_decay": 0.1}), matrices=True),
+    Cell("keras", "Muon", (32,), ({}, {"nesterov": False, "weight_decay": 0.1}), matrices=True),
     Cell("optax", "sgd", (4, 8), ({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True})),
     Cell("optax", "adam", (4, 8), ({}, {"eps": 0.0, "eps_root": 1e-6})),
     Cell("optax", "adamw", (64, 64), ({}, {"weight_decay": 0.1})),

@@ -162,20 +162,22 @@ double clip_factor(double clip_norm, double norm) {
 }
 
 void build(const Rule& rule, int arithmetic, const double* values, std::int64_t t, Clipping clipping, Program& program,
-           const double* scalars) {
+           const double* scalars, bool is_new) {
     const FloatMode mode;
     const double average = values[kAverage];
     program.arithmetic = arithmetic;
     program.states = static_cast<int>(rule.states.size()) + (average == kOff ? 0 : 1);
     program.begin();
     program.t = t;
+    program.first = is_new || t == 1;
     for (std::size_t i = 0; i < rule.scalars.size(); ++i)
         program.scalars[i] = program.old_scalars[i] = scalars ? scalars[i] : rule.scalars[i].start;
     std::copy_n(values, rule.hyperparameters.size(), program.values);
-    const bool decouples = values[kDecoupled] != 0, cautious = decouples && values[kCautiousDecay] != 0;
+    const bool cautious = values[kCautiousDecay] != 0, is_corrected = values[kMaxLearningRate] != kOff;
+    const bool decouples = values[kDecoupled] != 0 || cautious || is_corrected;
     double decay = values[kWeightDecay];
     const double lr = values[kLearningRate];
-    if (decouples && values[kMaxLearningRate] != kOff) decay = lr == 0 ? 0 : decay * (lr / values[kMaxLearningRate]);
+    if (is_corrected && decay != 0) decay = decay * (lr / values[kMaxLearningRate]);
     const double scale = values[kMaximize] != 0 ? -values[kScale] : values[kScale];
     if (scale != 1) program.call("scale", {kGradient}, {scale});
     program.unclipped = clipping.measures ? program.pass[0].end : 0;

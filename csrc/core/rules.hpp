@@ -126,6 +126,7 @@ class Program {
     Values values;
     std::int64_t t = 0, size = 0;  // of the parameter's steps, its elements; the size is known to `between` alone
     double own_decay = 0;          // weight_decay that is the rule's own affair
+    bool first = true;             // whether it is the first step of the state
 
     // Of the parameter: as they were, and as the step leaves them.
     double old_scalars[kMaxScalars], scalars[kMaxScalars];
@@ -188,8 +189,9 @@ struct Clipping {
     bool measures, clips;  // by taking their norm; by set_clip
 };
 
-// The program of a step; t counts the parameter's steps from 1. scalars: null for those before the first step.
+// The program of a step; t counts the parameter's steps from 1. scalars: null for those before the first step. is_new:
+// whether the state is, whatever t is.
 void build(const Rule& rule, int arithmetic, const double* values, std::int64_t t, Clipping clipping, Program& program,
-           const double* scalars = nullptr);
+           const double* scalars = nullptr, bool is_new = false);
 
 }  // namespace fusedstep

@@ -34,7 +34,7 @@ void laprop(Program& p) {
 void adopt(Program& p) {
     const auto [beta1, beta2, eps, exponent] = own<4>(p);
     const double lr = p.values[kLearningRate], c1 = 1 - beta1, c2 = 1 - beta2;
-    if (p.t == 1) return p.call("adopt_first", {kParameter, kGradient, kState + 1}, {});
+    if (p.first) return p.call("adopt_first", {kParameter, kGradient, kState + 1}, {});
     if (p.own_decay != 0) p.call("shrink", {kParameter}, {1 - lr * p.own_decay});
     if (exponent == kOff) return p.call("adopt", {kParameter, kGradient, kState, kState + 1}, {lr, c1, c2, eps});
     const double bound = std::pow(static_cast<double>(p.t - 1), exponent);
@@ -65,7 +65,7 @@ void adan(Program& p) {
     const double lr = p.values[kLearningRate], decay = lr * p.own_decay, ahead = weight == kOff ? beta2 : weight;
     const double correction3 = correction(p, beta3), root = std::sqrt(correction3);
     if (no_prox != 0 && decay != 0) p.call("shrink", {kParameter}, {1 - decay});
-    p.call(p.t == 1 ? "adan_first" : "adan", {kParameter, kGradient, kState, kState + 1, kState + 2, kState + 3},
+    p.call(p.first ? "adan_first" : "adan", {kParameter, kGradient, kState, kState + 1, kState + 2, kState + 3},
            {lr * root / correction(p, beta1), lr * root * ahead / correction(p, beta2), 1 - beta1, 1 - beta2, 1 - beta3,
             ahead, eps_root * correction3, eps * root, no_prox != 0 ? 1 : 1 / (1 + decay)});
 }

@@ -15,7 +15,7 @@ void heavy_ball(Program& p, const char* stage) {
 
 void sgd_momentum(Program& p) {
     const auto [a, dampening, nesterov] = own<3>(p);
-    const double lr = p.values[kLearningRate], keep = p.t == 1 ? 0 : a, c = p.t == 1 ? 1 : 1 - dampening;
+    const double lr = p.values[kLearningRate], keep = p.first ? 0 : a, c = p.first ? 1 : 1 - dampening;
     if (nesterov != 0)
         p.call("sgd_nesterov", {kParameter, kGradient, kState}, {lr, keep, c, a});
     else
@@ -48,7 +48,7 @@ void nesterov_new_velocity(Program& p) {
 void asgd(Program& p) {
     const auto [lambd, alpha, t0] = own<3>(p);
     const double lr = p.values[kLearningRate], t = static_cast<double>(p.t);
-    const double eta = p.t == 1 ? lr : p.scalars[0], mu = 1 / std::max(1.0, t - 1 - t0);
+    const double eta = p.first ? lr : p.scalars[0], mu = 1 / std::max(1.0, t - 1 - t0);
     p.scalars[0] = lr / std::pow(1 + lambd * lr * t, alpha);
     p.call("shrink", {kParameter}, {1 - lambd * eta});
     p.call("sgd", {kParameter, kGradient}, {eta});
@@ -78,7 +78,7 @@ std::vector<Rule> momentum_rules() {
         {"nesterov", {"v"}, with_options(0.01, {kMomentum}), false, nesterov},
         {"nesterov_new_velocity", {"v"}, with_options(0.01, {kMomentum}), false, nesterov_new_velocity},
         {"asgd",
-         {"mean"},
+         {{"mean", "parameter"}},
          with_options(0.01, {{"lambd", 1e-4, Limit::kNotNegative},
                              {"alpha", 0.75, Limit::kNotNegative},
                              {"t0", 1e6, Limit::kNotNegative}}),

@@ -15,7 +15,7 @@ struct Pace {
 
 Pace begin(Program& p, double warmup_steps, double r, double weight_lr_power) {
     // Not only where state is made: the parameter may lie in one that is stepped before it.
-    if (p.t == 1) p.call("assign", {kState, kParameter}, {});
+    if (p.first) p.call("assign", {kState, kParameter}, {});
     const double t = static_cast<double>(p.t), lr = p.values[kLearningRate];
     const double now = t < warmup_steps ? lr * (t / warmup_steps) : lr;
     double &sum = p.scalars[0], &largest = p.scalars[1];

@@ -117,9 +117,21 @@ void exchange_arrays(const py::object& params, const py::dict& arrays) {
 }
 
 // Afterwards the optimizer is in the other mode.
+// All parameters of an optimizer change their mode together.
+void require_all_with_state(const py::object& optimizer, const py::object& params) {
+    Shared single;
+    const Pairs pairs(params, params, single);
+    pairs.changed_lengths(optimizer);
+    py::set keys;
+    for (const Pair& pair : pairs.list) keys.add(pair.key);
+    for (const auto& [key, arrays] : py::dict(optimizer.attr(optimizer_names().state)))
+        if (!keys.contains(key)) throw py::value_error("params lacks " + text(py::repr(key)) + ", which has state");
+}
+
 void interpolate(const py::object& optimizer, bool training, const py::list& members, const py::object& assigned,
                  const py::object& assign, const py::object& params) {
     run([&] {
+        require_all_with_state(optimizer, params);
         std::vector<Member> made;
         for (const py::handle member : members)
             made.push_back(Member::of_interpolation(py::reinterpret_borrow<py::tuple>(member)));

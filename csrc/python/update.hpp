@@ -116,7 +116,7 @@ class Update {
     bool take_copy(const Pair& pair, const Name& parameter_name);
     std::int64_t count_step(const Pair& pair, const Member& member, bool fresh);
     void find_values(const Pair& pair, Member& member) const;
-    const Program& program(Member& member, int arithmetic, std::int64_t t, bool new_average);
+    const Program& program(Member& member, int arithmetic, std::int64_t t, Fresh fresh);
     void add_scalars(const Pair& pair, const Member& member, const Program& program);
     void keep(const Pair& pair, const Member& member, int operand);
     void watch(const Pair& pair, const Member& member, int operand);

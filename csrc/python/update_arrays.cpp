@@ -108,7 +108,7 @@ void Update::add(const Pair& pair) {
     const bool own_t = member.optimizer.is_none() && member.settings.t == 0;
     around.randomness = {member.seed, own_t ? static_cast<std::uint64_t>(t) : member.update,
                          static_cast<std::uint32_t>(&pair - pairs_.list.data()), 0};
-    const Program& program = this->program(member, arithmetic, t, fresh.average);
+    const Program& program = this->program(member, arithmetic, t, fresh);
     add_scalars(pair, member, program);
     try {
         step_.add(program, views_, around);

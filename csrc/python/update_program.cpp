@@ -34,20 +34,21 @@ void Update::find_values(const Pair& pair, Member& member) const {
     }
 }
 
-const Program& Update::program(Member& member, int arithmetic, std::int64_t t, bool new_average) {
+const Program& Update::program(Member& member, int arithmetic, std::int64_t t, Fresh fresh) {
     const bool is_known = member.program && member.program->arithmetic == arithmetic && member.program->t == t &&
-                          member.settings.own_values.empty() && !new_average && !member.program_has_new_average &&
+                          member.program->first == (fresh.state || t == 1) && member.settings.own_values.empty() &&
+                          !fresh.average && !member.program_has_new_average &&
                           std::equal(scalars_, scalars_ + member.rule->scalars.size(), member.program->old_scalars);
     if (is_known) return *member.program;
     Values values;
     std::copy_n(member.settings.values, member.rule->hyperparameters.size(), values);
-    if (new_average) values[kAverage] = 0;
+    if (fresh.average) values[kAverage] = 0;
     Program& made = has_program_ ? more_programs_.emplace_back() : first_program_;
     has_program_ = true;
     const Clipping clipping = {options_.measure == Measure::kGradients, options_.clip_norm.has_value()};
-    build(*member.rule, arithmetic, values, t, clipping, made, scalars_);
+    build(*member.rule, arithmetic, values, t, clipping, made, scalars_, fresh.state);
     member.program = &made;
-    member.program_has_new_average = new_average;
+    member.program_has_new_average = fresh.average;
     return made;
 }
 

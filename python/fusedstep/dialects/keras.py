@@ -242,6 +242,7 @@ def Muon(
         nesterov=nesterov,
         ns_coefficients=(muon_a, muon_b, muon_c),
         ns_steps=ns_steps,
+        eps=1e-7 * (1 - momentum),  # m is a sum there
         adjust_lr=None if rms_rate is None else "match_rms_adamw",
         **_as_keras(weight_decay, options),
     )

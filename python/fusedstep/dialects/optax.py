@@ -4,6 +4,7 @@ mask is done by groups, mu_dtype by state_dtype. Of two epsilons only one can be
 root, or eps_root under it with an eps of 0.
 """
 
+import math
 from typing import Any, Unpack
 
 from fusedstep import optimizers
@@ -128,7 +129,8 @@ def radam(
     **options: Unpack[Options],
 ) -> optimizers.RAdam:
     """optax.radam with nesterov=False."""
-    return optimizers.RAdam(learning_rate, b1, b2, eps, threshold=threshold, eps_corrected=True, **options)
+    least = math.nextafter(threshold, 0.0)  # from the threshold on, where RAdam's is to be passed
+    return optimizers.RAdam(learning_rate, b1, b2, eps, threshold=least, eps_corrected=True, **options)
 
 
 def adagrad(

@@ -1,6 +1,6 @@
 """The optimizers of torch.optim (PyTorch 2.13), which count the steps of each parameter."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, Unpack
 
 from fusedstep import optimizers
@@ -65,7 +65,7 @@ def Adagrad(
 ) -> optimizers.AdaGrad:
     """torch.optim.Adagrad; lr_decay counts the optimizer's updates, there those of each parameter."""
     return optimizers.AdaGrad(
-        _decaying(lr, lr_decay) if lr_decay != 0 else lr,
+        _Decaying(lr, lr_decay) if lr_decay != 0 else lr,
         eps,
         initial_accumulator=initial_accumulator_value,
         weight_decay=weight_decay,
@@ -73,8 +73,13 @@ def Adagrad(
     )
 
 
-def _decaying(lr: LearningRate, lr_decay: float) -> Callable[[int], float]:
-    return lambda t: (lr(t) if callable(lr) else lr) / (1 + t * lr_decay)
+@dataclass(frozen=True)
+class _Decaying:
+    lr: LearningRate
+    lr_decay: float
+
+    def __call__(self, t: int) -> float:
+        return (self.lr(t) if callable(self.lr) else self.lr) / (1 + t * self.lr_decay)
 
 
 def RMSprop(

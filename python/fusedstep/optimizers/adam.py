@@ -1,7 +1,7 @@
 """Adam and its relatives."""
 
 from types import MappingProxyType
-from typing import Unpack
+from typing import Any, Unpack
 
 from fusedstep._limits import checked_flag
 from fusedstep.optimizers.base import Optimizer
@@ -61,18 +61,23 @@ class Adam(Optimizer):
         max_corrected: bool = False,
         **options: Unpack[Options],
     ) -> None:
+        self.amsgrad = amsgrad  # first, as groups are those of the rule
         super().__init__(lr, weight_decay=weight_decay, **options)
         self.beta1 = beta1
         self.beta2 = beta2
         self.eps = eps
         self.eps_inside_root = eps_inside_root
         self.eps_corrected = eps_corrected
-        self.amsgrad = amsgrad
         self.max_corrected = max_corrected
 
     @property
     def _rule(self) -> str:  # type: ignore[override]
         return "amsgrad" if self.amsgrad else "adam"
+
+    def _refuse_other_rule(self, name: str, value: Any) -> None:
+        super()._refuse_other_rule(name, value)
+        if name == "max_corrected" and self.amsgrad and value != self.max_corrected:
+            raise ValueError(f"{name} is {value}, but the maximum was made with {not value}: clear state first")
 
 
 class AdamW(Adam):

@@ -110,7 +110,7 @@ class LaProp(Optimizer):
         lr: The learning rate, or a schedule.
         beta1: The decay of the mean, from 0 to below 1.
         beta2: The decay of the second moment, from 0 to below 1.
-        eps: Keeps the quotient finite. In float32 1e-15 is lost beside any root that isn't 0.
+        eps: Keeps the quotient finite. Beside a root above 1.7e-8 the default is lost in float32.
         weight_decay: L2 weight decay, which enters v.
         options: What all optimizers have; see `Options`.
     """

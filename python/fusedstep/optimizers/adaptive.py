@@ -133,11 +133,11 @@ class RMSProp(Optimizer):
         initial_accumulator: float = 0.0,
         **options: Unpack[Options],
     ) -> None:
+        self.momentum = momentum  # first, as groups are those of the rule
+        self.centered = centered
         super().__init__(lr, weight_decay=weight_decay, **options)
         self.decay_rate = decay_rate
         self.eps = eps
-        self.momentum = momentum
-        self.centered = centered
         self.lr_in_velocity = lr_in_velocity
         self.eps_inside_root = eps_inside_root
         self.initial_accumulator = initial_accumulator

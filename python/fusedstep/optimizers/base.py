@@ -135,12 +135,12 @@ class Optimizer:
             value = self._checked(name, value)
         if name in self._choose_rule and self.__dict__.get("state"):
             self._refuse_other_rule(name, value)
+        if name == "count_updates" and value != self.count_updates:
+            self.steps = {}  # as after a change all parameters count as having had all updates
         object.__setattr__(self, name, value)
         self.__dict__.pop("_made_parts", None)
         if name in _SPECIAL:
             self.__dict__["_is_special"] = _has_special(self)
-        if name == "count_updates":
-            self.steps = {}  # as after a change all parameters count as having had all updates
         if name == "groups":
             self._assigned: dict[Any, int] = {}
         if name == "master" and not value:

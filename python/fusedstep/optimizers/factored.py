@@ -70,8 +70,8 @@ class Adafactor(Optimizer):
         decay_first: bool = False,
         **options: Unpack[Options],
     ) -> None:
+        self.beta1 = beta1  # first, as groups are those of the rule
         super().__init__(lr, weight_decay=weight_decay, **options)
-        self.beta1 = beta1
         self.beta2_decay = beta2_decay
         self.eps1 = eps1
         self.eps2 = eps2

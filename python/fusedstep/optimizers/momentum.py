@@ -51,10 +51,10 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(lr, weight_decay=weight_decay, **options)
-        self.momentum = momentum
+        self.momentum = momentum  # first, as groups are those of the rule
         self.dampening = dampening
         self.nesterov = nesterov
+        super().__init__(lr, weight_decay=weight_decay, **options)
 
     @property
     def _rule(self) -> str:  # type: ignore[override]

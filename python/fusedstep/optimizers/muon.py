@@ -13,7 +13,6 @@ from fusedstep._limits import checked, checked_choice, checked_count, shown
 from fusedstep.optimizers.base import Optimizer
 from fusedstep.optimizers.options import LearningRate, Options
 
-Adjustment = Literal["original", "match_rms_adamw"]
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
@@ -86,7 +85,7 @@ class Muon(Optimizer):
         ns_coefficients: Sequence[float] = _COEFFICIENTS,
         ns_steps: int = 5,
         eps: float = 1e-7,
-        adjust_lr: Adjustment | None = "original",
+        adjust_lr: Literal["original", "match_rms_adamw"] | None = "original",
         **options: Unpack[Options],
     ) -> None:
         super().__init__(lr, weight_decay=weight_decay, **options)

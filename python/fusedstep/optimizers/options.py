@@ -10,6 +10,7 @@ from fusedstep._limits import (
     checked_choice,
     checked_flag,
     checked_if_own,
+    checked_positive,
     checked_uint64,
     shown,
 )
@@ -37,7 +38,7 @@ class Options(TypedDict, total=False):
         g = g + weight_decay w                     L2 weight decay
         w = w (1 - lr weight_decay)                if decoupled, in place of L2
         the rule
-        w = w - lr weight_decay before             if decoupled and cautious_decay, in place of the line before the rule
+        w = w - lr weight_decay before             if cautious_decay, in place of the line before the rule
         mean = mean + (1 - average) (w - mean)     if average
         copies[key] = w, rounded                   `copies` is an argument of `update`
         gradient = 0                               `zero_grads` is an argument of `update`
@@ -46,12 +47,13 @@ class Options(TypedDict, total=False):
 
     Arguments:
         decoupled: Weight decay of the parameter itself in place of L2 (Loshchilov & Hutter 2019, arXiv:1711.05101, in
-            PyTorch's form, which scales it by lr). True by default for `AdaBelief`, `AdamW`, `AdEMAMix`,
-            `Adan`, `Lion` and `ScheduleFreeAdamW`, else False.
-        cautious_decay: Decoupled decay comes after the rule, and only where that has not moved the parameter away from
-            zero (Chen et al. 2025, arXiv:2510.12402); before is the parameter before the rule.
-        max_lr: Decoupled decay is multiplied by lr / max_lr, so that it goes with the square of a learning rate that
-            is at most max_lr (Defazio 2025, arXiv:2506.02285, corrected weight decay); None for no factor.
+            PyTorch's form, which scales it by lr). True by default for `AdaBelief`, `Adafactor`, `AdamW`,
+            `AdEMAMix`, `Adan`, `LAMB`, `LARS`, `Lion`, `Muon`, `ScheduleFreeAdamW` and `StableAdamW`, else False.
+        cautious_decay: Decoupled decay, whatever decoupled is, which comes after the rule, and only where that has not
+            moved the parameter away from zero (Chen et al. 2025, arXiv:2510.12402); before is the parameter before it.
+        max_lr: Decoupled decay, whatever decoupled is, which is multiplied by lr / max_lr, so that it goes with the
+            square of a learning rate that is at most max_lr (Defazio 2025, arXiv:2506.02285, corrected weight decay);
+            above 0, or None for no factor.
         count_updates: Corrections of a bias count the updates of the optimizer, as in Keras, scikit-learn and the book,
             instead of those that each parameter has had, as in PyTorch; steps stays empty. They differ for parameters
             that come late or have no gradient now and then. Not for groups.
@@ -134,6 +136,7 @@ def _checked_state_dtype(value: Any) -> str | None:
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "clip_norm": checked_clip_norm,
     "count_updates": lambda value: checked_flag("count_updates", value),
+    "max_lr": lambda value: None if value is None else checked_positive("max_lr", value),
     "skip_nonfinite": lambda value: checked_flag("skip_nonfinite", value),
     "master": lambda value: checked_flag("master", value),
     "rounding": lambda value: checked_choice("rounding", value, "nearest", "stochastic"),

@@ -45,7 +45,8 @@ class _ScheduleFree(Optimizer):
             params: As in `Optimizer.update`.
 
         Raises:
-            ValueError, TypeError: As in `Optimizer.update`. Nothing has changed then, nor has the mode.
+            ValueError: A parameter that has state is not among them; or as in `Optimizer.update`.
+            TypeError: As in `Optimizer.update`. Nothing has changed after an error, nor has the mode.
         """
         self._change_mode(params, False)
 

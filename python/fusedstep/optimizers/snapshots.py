@@ -83,8 +83,9 @@ def _loaded_settings(
     if not set(own) >= set(given) >= set(own) - {"lr", *OPTIONS, *defaults}:
         raise ValueError(f"{name} has {listed(given)}, expected {listed(own)}")
     loaded = defaults | {key: optimizer._checked(key, value) for key, value in given.items() if key != "groups"}
-    if not set(OPTIONS) & set(given):  # of an older version
-        loaded = {key: getattr(type(optimizer), key) for key in OPTIONS if key != "groups"} | loaded
+    # Of an older version. Schedules are not saved at all.
+    lacking = set(OPTIONS) - set(given) - {"groups"} - (set(SCHEDULED) if set(OPTIONS) & set(given) else set())
+    loaded = {key: getattr(type(optimizer), key) for key in lacking} | loaded
     if "groups" in given:
         loaded["groups"] = _loaded_groups(optimizer, checked_list("groups", given["groups"]))
     return loaded | {key: own[key] for key in SCHEDULED if callable(own[key])}

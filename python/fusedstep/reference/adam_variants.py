@@ -125,7 +125,7 @@ class ADOPT(Optimizer):
     def step(  # type: ignore[override]
         self, t: Rounded, lr: float, w: Array, g: Array, m: Array, v: Array, *, steps: int, decay: float
     ) -> None:
-        if steps == 1:
+        if self.is_first:
             v[...] = g * g
             return
         if decay != 0:
@@ -238,7 +238,7 @@ class Adan(Optimizer):
         correction = 1 - self.beta3**steps
         root = math.sqrt(correction)
         ahead = self.beta2 if self.difference_weight is None else self.difference_weight
-        difference = np.zeros_like(g) if steps == 1 else g - g_prev
+        difference = np.zeros_like(g) if self.is_first else g - g_prev
         if decay != 0 and self.no_prox:
             w *= t(1 - lr * decay)
         m += t(1 - self.beta1) * (g - m)

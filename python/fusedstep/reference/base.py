@@ -90,6 +90,7 @@ class Optimizer:
         self.iterations: int = 0
         self.skipped: int = 0
         self.gradient_norm: float | None = None
+        self.is_first = False  # whether the step at hand is the first of its state
         self.state: dict[Any, dict[str, Array]] = {}
         self.steps: dict[Any, int] = {}
         self._overrides: dict[Any, dict[str, Any]] = {}
@@ -171,15 +172,16 @@ class Optimizer:
         if self.clip_value is not None:
             bound = t(self.clip_value)
             g = np.where(g > bound, bound, np.where(g < -bound, -bound, g))
-        if decay != 0 and not self.decoupled:
+        decoupled = self.decoupled or self.cautious_decay or self.max_lr is not None
+        if decay != 0 and not decoupled:
             g = g + t(decay) * w
-        if self.decoupled and self.max_lr is not None:
-            decay = 0.0 if lr == 0 else decay * (lr / self.max_lr)
+        if self.max_lr is not None and decay != 0:
+            decay = decay * (lr / self.max_lr)
         before = w.copy()
         counts: dict[str, Any] = {name: state[name] for name in self.scalars}
         if self.decays:
-            counts["decay"] = decay if self.decoupled and not self.cautious_decay else 0.0
-        elif decay != 0 and self.decoupled and not self.cautious_decay:
+            counts["decay"] = decay if decoupled and not self.cautious_decay else 0.0
+        elif decay != 0 and decoupled and not self.cautious_decay:
             w *= t(1 - lr * decay)
         if self.counts_steps:
             # State that was set from outside counts as having had all updates of the optimizer.
@@ -189,8 +191,9 @@ class Optimizer:
                 counts["steps"] = self.iterations
             else:
                 self.steps[key] = made + 1
+        self.is_first = is_first or counts.get("steps") == 1
         self.step(t, lr, w, g, **arrays, **counts)
-        if decay != 0 and self.decoupled and self.cautious_decay:
+        if decay != 0 and self.cautious_decay:
             moved = w - before
             grows = (moved > 0) & (before > 0) | (moved < 0) & (before < 0)
             w[...] = np.where(grows, w, w - t(lr * decay) * before)

@@ -33,7 +33,7 @@ class SGD(Optimizer):
         if v is None:
             w -= t(lr) * g
             return
-        keep, c = (0.0, 1.0) if steps == 1 else (self.momentum, 1 - self.dampening)
+        keep, c = (0.0, 1.0) if self.is_first else (self.momentum, 1 - self.dampening)
         v[...] = t(keep) * v + t(c) * g
         w -= t(lr) * (g + t(self.momentum) * v if self.nesterov else v)
 
@@ -82,6 +82,7 @@ class ASGD(Optimizer):
     state_names: ClassVar[tuple[str, ...]] = ("mean",)
 
     counts_steps: ClassVar[bool] = True
+    starts: ClassVar[dict[str, str]] = {"mean": "parameter"}
     scalars: ClassVar[dict[str, float]] = {"eta": 0.0}
 
     def __init__(
@@ -95,7 +96,7 @@ class ASGD(Optimizer):
     def step(  # type: ignore[override]
         self, t: Rounded, lr: float, w: Array, g: Array, mean: Array, *, steps: int, eta: Array
     ) -> None:
-        now = lr if steps == 1 else float(eta)
+        now = lr if self.is_first else float(eta)
         eta[...] = lr / (1 + self.lambd * lr * steps) ** self.alpha
         mu = 1 / max(1.0, steps - 1 - self.t0)
         w *= t(1 - self.lambd * now)

@@ -101,7 +101,7 @@ class ScheduleFreeSGD(_ScheduleFree):
         lr_max: Array,
         decay: float,
     ) -> None:
-        if steps == 1:
+        if self.is_first:
             z[...] = w
         lr, share = self._pace(lr, steps, weight_sum, lr_max)
         if decay != 0:
@@ -149,7 +149,7 @@ class ScheduleFreeAdamW(_ScheduleFree):
         lr_max: Array,
         decay: float,
     ) -> None:
-        if steps == 1:
+        if self.is_first:
             z[...] = w
         lr, share = self._pace(lr, steps, weight_sum, lr_max)
         root = math.sqrt(1 - self.beta2**steps)
