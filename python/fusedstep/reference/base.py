@@ -90,7 +90,7 @@ class Optimizer:
         self.iterations: int = 0
         self.skipped: int = 0
         self.gradient_norm: float | None = None
-        self.is_first = False  # whether the step at hand is the first of its state
+        self.is_first: bool = False  # whether the step at hand is the first of its state
         self.state: dict[Any, dict[str, Array]] = {}
         self.steps: dict[Any, int] = {}
         self._overrides: dict[Any, dict[str, Any]] = {}

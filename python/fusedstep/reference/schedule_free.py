@@ -21,7 +21,7 @@ class _ScheduleFree(Optimizer):
         self.warmup_steps = warmup_steps
         self.r = r
         self.weight_lr_power = weight_lr_power
-        self.training = True
+        self.training: bool = True
 
     def eval(self, params: Any) -> None:
         """See fusedstep.ScheduleFreeAdamW.eval."""
