@@ -34,7 +34,7 @@ class Factors {
     bool has_rows() const { return stored_[0].size != 0; }
     std::int64_t columns() const { return columns_; }
 
-    // Where the sum of squares of a row goes, and where those of the columns in its block go.
+    // The sum of squares of a row, and those of the columns of its block.
     double* row_sum(std::int64_t row) { return row_sums_.get() + row; }
     double* column_sums(std::int64_t row) {
         return column_sums_.get() + (row / rows_ * blocks_ + row % rows_ / block_rows_) * columns_;

@@ -49,21 +49,11 @@ static bool is_decay(const Call& call) {
     return call.written == 1u << kParameter && call.operand_count == 1;
 }
 
-void Program::end_pass(std::initializer_list<int> squares, bool stores) {
+void Program::end_pass(std::initializer_list<int> squares) {
     Pass& finished = pass[passes - 1];
     std::copy(squares.begin(), squares.end(), finished.squares);
     finished.square_count = static_cast<int>(squares.size());
     for (const int operand : squares) finished.used |= 1u << operand;
-    if (!stores) {
-        finished.unstored |= finished.written;
-        Pass& next = pass[passes++];
-        next = {};
-        next.first = finished.end;
-        next.end =
-            static_cast<int>(std::copy(calls + finished.first, calls + finished.end, calls + next.first) - calls);
-        find_operands(next);
-        return;
-    }
     // The gradient is not stored: what the pass has made of it must be made again. So is decay of the parameter, as a
     // narrow one would be rounded twice, and what is kept of the parameter.
     constexpr unsigned parameter = 1u << kParameter;

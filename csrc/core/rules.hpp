@@ -94,8 +94,8 @@ class Program {
     void call(const char* stage, std::initializer_list<int> operands, std::initializer_list<double> coefficients);
 
     // Ends a pass with the sums of squares of operands, and begins another, which starts with the same gradient and
-    // parameter. One that does not store is made again in full by the next.
-    void end_pass(std::initializer_list<int> squares, bool stores = true);
+    // parameter.
+    void end_pass(std::initializer_list<int> squares);
 
     // Ends the first pass, which stores this operand alone. The caller of the step changes it before the next pass.
     void end_pass_for_caller(int stored);

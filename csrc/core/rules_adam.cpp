@@ -4,16 +4,6 @@
 namespace fusedstep {
 namespace {
 
-// 1 - beta^t
-struct Corrections {
-    Corrections(const Program& p, double beta1, double beta2)
-        : first(1 - std::pow(beta1, static_cast<double>(p.t))),
-          second(1 - std::pow(beta2, static_cast<double>(p.t))),
-          root(std::sqrt(second)) {}
-
-    const double first, second, root;
-};
-
 // Epsilon inside and outside of a root of v that isn't corrected.
 struct Epsilons {
     Epsilons(const Corrections& corrections, double eps, double is_inside, double corrected)
@@ -49,7 +39,7 @@ void amsgrad(Program& p) {
 
 void adamax(Program& p) {
     const auto [beta1, beta2, eps, inside] = own<4>(p);
-    const double step = p.values[kLearningRate] / (1 - std::pow(beta1, static_cast<double>(p.t)));
+    const double step = p.values[kLearningRate] / bias_correction(p, beta1);
     p.call("adamax", {kParameter, kGradient, kState, kState + 1},
            {step, 1 - beta1, beta2, inside != 0 ? eps : 0, inside != 0 ? 0 : eps});
 }
@@ -87,8 +77,8 @@ void nadam(Program& p) {
 
 std::vector<Hyperparameter> adam_options(double lr, double weight_decay, double decoupled, double eps_corrected = 1,
                                          std::vector<Hyperparameter> more = {}) {
-    std::vector<Hyperparameter> own = {{"beta1", 0.9, Limit::kBelowOne},
-                                       {"beta2", 0.999, Limit::kBelowOne},
+    std::vector<Hyperparameter> own = {kAdamBeta1,
+                                       kAdamBeta2,
                                        {"eps", 1e-8, Limit::kNotNegative},
                                        kEpsInsideRoot,
                                        {"eps_corrected", eps_corrected, Limit::kFlag}};
@@ -109,10 +99,8 @@ std::vector<Rule> adam_rules() {
          amsgrad},
         {"adamax",
          {"m", "u"},
-         with_options(2e-3, {{"beta1", 0.9, Limit::kBelowOne},
-                             {"beta2", 0.999, Limit::kBelowOne},
-                             {"eps", 1e-8, Limit::kNotNegative},
-                             {"eps_inside_max", 1, Limit::kFlag}}),
+         with_options(
+             2e-3, {kAdamBeta1, kAdamBeta2, {"eps", 1e-8, Limit::kNotNegative}, {"eps_inside_max", 1, Limit::kFlag}}),
          true,
          adamax},
         {"radam", {"m", "v"}, adam_options(1e-3, 0, 0, 0, {{"threshold", 5, Limit::kNotNegative}}), true, radam},

@@ -4,31 +4,27 @@
 namespace fusedstep {
 namespace {
 
-constexpr Hyperparameter kBeta1 = {"beta1", 0.9, Limit::kBelowOne}, kBeta2 = {"beta2", 0.999, Limit::kBelowOne};
-
-// What the decay of a mean leaves out in its first steps.
-double correction(const Program& p, double beta) {
-    return 1 - std::pow(beta, static_cast<double>(p.t));
-}
-
 void adabelief(Program& p) {
     const auto [beta1, beta2, eps, eps_root] = own<4>(p);
-    const double root = std::sqrt(correction(p, beta2)), step = p.values[kLearningRate] * root / correction(p, beta1);
+    const Corrections corrections(p, beta1, beta2);
+    const double root = corrections.root, step = p.values[kLearningRate] * root / corrections.first;
     p.call("adabelief", {kParameter, kGradient, kState, kState + 1},
            {step, 1 - beta1, 1 - beta2, eps_root, eps * root});
 }
 
 void yogi(Program& p) {
     const auto [beta1, beta2, eps] = own<3>(p);
-    const double root = std::sqrt(correction(p, beta2)), step = p.values[kLearningRate] * root / correction(p, beta1);
+    const Corrections corrections(p, beta1, beta2);
+    const double root = corrections.root, step = p.values[kLearningRate] * root / corrections.first;
     p.call("yogi", {kParameter, kGradient, kState, kState + 1}, {step, 1 - beta1, 1 - beta2, eps * root});
 }
 
 void laprop(Program& p) {
     const auto [beta1, beta2, eps] = own<3>(p);
-    const double root = std::sqrt(correction(p, beta2));
-    p.call("laprop", {kParameter, kGradient, kState, kState + 1},
-           {p.values[kLearningRate] / correction(p, beta1), 1 - beta1, 1 - beta2, root, eps * root});
+    const Corrections corrections(p, beta1, beta2);
+    p.call(
+        "laprop", {kParameter, kGradient, kState, kState + 1},
+        {p.values[kLearningRate] / corrections.first, 1 - beta1, 1 - beta2, corrections.root, eps * corrections.root});
 }
 
 void adopt(Program& p) {
@@ -55,7 +51,8 @@ void ademamix(Program& p) {
         const double part = t / t_beta3;
         beta3 = std::pow(0.5, 1 / ((1 - part) * half_life(beta1) + part * half_life(last_beta3)));
     }
-    const double root = std::sqrt(correction(p, beta2)), step = lr * root / correction(p, beta1);
+    const Corrections corrections(p, beta1, beta2);
+    const double root = corrections.root, step = lr * root / corrections.first;
     p.call("ademamix", {kParameter, kGradient, kState, kState + 1, kState + 2},
            {step, lr * root * alpha, 1 - beta1, 1 - beta2, 1 - beta3, eps * root});
 }
@@ -63,10 +60,11 @@ void ademamix(Program& p) {
 void adan(Program& p) {
     const auto [beta1, beta2, beta3, eps, eps_root, weight, no_prox] = own<7>(p);
     const double lr = p.values[kLearningRate], decay = lr * p.own_decay, ahead = weight == kOff ? beta2 : weight;
-    const double correction3 = correction(p, beta3), root = std::sqrt(correction3);
+    const Corrections corrections(p, beta1, beta2);
+    const double correction3 = bias_correction(p, beta3), root = std::sqrt(correction3);
     if (no_prox != 0 && decay != 0) p.call("shrink", {kParameter}, {1 - decay});
     p.call(p.first ? "adan_first" : "adan", {kParameter, kGradient, kState, kState + 1, kState + 2, kState + 3},
-           {lr * root / correction(p, beta1), lr * root * ahead / correction(p, beta2), 1 - beta1, 1 - beta2, 1 - beta3,
+           {lr * root / corrections.first, lr * root * ahead / corrections.second, 1 - beta1, 1 - beta2, 1 - beta3,
             ahead, eps_root * correction3, eps * root, no_prox != 0 ? 1 : 1 / (1 + decay)});
 }
 
@@ -78,22 +76,22 @@ std::vector<Rule> adam_variants() {
     return {
         {"adabelief",
          {"m", "s"},
-         with_options(1e-3, {kBeta1, kBeta2, eps(1e-16), eps_root(1e-16)}, 0, 1),
+         with_options(1e-3, {kAdamBeta1, kAdamBeta2, eps(1e-16), eps_root(1e-16)}, 0, 1),
          true,
          adabelief},
         {"yogi",
          {{"m", "initial_m"}, {"v", "initial_accumulator"}},
-         with_options(0.01, {kBeta1,
-                             kBeta2,
+         with_options(0.01, {kAdamBeta1,
+                             kAdamBeta2,
                              eps(1e-3),
                              {"initial_accumulator", 1e-6, Limit::kNotNegative},
                              {"initial_m", 0, Limit::kNotNegative}}),
          true,
          yogi},
-        {"laprop", {"m", "v"}, with_options(4e-4, {kBeta1, kBeta2, eps(1e-15)}), true, laprop},
+        {"laprop", {"m", "v"}, with_options(4e-4, {kAdamBeta1, kAdamBeta2, eps(1e-15)}), true, laprop},
         {"adopt",
          {"m", "v"},
-         with_options(1e-3, {kBeta1,
+         with_options(1e-3, {kAdamBeta1,
                              {"beta2", 0.9999, Limit::kBelowOne},
                              eps(1e-6),
                              {"clip_exponent", 0.25, Limit::kNotNegativeOrOff}}),
@@ -104,8 +102,8 @@ std::vector<Rule> adam_variants() {
         {"ademamix",
          {"m1", "m2", "v"},
          with_options(1e-3,
-                      {kBeta1,
-                       kBeta2,
+                      {kAdamBeta1,
+                       kAdamBeta2,
                        {"beta3", 0.9999, Limit::kBelowOne},
                        {"alpha", 5, Limit::kNotNegative},
                        eps(1e-8),

@@ -6,8 +6,9 @@ namespace {
 
 void lamb(Program& p) {
     const auto [beta1, beta2, eps, trust_clip, decay_in_update] = own<5>(p);
-    const double t = static_cast<double>(p.t), root = std::sqrt(1 - std::pow(beta2, t));
-    const double scale = root / (1 - std::pow(beta1, t)), decay = decay_in_update != 0 ? p.own_decay : 0;
+    const Corrections corrections(p, beta1, beta2);
+    const double root = corrections.root, scale = root / corrections.first;
+    const double decay = decay_in_update != 0 ? p.own_decay : 0;
     if (p.own_decay != decay) p.call("shrink", {kParameter}, {1 - p.values[kLearningRate] * p.own_decay});
     p.call("lamb_update", {kUpdate, kParameter, kGradient, kState, kState + 1},
            {1 - beta1, 1 - beta2, scale, eps * root, decay, 0});
@@ -35,8 +36,8 @@ void lars(Program& p) {
 
 void stable_adamw(Program& p) {
     const auto [beta1, beta2, eps] = own<3>(p);
-    const double t = static_cast<double>(p.t);
-    const double c1 = (1 - beta1) / (1 - std::pow(beta1, t)), c2 = (1 - beta2) / (1 - std::pow(beta2, t));
+    const Corrections corrections(p, beta1, beta2);
+    const double c1 = (1 - beta1) / corrections.first, c2 = (1 - beta2) / corrections.second;
     p.call("stable_adamw_ratio", {kUpdate, kGradient, kState + 1}, {c2, eps * eps});
     p.end_pass({kUpdate});
     p.call("stable_adamw", {kParameter, kGradient, kState, kState + 1}, {c1, c2, eps, 1, 0});
@@ -57,8 +58,8 @@ std::vector<Rule> layerwise_rules() {
         {"lamb",
          {"m", "v"},
          with_options(1e-3,
-                      {{"beta1", 0.9, Limit::kBelowOne},
-                       {"beta2", 0.999, Limit::kBelowOne},
+                      {kAdamBeta1,
+                       kAdamBeta2,
                        {"eps", 1e-6, Limit::kNotNegative},
                        kTrustClip,
                        {"decay_in_update", 1, Limit::kFlag}},
@@ -82,10 +83,8 @@ std::vector<Rule> layerwise_rules() {
          true},
         {"stable_adamw",
          {"m", "v"},
-         with_options(
-             1e-3,
-             {{"beta1", 0.9, Limit::kBelowOne}, {"beta2", 0.99, Limit::kBelowOne}, {"eps", 1e-6, Limit::kNotNegative}},
-             0.01, 1),
+         with_options(1e-3, {kAdamBeta1, {"beta2", 0.99, Limit::kBelowOne}, {"eps", 1e-6, Limit::kNotNegative}}, 0.01,
+                      1),
          true,
          stable_adamw,
          {},

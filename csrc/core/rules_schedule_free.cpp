@@ -14,7 +14,7 @@ struct Pace {
 };
 
 Pace begin(Program& p, double warmup_steps, double r, double weight_lr_power) {
-    // Not only where state is made: the parameter may lie in one that is stepped before it.
+    // Not where the state is made: the parameter may share memory with one that is stepped before it.
     if (p.first) p.call("assign", {kState, kParameter}, {});
     const double t = static_cast<double>(p.t), lr = p.values[kLearningRate];
     const double now = t < warmup_steps ? lr * (t / warmup_steps) : lr;
@@ -35,7 +35,7 @@ void sgd(Program& p) {
 void adamw(Program& p) {
     const auto [beta1, beta2, eps, warmup_steps, r, weight_lr_power] = own<6>(p);
     const Pace pace = begin(p, warmup_steps, r, weight_lr_power);
-    const double root = std::sqrt(1 - std::pow(beta2, static_cast<double>(p.t)));
+    const double root = std::sqrt(bias_correction(p, beta2));
     p.call("schedule_free_adamw", {kParameter, kGradient, kState, kState + 1},
            {1 - beta2, root, eps * root, p.own_decay, pace.share, pace.pull(beta1), pace.lr});
 }
@@ -55,11 +55,7 @@ std::vector<Rule> schedule_free_rules() {
         {"schedule_free_sgd", {kZ}, with_options(1, with_pace({kMomentum})), true, sgd, scalars, true},
         {"schedule_free_adamw",
          {kZ, "v"},
-         with_options(2.5e-3,
-                      with_pace({{"beta1", 0.9, Limit::kBelowOne},
-                                 {"beta2", 0.999, Limit::kBelowOne},
-                                 {"eps", 1e-8, Limit::kNotNegative}}),
-                      0, 1),
+         with_options(2.5e-3, with_pace({kAdamBeta1, kAdamBeta2, {"eps", 1e-8, Limit::kNotNegative}}), 0, 1),
          true,
          adamw,
          scalars,

@@ -116,7 +116,6 @@ void exchange_arrays(const py::object& params, const py::dict& arrays) {
     });
 }
 
-// Afterwards the optimizer is in the other mode.
 // All parameters of an optimizer change their mode together.
 void require_all_with_state(const py::object& optimizer, const py::object& params) {
     Shared single;
@@ -128,6 +127,7 @@ void require_all_with_state(const py::object& optimizer, const py::object& param
         if (!keys.contains(key)) throw py::value_error("params lacks " + text(py::repr(key)) + ", which has state");
 }
 
+// Afterwards the optimizer is in the other mode.
 void interpolate(const py::object& optimizer, bool training, const py::list& members, const py::object& assigned,
                  const py::object& assign, const py::object& params) {
     run([&] {

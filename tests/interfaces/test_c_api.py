@@ -43,7 +43,7 @@ def test_the_table_is_what_the_header_says() -> None:
 @pytest.mark.parametrize("compiler", ["cc", "c++"])
 def test_header_compiles_without_warnings(compiler: str, tmp_path: Path) -> None:
     if not shutil.which(compiler):
-        pytest.skip(f"there is no {compiler}")
+        pytest.skip(f"needs {compiler}, which compiles the header")
     source = tmp_path / ("a.c" if compiler == "cc" else "a.cpp")
     # An array of -1 elements is an error: the compiler lays structs out as the tests do.
     sizes = (f"typedef char a_{s}[sizeof({s}) == {ctypes.sizeof(STRUCTS[s])} ? 1 : -1];" for s in STRUCTS)

@@ -32,14 +32,12 @@ T = 3  # the number of the step
 OK = (0, -1, None)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [rule for rule in RULES if not any(RULES[rule].shapes)])
 @every_type
 @pytest.mark.parametrize("numbers", [[], [0], [9], [1, 2, 7], list(range(10))])
 def test_rows_are_stepped_as_arrays_of_their_own(
     rule: str, parameter: str, numbers: list[int], rng: np.random.Generator
 ) -> None:
-    if any(RULES[rule].shapes):
-        pytest.skip("refuses rows")
     for size, stochastic in product((1, 33, 400), (False, True)):
         ours = new_arrays(rng, 10 * size, rule, parameter, "bfloat16", "float16")
         ours.states = [np.abs(rng.standard_normal(10 * size)).astype(state.dtype) for state in ours.states]
@@ -67,6 +65,15 @@ def test_rows_are_stepped_as_arrays_of_their_own(
         right.gradient, right.scalars = part.gradient, part.scalars
         assert_same(ours, right)
         assert not right.gradient.any()
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if any(RULES[rule].shapes)])
+def test_rules_of_whole_matrices_refuse_rows(rule: str, rng: np.random.Generator) -> None:
+    ours = new_arrays(rng, 64, rule, "float32", "float32")
+    ours.rows, ours.row_size = np.array([1, 2], np.int64), 8
+    before = copied(ours)
+    assert update([ours.item(settings_of(rule, T))]) == (CODES["BAD_SIZE"], 0, "row_size")
+    assert_same(ours, before)
 
 
 def test_no_rows_need_no_pointers(rng: np.random.Generator) -> None:

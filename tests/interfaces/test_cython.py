@@ -34,7 +34,7 @@ def test_cython_has_the_headers_names() -> None:
 @pytest.fixture(scope="module")
 def softmax(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     if not (shutil.which("cc") or shutil.which("gcc")):
-        pytest.skip("there is no C compiler")
+        pytest.skip("needs a C compiler for what Cython makes")
     folder = tmp_path_factory.mktemp("cython")
     shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True)
     command = [sys.executable, "-W", "ignore", "setup.py", "-q", "build_ext", "--inplace"]

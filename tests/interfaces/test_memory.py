@@ -147,7 +147,7 @@ CALLS = {
 }
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process as Linux does")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS, which Linux enforces")
 @pytest.mark.parametrize("name", CALLS)
 def test_where_memory_is_short_what_is_kept_is_given_up(name: str) -> None:
     code = SHORT.format(size=256 if name == "strided state" else 128, call=CALLS[name])

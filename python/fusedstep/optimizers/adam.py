@@ -61,7 +61,7 @@ class Adam(Optimizer):
         max_corrected: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        self.amsgrad = amsgrad  # first, as groups are those of the rule
+        self.amsgrad = amsgrad  # first: the rule follows from it, and checks groups
         super().__init__(lr, weight_decay=weight_decay, **options)
         self.beta1 = beta1
         self.beta2 = beta2

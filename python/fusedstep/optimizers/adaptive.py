@@ -133,7 +133,7 @@ class RMSProp(Optimizer):
         initial_accumulator: float = 0.0,
         **options: Unpack[Options],
     ) -> None:
-        self.momentum = momentum  # first, as groups are those of the rule
+        self.momentum = momentum  # first: the rule follows from it, and checks groups
         self.centered = centered
         super().__init__(lr, weight_decay=weight_decay, **options)
         self.decay_rate = decay_rate

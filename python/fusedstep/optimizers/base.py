@@ -66,9 +66,8 @@ class Optimizer:
     """
 
     _rule: str
-    _choose_rule: Mapping[str, Callable[[str, Any], Any]] = MappingProxyType(
-        {}
-    )  # that _rule follows from: their checks
+    # The checks of the attributes that _rule follows from.
+    _choose_rule: Mapping[str, Callable[[str, Any], Any]] = MappingProxyType({})
 
     lr: LearningRate
     weight_decay: float

@@ -70,7 +70,7 @@ class Adafactor(Optimizer):
         decay_first: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        self.beta1 = beta1  # first, as groups are those of the rule
+        self.beta1 = beta1  # first: the rule follows from it, and checks groups
         super().__init__(lr, weight_decay=weight_decay, **options)
         self.beta2_decay = beta2_decay
         self.eps1 = eps1

@@ -51,7 +51,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         **options: Unpack[Options],
     ) -> None:
-        self.momentum = momentum  # first, as groups are those of the rule
+        self.momentum = momentum  # first: the rule follows from it, and checks groups
         self.dampening = dampening
         self.nesterov = nesterov
         super().__init__(lr, weight_decay=weight_decay, **options)
