@@ -128,8 +128,12 @@ class Program {
     double own_decay = 0;          // weight_decay that is the rule's own affair
     bool first = true;             // whether it is the first step of the state
 
-    // Of the parameter: as they were, and as the step leaves them.
+    // Of the parameter: as they were, and as the step leaves them. Where they are stored as float32, each operation of
+    // theirs is rounded to that, as PyTorch's tensors of one number are.
     double old_scalars[kMaxScalars], scalars[kMaxScalars];
+    bool has_single_scalars = false;
+
+    double rounded(double scalar) const { return has_single_scalars ? static_cast<float>(scalar) : scalar; }
 
     // The first two states are second moments of rows and columns. Before the first pass they move at this rate to the
     // means of squares of the gradient, as it is before the last stage of that pass, plus a number. Stages then read

@@ -68,7 +68,7 @@ void nadam(Program& p) {
     const Epsilons epsilons(corrections, eps, inside, corrected);
     const double mu = beta1 * (1 - 0.5 * std::pow(0.96, t * momentum_decay));
     const double next = beta1 * (1 - 0.5 * std::pow(0.96, (t + 1) * momentum_decay));
-    const double product = p.scalars[0] * mu;
+    const double product = p.rounded(p.scalars[0] * p.rounded(mu));
     p.scalars[0] = product;
     p.call("nadam", {kParameter, kGradient, kState, kState + 1},
            {lr * next / (1 - product * next) * corrections.root, lr * (1 - mu) / (1 - product) * corrections.root,

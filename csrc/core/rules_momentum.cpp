@@ -44,12 +44,14 @@ void nesterov_new_velocity(Program& p) {
     look_ahead(p, "nesterov_new_velocity");
 }
 
-// The rate is the one that the step before has left.
+// The rate is the one that the step before has left. mu is no scalar of the rule, as it follows from t, but PyTorch
+// keeps it as one.
 void asgd(Program& p) {
     const auto [lambd, alpha, t0] = own<3>(p);
     const double lr = p.values[kLearningRate], t = static_cast<double>(p.t);
-    const double eta = p.first ? lr : p.scalars[0], mu = 1 / std::max(1.0, t - 1 - t0);
-    p.scalars[0] = lr / std::pow(1 + lambd * lr * t, alpha);
+    const double eta = p.first ? p.rounded(lr) : p.scalars[0], mu = p.rounded(1 / std::max(1.0, t - 1 - t0));
+    p.scalars[0] = p.rounded(lr / std::pow(1 + lambd * lr * t, alpha));
+    p.scalars[1] = 1 / std::max(1.0, t - t0);
     p.call("shrink", {kParameter}, {1 - lambd * eta});
     p.call("sgd", {kParameter, kGradient}, {eta});
     if (mu == 1)

@@ -28,6 +28,7 @@ class WithoutGil {
 
 // Adds the functions of one part of the library to the module.
 void bind_update(py::module_& module);
+void bind_tensor_groups(py::module_& module);
 void bind_batch_norm(py::module_& module);
 void bind_dropout(py::module_& module);
 void bind_memory(py::module_& module);

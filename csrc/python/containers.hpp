@@ -24,15 +24,24 @@ struct Pair {
     std::size_t index;  // in its container
     py::object parameter, gradient;
     const Container* container;
+    std::size_t member = 0;                        // of the step, unless it goes by the key
+    std::size_t tensors = 0;                       // of its state, the number of the first in Pairs::tensors
+    bool is_new = false, has_new_average = false;  // of that state
 
     bool is_nested() const { return container->outer != nullptr; }
     py::handle key_in_container() const;
     Name name(const char* outermost) const { return {outermost, key, {}, is_nested()}; }
 };
 
+struct TensorGroup;
+
 struct Pairs {
     // single: becomes the parameter where `params` is no container.
     Pairs(const py::object& params, const py::object& grads, Shared& single);
+
+    // Of groups, each a member of the step. state: by parameter. callbacks: PyTorch's side (tensor_groups.cpp).
+    Pairs(const std::vector<TensorGroup>& groups, const py::dict& state, const py::object& start,
+          const py::object& resolve);
     Pairs(const Pairs&) = delete;
     Pairs& operator=(const Pairs&) = delete;
 
@@ -43,6 +52,14 @@ struct Pairs {
     std::vector<Pair> list;
     std::list<Container> containers;  // params first
     bool is_single = false;
+
+    // The state of tensors, and what has been made of it but isn't in `state` yet: by parameter, for its dict or null.
+    struct Started {
+        std::size_t pair;
+        py::object dict, made;
+    };
+    std::vector<py::object> tensors;
+    std::vector<Started> started;
 
   private:
     void collect(Container& container, const py::object& grads);

@@ -40,10 +40,14 @@ const DlpackType* dlpack_type(PyObject* object) {
     const DlpackExchange* const exchange = known_count.load() < kMostKnown ? ask(type) : nullptr;
     if (!exchange) return nullptr;
     known_count.fetch_add(1);
-    PyObject* const is_neg = PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "is_neg");
-    PyErr_Clear();
+    const auto method = [=](const char* name) {
+        PyObject* const found = PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), name);
+        PyErr_Clear();
+        return found;
+    };
     Py_INCREF(type);
-    auto* const entry = new DlpackType{type, exchange, is_neg, derives_from_torch(type), known.load()};
+    auto* const entry =
+        new DlpackType{type, exchange, method("is_neg"), method("is_conj"), derives_from_torch(type), known.load()};
     while (!known.compare_exchange_weak(entry->next, entry)) {
     }
     return entry;

@@ -25,7 +25,7 @@ struct DlpackExchange {
 };
 
 enum { kDlpackCpu = 1, kDlpackCudaHost = 3, kDlpackRocmHost = 11, kDlpackCudaManaged = 13 };
-enum { kDlpackFloat = 2, kDlpackBFloat = 4 };
+enum { kDlpackFloat = 2, kDlpackBFloat = 4, kDlpackComplex = 5 };
 
 // Whether the CPU can read and write memory on such a device.
 constexpr bool is_near(std::int64_t device) {
@@ -37,8 +37,8 @@ constexpr bool is_near(std::int64_t device) {
 struct DlpackType {
     PyTypeObject* type;
     const DlpackExchange* exchange;
-    PyObject* is_neg;  // its method of that name, or null
-    bool is_torch;     // PyTorch's
+    PyObject *is_neg, *is_conj;  // its methods of these names, or null
+    bool is_torch;               // PyTorch's
     const DlpackType* next;
 };
 

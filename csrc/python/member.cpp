@@ -56,6 +56,19 @@ Member Member::of_interpolation(const py::tuple& given) {
     return member;
 }
 
+Member Member::of_tensors(const TensorGroup& group, const py::dict& state, double scale) {
+    const Rule& rule = rule_of(group.rule_name);
+    Member member(rule, state, Settings::of_tensors(rule, group.group, group.own));
+    member.tensors = &group;
+    member.counts_steps = group.numbers > rule.scalars.size();
+    member.settings.values[kScale] = scale;
+    if (!group.average.is_none()) member.settings.values[kAverage] = group.average.cast<double>();
+    member.masters = group.has_masters;
+    member.stochastic = !group.seed.is_none();
+    if (member.stochastic) member.seed = group.seed.cast<std::uint64_t>();
+    return member;
+}
+
 Member Member::of_call(const Rule& rule, const py::object& state, Settings settings, const py::object& seed) {
     Member member(rule, state, std::move(settings));
     member.stochastic = !seed.is_none();

@@ -3,6 +3,7 @@
 
 #include "rules.hpp"
 #include "settings.hpp"
+#include "tensor_groups.hpp"
 
 namespace fusedstep {
 
@@ -24,6 +25,8 @@ struct Member {
     Member(const Rule& member_rule, const py::object& own_state, Settings own_settings)
         : rule(&member_rule), names(&names_of(member_rule)), state(own_state), settings(std::move(own_settings)) {}
 
+    static Member of_tensors(const TensorGroup& group, const py::dict& state, double scale);
+
     bool averages() const { return settings.values[kAverage] != kOff; }
 
     // Of a parameter: the rule's, and the average.
@@ -31,9 +34,17 @@ struct Member {
 
     bool has_state_by_key() const { return needs_state || !optimizer.is_none(); }
 
-    const py::object& state_name(int i) const {
+    py::handle state_name(int i) const {
         const auto index = static_cast<std::size_t>(i);
-        return index < names->states.size() ? names->states[index] : optimizer_names().average;
+        if (tensors) return tensors->name(tensors->numbers + index);
+        return index < names->states.size() ? py::handle(names->states[index]) : py::handle(optimizer_names().average);
+    }
+
+    std::size_t scalar_count() const { return tensors ? tensors->numbers : names->scalars.size(); }
+
+    py::handle scalar_name(int i) const {
+        const auto index = static_cast<std::size_t>(i);
+        return tensors ? tensors->name(index) : py::handle(names->scalars[index]);
     }
 
     const Rule* rule;
@@ -41,7 +52,11 @@ struct Member {
     py::object optimizer = py::none();  // None in a step whose state is the caller's
     py::object state;                   // by key, or the caller's, in a container like the parameters'
     Settings settings;
-    bool needs_state = false;   // parameters without state are left alone
+    bool needs_state = false;  // parameters without state are left alone
+
+    const TensorGroup* tensors = nullptr;  // of PyTorch, or null
+    bool counts_steps = false;             // the first number is that of steps
+
     bool masters = false;       // a parameter narrower than arithmetic is the rounded copy of one that isn't
     bool narrow_state = false;  // stored as bfloat16, and rounded stochastically
     bool stochastic = false;    // parameters are rounded so

@@ -16,6 +16,7 @@ PYBIND11_MODULE(_native_of_main, module, pybind11::mod_gil_not_used()) {
     module.attr("compiler") = FUSEDSTEP_COMPILER;
     module.attr("c_api") = py::capsule(&c_api, FUSEDSTEP_CAPSULE);
     bind_update(module);
+    bind_tensor_groups(module);
     bind_batch_norm(module);
     bind_dropout(module);
     bind_memory(module);

@@ -115,20 +115,50 @@ Settings Settings::of_optimizer(const Rule& rule, const Attributes& attributes, 
     return settings;
 }
 
+static std::size_t index_of(const Rule& rule, py::handle name) {
+    const char* const own = PyUnicode_AsUTF8(name.ptr());
+    if (!own) throw py::error_already_set();
+    const int index = rule.index_of(own);
+    if (index < 0)
+        throw py::type_error(std::string("'") + rule.name + "' has no hyper-parameter " + text(py::repr(name)));
+    return static_cast<std::size_t>(index);
+}
+
+// Also a tensor of one; None for what is off.
+static double number_of(const py::object& value) {
+    if (value.is_none()) return kOff;
+    const double number = PyFloat_AsDouble(value.ptr());
+    if (number == -1 && PyErr_Occurred()) throw py::error_already_set();
+    return number;
+}
+
+Settings Settings::of_tensors(const Rule& rule, const py::dict& group, const py::dict& own) {
+    const std::vector<py::object>& names = names_of(rule).hyperparameters;
+    Settings settings;
+    for (std::size_t i = 0; i < rule.hyperparameters.size(); ++i) settings.values[i] = rule.hyperparameters[i].fallback;
+    for (const int i : {int{kLearningRate}, int{kWeightDecay}, int{kMaximize}}) {
+        const py::object value = find_in_dict(group, names[static_cast<std::size_t>(i)]);
+        settings.values[i] = value ? number_of(value) : 0;
+    }
+    for (const auto& [name, value] : own) {
+        const auto known = std::find_if(names.begin(), names.end(), [&](const auto& each) { return each.is(name); });
+        const std::size_t index =
+            known != names.end() ? static_cast<std::size_t>(known - names.begin()) : index_of(rule, name);
+        settings.values[index] = number_of(py::reinterpret_borrow<py::object>(value));
+    }
+    return settings;
+}
+
 Settings Settings::of_call(const Rule& rule, const py::object& t, const py::dict& hyperparameters, bool uses_t) {
     Settings settings;
     for (std::size_t i = 0; i < rule.hyperparameters.size(); ++i) settings.values[i] = rule.hyperparameters[i].fallback;
     for (const auto& [key, value] : hyperparameters) {
-        const char* const name = PyUnicode_AsUTF8(key.ptr());
-        if (!name) throw py::error_already_set();
-        const int index = rule.index_of(name);
-        if (index < 0)
-            throw py::type_error(std::string("'") + rule.name + "' has no hyper-parameter " + text(py::repr(key)));
+        const std::size_t index = index_of(rule, key);
         const auto given = py::reinterpret_borrow<py::object>(value);
         if (py::isinstance<py::dict>(given) || is_list(given))
-            settings.own_values.emplace_back(index, given);
+            settings.own_values.emplace_back(static_cast<int>(index), given);
         else
-            settings.values[index] = checked_value(rule.hyperparameters[static_cast<std::size_t>(index)], given);
+            settings.values[index] = checked_value(rule.hyperparameters[index], given);
     }
     if (!rule.counts_steps && !uses_t) return settings;
     if (py::isinstance<py::dict>(t) || is_list(t))

@@ -67,6 +67,9 @@ struct Settings {
     // uses_t: whether anything but the rule does.
     static Settings of_call(const Rule& rule, const py::object& t, const py::dict& hyperparameters, bool uses_t);
 
+    // Of a group of PyTorch's, which has checked the values that its optimizers were made with, and the rule's own.
+    static Settings of_tensors(const Rule& rule, const py::dict& group, const py::dict& own);
+
     Values values;
     std::vector<std::pair<int, py::object>> own_values;  // hyper-parameters given for each array
     std::int64_t t = 0;                                  // of all arrays, if it is not 0

@@ -77,10 +77,10 @@ py::array of_tensor(const Name& name, const py::object& given) {
     return given.attr("detach")().attr("numpy")();
 }
 
-// Whether a tensor stores its elements with the other sign, like the imaginary part of a conjugate. DLPack doesn't
-// tell.
-bool is_negated(PyObject* is_neg, const py::object& given) {
-    const auto answer = py::reinterpret_steal<py::object>(PyObject_CallOneArg(is_neg, given.ptr()));
+// Whether a tensor stores its elements with the other sign, like the imaginary part of a conjugate, or a conjugate's
+// with that of the original. DLPack doesn't tell.
+bool is_true_of(const py::object& given, PyObject* method) {
+    const auto answer = py::reinterpret_steal<py::object>(PyObject_CallOneArg(method, given.ptr()));
     if (!answer) PyErr_Clear();
     return answer && answer.ptr() == Py_True;
 }
@@ -200,9 +200,7 @@ bool Shared::is_copy() const {
     return py::isinstance<py::dict>(interface) && interface.contains("__ref");
 }
 
-// By the functions of its type, which take a thirtieth of the time that an array does. False for what is not plain
-// memory of the CPU, and for what has none of these functions.
-bool Shared::take_tensor(const py::object& given) {
+bool Shared::take_tensor(const py::object& given, bool complex, bool is_plain) {
     const DlpackType* const type = dlpack_type(given.ptr());
     if (!type) return false;
     const DlpackExchange* const exchange = type->exchange;
@@ -211,25 +209,31 @@ bool Shared::take_tensor(const py::object& given) {
         PyErr_Clear();
         return false;
     }
-    const int bits = tensor.type_lanes == 1 ? tensor.type_bits : 0;
-    const int storage = tensor.type_code == kDlpackBFloat && bits == 16 ? int{kBFloat16}
-                        : tensor.type_code != kDlpackFloat              ? kNoStorage
-                        : bits == 32                                    ? int{kFloat32}
-                        : bits == 64                                    ? int{kFloat64}
-                        : bits == 16                                    ? int{kFloat16}
-                                                                        : kNoStorage;
-    if (storage == kNoStorage || !is_near(tensor.device) || tensor.dimensions > kMaxDimensions) return false;
+    const bool is_complex = complex && tensor.type_code == kDlpackComplex;
+    const int parts = is_complex ? 2 : 1, bits = tensor.type_lanes == 1 ? tensor.type_bits / parts : 0;
+    const int storage = tensor.type_code == kDlpackBFloat && bits == 16   ? int{kBFloat16}
+                        : tensor.type_code != kDlpackFloat && !is_complex ? kNoStorage
+                        : bits == 32                                      ? int{kFloat32}
+                        : bits == 64                                      ? int{kFloat64}
+                        : bits == 16                                      ? int{kFloat16}
+                                                                          : kNoStorage;
+    if (storage == kNoStorage || !is_near(tensor.device) || tensor.dimensions >= kMaxDimensions) return false;
     Extent size = 1;
     for (int d = tensor.dimensions; d-- > 0; size *= extents_[d]) {
         extents_[d] = static_cast<Extent>(tensor.shape[d]);
         const Extent stride = tensor.strides ? static_cast<Extent>(tensor.strides[d]) : size;
-        extents_[kMaxDimensions + d] = stride * static_cast<Extent>(size_of(storage));
+        extents_[kMaxDimensions + d] = stride * static_cast<Extent>(size_of(storage) * parts);
+    }
+    if (is_complex) {
+        extents_[tensor.dimensions] = parts;
+        extents_[kMaxDimensions + tensor.dimensions++] = static_cast<Extent>(size_of(storage));
     }
     if (tensor.data == nullptr && size != 0) return false;
     view = {static_cast<char*>(tensor.data) + tensor.byte_offset, storage, tensor.dimensions, extents_,
             extents_ + kMaxDimensions};
     view.contiguous = is_contiguous(view);
-    if (type->is_neg && is_negated(type->is_neg, given)) return false;
+    if (!is_plain && type->is_neg && is_true_of(given, type->is_neg)) return false;
+    if (!is_plain && is_complex && type->is_conj && is_true_of(given, type->is_conj)) return false;
     writeable = true;
     owner = given;
     this->tensor = type->is_torch ? given : py::object();

@@ -21,6 +21,10 @@ Update::Update(std::vector<Member> members, const Assignment& assignment, const 
       step_(options_.measure) {
     single_ = pairs_.is_single;
     find_optimizers();
+    add_all();
+}
+
+void Update::add_all() {
     step_.reserve(pairs_.list.size());
     for (const Pair& pair : pairs_.list) {
         if (!pair.gradient.is_none())
@@ -49,7 +53,7 @@ void Update::find_optimizers() {
 }
 
 Member& Update::member_of(const Pair& pair) {
-    if (assignment_.known.is_none()) return members_[0];
+    if (assignment_.known.is_none()) return members_[pair.member];
     py::object index = find_in_dict(assignment_.known, pair.key);
     if (!index) {
         ran_python_ = true;
@@ -94,15 +98,14 @@ void Update::keep_memory_of_tensors() {
     constexpr bool has_gil = true;
 #endif
     constexpr std::int64_t kMostBytes = 1 << 20;
-    if (tensors_.empty()) return;
+    if (tensors_.empty() && !has_tensors_) return;
     holds_gil_ = has_gil && !ran_python_ && step_.bytes() <= kMostBytes;
-    if (holds_gil_) return;
+    if (holds_gil_ || has_tensors_) return;  // as for PyTorch's own steps, that is for the caller to prevent
     for (const Tensor& tensor : tensors_) {
         owners_.push_back(tensor.owner.attr("detach")());
         Shared same;
         // Not by way of NumPy, which allocates memory for a tensor that has none, maybe where that was.
-        if (same.take({"tensor"}, owners_.back()) && same.by_dlpack && span_of(same.view, false) == tensor.span)
-            continue;
+        if (same.take_tensor(owners_.back(), true, true) && span_of(same.view, false) == tensor.span) continue;
         throw OtherMemory{
             name_of(*tensor.pair, *tensor.member, tensor.operand).text() + " was given other memory during the update",
             ran_python_};
@@ -204,7 +207,11 @@ void Update::commit() {
         for (const auto& [letter, array] : dict ? made : py::dict())
             set(dict, letter, py::reinterpret_borrow<py::object>(array));
     }
-    for (const auto& [data, value] : new_scalars_) std::memcpy(data, &value, sizeof value);
+    for (const auto& [data, storage, value] : new_scalars_) {
+        const auto narrow = static_cast<float>(value);
+        std::memcpy(data, storage == kFloat32 ? static_cast<const void*>(&narrow) : &value,
+                    static_cast<std::size_t>(size_of(storage)));
+    }
     py::int_ count(0);  // one object for all that have the same
     std::int64_t last = 0;
     for (const auto& [pair, member, t] : new_counts_) {

@@ -42,6 +42,10 @@ class Update {
     Update(std::vector<Member> members, const Assignment& assignment, const py::object& params, const py::object& grads,
            CallOptions options);
 
+    // Of PyTorch's parameters.
+    Update(std::vector<Member> members, const std::vector<TensorGroup>& groups, const py::dict& state,
+           const py::object& start, const py::object& resolve, CallOptions options);
+
     // The norm that was taken or given, or None; and whether the step was skipped.
     py::tuple run();
 
@@ -49,7 +53,7 @@ class Update {
 
   private:
     // Behind the parameter, its gradient and state.
-    enum { kCopy = kTemporary, kMaster, kScalars, kTaken = kScalars + kMaxScalars };
+    enum { kCopy = kTemporary, kMaster, kScalars, kTaken = kScalars + kMaxScalars + 1 };
 
     struct Tensor {
         const Pair* pair;
@@ -82,6 +86,7 @@ class Update {
 
     struct NewScalar {
         char* data;
+        int storage;
         double value;
     };
 
@@ -91,6 +96,7 @@ class Update {
         std::int64_t t;
     };
 
+    void add_all();
     void find_optimizers();
     Member& member_of(const Pair& pair);
     void refuse_keys_of_json();
@@ -107,6 +113,11 @@ class Update {
     struct Fresh {
         bool state = false, average = false;
     };
+    bool take_tensor_parameter(const Pair& pair, const Name& name);
+    bool take_tensor_gradient(const Pair& pair, const Name& name);
+    Fresh take_tensor_state(const Pair& pair, Member& member, const Name& parameter_name);
+    std::int64_t count_tensor_step(const Member& member, bool fresh) const;
+    void add_tensor_numbers(const Pair& pair, const Member& member, const Program& program, std::int64_t t);
     Fresh take_state(const Pair& pair, Member& member, const Name& parameter_name);
     void start(const Pair& pair, const Member& member, int state);
     void take_direction(const Pair& pair, const Member& member, int state, const Name& parameter_name);
@@ -143,8 +154,9 @@ class Update {
     bool single_ = false;
     Shared shared_[kTaken];  // of the parameter at hand
     View views_[kTaken];
-    double scalars_[kMaxScalars];  // of the parameter at hand
-    const Pairs pairs_;            // after shared_, of which it may fill the first
+    double scalars_[kMaxScalars];                          // of the parameter at hand
+    const Pairs pairs_;                                    // after shared_, of which it may fill the first
+    const bool has_tensors_ = false, is_resolved_ = true;  // PyTorch's; gradients are what their memory says
     Step step_;
     std::size_t added_ = 0;
     Program first_program_;  // most calls have no other

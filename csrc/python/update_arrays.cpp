@@ -48,16 +48,19 @@ Name Update::name_of(const Pair& pair, const Member& member, int operand) const 
     if (operand == kParameter) return name("params", pair);
     if (operand == kGradient) return name("grads", pair);
     if (operand == kCopy) return name("copies", pair);
-    if (operand >= kScalars)
-        return state_name(pair, member, member.names->scalars[static_cast<std::size_t>(operand - kScalars)]);
+    if (operand >= kScalars) return state_name(pair, member, member.scalar_name(operand - kScalars));
     return state_name(pair, member,
-                      operand == kMaster ? optimizer_names().master : member.state_name(operand - kState));
+                      operand == kMaster ? py::handle(optimizer_names().master) : member.state_name(operand - kState));
 }
 
 // Of an array that was taken: its view, and what keeps its memory.
 inline void Update::keep(const Pair& pair, const Member& member, int operand) {
     Shared& taken = shared_[operand];
     views_[operand] = taken.view;
+    if (has_tensors_ && !taken.is_array && taken.by_dlpack) {  // pairs_ keeps it
+        if (operand == kParameter) changed_tensors_.push_back(pair.parameter);
+        return;
+    }
     if (!taken.is_array) watch(pair, member, operand);
     if (operand < kState && (taken.owner.is(pair.parameter) || taken.owner.is(pair.gradient))) return;
     if (owners_.empty()) owners_.reserve(pairs_.list.size() * 2);
@@ -68,7 +71,8 @@ void Update::watch(const Pair& pair, const Member& member, int operand) {
     const Shared& taken = shared_[operand];
     if (taken.by_dlpack) tensors_.push_back({&pair, operand, &member, taken.owner, span_of(taken.view, false)});
     ran_python_ = ran_python_ || taken.ran_python;
-    if (taken.tensor && operand != kGradient) changed_tensors_.push_back(taken.tensor);
+    const bool is_changed = operand != kGradient && (!has_tensors_ || operand == kParameter);
+    if (taken.tensor && is_changed) changed_tensors_.push_back(taken.tensor);
     if (taken.tensor && operand == kGradient && options_.zero_grads) zeroed_tensors_.push_back(taken.tensor);
 }
 
@@ -86,7 +90,8 @@ void Update::add(const Pair& pair) {
     find_values(pair, member);
     const int arithmetic = arithmetic_of(parameter.view.storage);
     const bool narrow = parameter.view.storage != arithmetic;
-    const Fresh fresh = take_state(pair, member, parameter_name);
+    const Fresh fresh =
+        has_tensors_ ? take_tensor_state(pair, member, parameter_name) : take_state(pair, member, parameter_name);
     const bool copies = !options_.copies.is_none() && take_copy(pair, parameter_name);
 
     const int operands = 2 + member.state_count();
@@ -101,7 +106,8 @@ void Update::add(const Pair& pair) {
         std::swap(views_[kParameter], views_[kMaster]);
         around.narrow = &views_[kMaster];
     }
-    const std::int64_t t = count_step(pair, member, fresh.state);
+    const std::int64_t t =
+        has_tensors_ ? count_tensor_step(member, fresh.state) : count_step(pair, member, fresh.state);
     around.stochastic = member.stochastic && narrow ? 1u << kParameter : 0;
     for (int i = 0; member.narrow_state && i < static_cast<int>(member.rule->states.size()); ++i)
         if (views_[kState + i].storage != arithmetic) around.stochastic |= 1u << (kState + i);
@@ -109,7 +115,10 @@ void Update::add(const Pair& pair) {
     around.randomness = {member.seed, own_t ? static_cast<std::uint64_t>(t) : member.update,
                          static_cast<std::uint32_t>(&pair - pairs_.list.data()), 0};
     const Program& program = this->program(member, arithmetic, t, fresh);
-    add_scalars(pair, member, program);
+    if (has_tensors_)
+        add_tensor_numbers(pair, member, program, t);
+    else
+        add_scalars(pair, member, program);
     try {
         step_.add(program, views_, around);
     } catch (const OperandsOverlap& overlap) {
@@ -137,7 +146,9 @@ void Update::add_unchanged(const Pair& pair) {
 void Update::take_parameter(const Pair& pair, const Name& parameter_name) {
     Shared& parameter = shared_[kParameter];
     // A single object has been taken already, to see that it is no container.
-    if (!single_ && !parameter.take(parameter_name, pair.parameter)) take_number(parameter_name, pair);
+    const bool taken = single_ || (has_tensors_ ? take_tensor_parameter(pair, parameter_name)
+                                                : parameter.take(parameter_name, pair.parameter));
+    if (!taken) take_number(parameter_name, pair);
     require_float(parameter_name, parameter);
     require_written(parameter_name, parameter);
 }
@@ -152,7 +163,7 @@ void Update::take_number(const Name& parameter_name, const Pair& pair) {
 bool Update::take_gradient(const Pair& pair, const Name& parameter_name, const Name& gradient_name) {
     Shared& gradient = shared_[kGradient];
     const Shared& parameter = shared_[kParameter];
-    if (!gradient.take(gradient_name, pair.gradient)) {
+    if (!(has_tensors_ ? take_tensor_gradient(pair, gradient_name) : gradient.take(gradient_name, pair.gradient))) {
         if (take_rows(pair, gradient_name)) return true;
         py::array array = array_of_number(gradient_name, pair.gradient);
         if (options_.zero_grads)
@@ -210,7 +221,7 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
                               : single_ ? member.state
                                         : element_of("state", member.state, pair);
     const bool ordered = arrays && is_list(arrays);
-    const int scalar_count = static_cast<int>(member.names->scalars.size());
+    const int scalar_count = static_cast<int>(member.scalar_count());
     if (arrays && !ordered && !py::isinstance<py::dict>(arrays))
         throw py::type_error(state_name(pair, member, {}).text() + " is a " + type_name(arrays) + ", expected a dict");
     if (ordered && py::len(arrays) != static_cast<std::size_t>(count + scalar_count))
@@ -225,7 +236,7 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
             take_direction(pair, member, i, parameter_name);
             continue;
         }
-        const py::object& letter = is_master ? optimizer_names().master : member.state_name(i);
+        const py::handle letter = is_master ? py::handle(optimizer_names().master) : member.state_name(i);
         const int storage = i < own_count && member.narrow_state ? int{kBFloat16} : arithmetic;
         Shared& state = shared_[is_master ? int{kMaster} : kState + i];
         const py::object value = !arrays   ? py::object()
@@ -252,7 +263,7 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
         (*made)[letter] = state.owner;
     }
     for (int i = 0; i < scalar_count; ++i) {
-        const py::object& letter = member.names->scalars[static_cast<std::size_t>(i)];
+        const py::handle letter = member.scalar_name(i);
         py::object value = !arrays   ? py::object()
                            : ordered ? py::object(arrays[py::int_(count + i)])
                                      : find_in_dict(arrays, letter);
@@ -315,8 +326,8 @@ void Update::take_scalar(const Pair& pair, const Member& member, int number, con
 
 // What the step makes of a parameter's scalars; they are written when all has been checked.
 void Update::add_scalars(const Pair& pair, const Member& member, const Program& program) {
-    for (int i = 0; i < static_cast<int>(member.names->scalars.size()); ++i) {
-        new_scalars_.push_back({shared_[kScalars + i].view.data, program.scalars[i]});
+    for (int i = 0; i < static_cast<int>(member.scalar_count()); ++i) {
+        new_scalars_.push_back({shared_[kScalars + i].view.data, kFloat64, program.scalars[i]});
         keep(pair, member, kScalars + i);
     }
 }

@@ -43,9 +43,12 @@ const Program& Update::program(Member& member, int arithmetic, std::int64_t t, F
     Values values;
     std::copy_n(member.settings.values, member.rule->hyperparameters.size(), values);
     if (fresh.average) values[kAverage] = 0;
+    if (has_tensors_) values[kLearningRate] /= 1 + static_cast<double>(t - 1) * member.tensors->lr_decay;
     Program& made = has_program_ ? more_programs_.emplace_back() : first_program_;
     has_program_ = true;
     const Clipping clipping = {options_.measure == Measure::kGradients, options_.clip_norm.has_value()};
+    made.has_single_scalars =
+        has_tensors_ && shared_[kScalars + (member.counts_steps ? 1 : 0)].view.storage == kFloat32;
     build(*member.rule, arithmetic, values, t, clipping, made, scalars_, fresh.state);
     member.program = &made;
     member.program_has_new_average = fresh.average;

@@ -48,6 +48,18 @@ def step(
     skip_nonfinite: bool,
     seed: int | None,
 ) -> tuple[float | None, bool]: ...
+
+# Groups are parts as fusedstep.torch has them. start(group, parameter, its state or None) gives what that lacks, and
+# resolve(group, parameter, gradient) a gradient whose memory is what it says, or Rows. The result is as update's, or
+# the number of a group with parameters on another device.
+def step_tensors(
+    state: dict[Any, Any],
+    groups: list[Any],
+    start: Callable[[int, Any, dict[str, Any] | None], dict[str, Any]],
+    resolve: Callable[[int, Any, Any], Any],
+    scale: float,
+    clip_norm: float | None,
+) -> tuple[float | None, bool] | int: ...
 def accumulate(sums: Any, grads: Any, scale: float) -> float: ...
 def gradient_norm(grads: Any) -> float: ...
 def exchange(params: Any, arrays: dict[Any, NDArray[Any]]) -> None: ...
