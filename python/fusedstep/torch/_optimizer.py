@@ -1,0 +1,309 @@
+"""What the optimizers for PyTorch have in common: one step of all groups in one call of the extension module."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+
+import torch
+from torch.optim import optimizer as _torch_optimizer
+
+from fusedstep import _native
+from fusedstep._limits import checked, checked_choice, checked_flag, checked_uint64
+from fusedstep._rows import Rows
+
+_NARROW = (torch.bfloat16, torch.float16)
+_profiles = torch._C._autograd._profiler_enabled
+_hooks_of_all = (_torch_optimizer._global_optimizer_pre_hooks, _torch_optimizer._global_optimizer_post_hooks)
+
+
+class Rule(NamedTuple):
+    """The rule of a group, and where PyTorch keeps what it needs.
+
+    Attributes:
+        name: One of `fusedstep.rules()`.
+        own: The rule's own hyper-parameters; lr, weight_decay and maximize are read from the group.
+        keys: Of a parameter's state, in its order: numbers, which are "step" and the rule's scalars, then the rule's
+            states, or None for a state that the parameter hasn't.
+        numbers: How many of the keys are those of numbers.
+        lr_decay: lr is divided by 1 + lr_decay (t - 1).
+    """
+
+    name: str
+    own: dict[str, Any]
+    keys: tuple[str | None, ...] = ()
+    numbers: int = 1
+    lr_decay: float = 0.0
+
+
+# A rule, its group, parameters, average, whether they have masters, and the seed of stochastic rounding.
+Part: TypeAlias = tuple[Rule, dict[str, Any], list[Any], float | None, bool, int | None]
+
+
+class Optimizer(torch.optim.Optimizer):
+    """The base class of the optimizers for PyTorch; see the subclasses for the rules.
+
+    They are PyTorch's own classes with another `step`: groups, state, checkpoints, schedulers and hooks are PyTorch's.
+    A step reads each parameter's `.grad`, state and counter, and updates all groups in one parallel region.
+
+    Arguments, besides those of the class of that name in torch.optim:
+        max_norm: Gradients are clipped as by torch.nn.utils.clip_grad_norm_ over all parameters, in the pass of the
+            step: `.grad` itself stays as it is. None for no clipping.
+        average: The decay of an exponential average of the parameters, from 0 to 1, which the state of each keeps
+            under "average"; `averaged` evaluates with it. None for none.
+        rounding: "stochastic" rounds bfloat16 and float16 parameters up or down with a probability that is the part of
+            the way, by random bits that follow from seed, step, parameter and element alone.
+        seed: Of stochastic rounding, below 2^64.
+        master: Parameters in bfloat16 or float16 have float32 masters in their state, which are what is stepped; the
+            state of the rule is float32, too.
+        strict: Raises in place of taking PyTorch's own form for groups with differentiable=True or with parameters on
+            other devices.
+
+    Attributes:
+        gradient_norm: With max_norm, the norm of the last step's gradients before they were clipped, a float.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: As torch.optim's. After an error in a step nothing has been changed.
+    """
+
+    param_groups: list[dict[str, Any]]
+    max_norm: float | None = None
+    average: float | None = None
+    rounding: Literal["nearest", "stochastic"] = "nearest"
+    seed: int = 0
+    master: bool = False
+    strict: bool = False
+    gradient_norm: float | None = None
+    _has_inference_tensors = False
+
+    # The class in torch.optim whose step takes groups that ours can't.
+    _peer: ClassVar[type[torch.optim.Optimizer] | None] = None
+
+    def __init__(
+        self,
+        *arguments: Any,
+        max_norm: float | None = None,
+        average: float | None = None,
+        rounding: Literal["nearest", "stochastic"] = "nearest",
+        seed: int = 0,
+        master: bool = False,
+        strict: bool = False,
+        **keywords: Any,
+    ) -> None:
+        self.max_norm = None if max_norm is None else checked("clip_norm", max_norm, "max_norm")
+        self.average = None if average is None else checked("average", average)
+        self.rounding = checked_choice("rounding", rounding, "nearest", "stochastic")
+        self.seed = checked_uint64("seed", seed)
+        self.master = checked_flag("master", master)
+        self.strict = checked_flag("strict", strict)
+        super().__init__(*arguments, **keywords)
+        # With it GradScaler would leave it to us to skip a step, and schedulers would not know of it.
+        self.__dict__.pop("_step_supports_amp_scaling", None)
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        peer = cls.__mro__[2] if cls.__mro__[1] is Optimizer else None
+        if peer is None or peer is torch.optim.Optimizer:
+            return
+        cls._peer = peer
+        theirs, ours = (list(inspect.signature(each).parameters.values()) for each in (peer, Optimizer.__init__))
+        extra = [each for each in ours if each.kind is each.KEYWORD_ONLY]
+        cls.__signature__ = inspect.Signature([*theirs, *extra])
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("max_norm", "average", "rounding", "seed", "master", "strict", "_has_inference_tensors")
+        state: dict[str, Any] = super().__getstate__()
+        return state | {name: getattr(self, name) for name in own}
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group, as in PyTorch."""
+        super().add_param_group(param_group)
+        new = self.param_groups[-1]["params"]
+        self._has_inference_tensors = self._has_inference_tensors or any(p.is_inference() for p in new)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loads state as PyTorch does, but converts neither numbers nor float32 state to a narrower type."""
+        super().load_state_dict(state_dict)
+        numbers = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
+        parameters = chain.from_iterable(group["params"] for group in self.param_groups)
+        for number, p in zip(numbers, parameters, strict=True):
+            for key, value in state_dict["state"].get(number, {}).items():
+                if key == "step" or not torch.is_tensor(value) or not value.is_floating_point():
+                    continue
+                if value.dim() == 0 or (p.dtype in _NARROW and value.dtype == torch.float32):
+                    self.state[p][key] = value.to(p.device, torch.promote_types(value.dtype, torch.float32))
+
+    # Hooks and the profiler are looked for here, as PyTorch's wrapper takes 3 us even without any.
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Makes one step of all parameters that have a gradient.
+
+        Arguments:
+            closure: Computes the loss again, and is called first, with gradients enabled.
+
+        Returns:
+            The loss of the closure, or None.
+        """
+        if (
+            self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks or any(_hooks_of_all) or _profiles()
+        ) and type(self).step is Optimizer.step:
+            return _step_with_hooks(self) if closure is None else _step_with_hooks(self, closure)
+        return self._step(closure)
+
+    step.hooked = True  # type: ignore[attr-defined]
+
+    def _step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        scale = 1.0
+        if "found_inf" in self.__dict__ and self.found_inf is not None and self.found_inf.item() != 0:
+            return loss
+        if "grad_scale" in self.__dict__ and self.grad_scale is not None:
+            scale = 1 / self.grad_scale.item()
+        if self._has_inference_tensors and not torch.is_inference_mode_enabled():
+            raise RuntimeError("Inplace update to inference tensor outside InferenceMode is not allowed.")
+        ours: list[Part] = []
+        theirs = []
+        for group in self.param_groups:
+            if group.get("differentiable") or group.get("capturable"):
+                theirs.append(group)
+            else:
+                ours += self._parts(group)
+        while ours:
+            call = _Call(self, ours)
+            result = _native.step_tensors(self.state, ours, call.start, call.resolve, scale, self.max_norm)
+            if not isinstance(result, int):
+                self.gradient_norm = result[0]
+                break
+            foreign = ours[result][1]
+            theirs.append(foreign)
+            self._refuse(theirs)  # before anything is written
+            ours = [part for part in ours if part[1] is not foreign]
+        if theirs:
+            self._refuse(theirs)
+            self._step_as_torch(theirs)
+        return loss
+
+    def _refuse(self, groups: list[dict[str, Any]]) -> None:
+        """Raises if PyTorch's form may not or can't take groups."""
+        number = next(i for i, group in enumerate(self.param_groups) if group is groups[0])
+        differentiable = groups[0].get("differentiable")
+        reason = "is differentiable" if differentiable else "is capturable or on another device than the CPU"
+        if self.strict or self._peer is None:
+            raise RuntimeError(f"parameter group {number} {reason}, which {type(self).__name__} can't step itself")
+        names = ("max_norm", "average", "master")
+        used = [name for name in names if getattr(self, name)] + ["rounding"] * (self.rounding == "stochastic")
+        if used:
+            raise RuntimeError(f"parameter group {number} {reason}, where there is no {used[0]}")
+
+    def _step_as_torch(self, groups: list[dict[str, Any]]) -> None:
+        step = self._peer.step  # type: ignore[union-attr]
+        if getattr(step, "hooked", False):
+            step = step.__wrapped__  # the hooks have been called
+        every, self.param_groups = self.param_groups, groups
+        try:
+            step(self)
+        finally:
+            self.param_groups = every
+
+    def _rule(self, group: dict[str, Any]) -> Rule:
+        raise NotImplementedError
+
+    def _parts(self, group: dict[str, Any]) -> list[Part]:
+        """The group in parts whose parameters have the same kinds of state."""
+        return self._parts_of(group, group["params"], self._rule(group))
+
+    def _parts_of(self, group: dict[str, Any], params: list[Any], rule: Rule) -> list[Part]:
+        seed = None
+        if self.rounding == "stochastic":
+            seed = self.seed
+            if rule.numbers == 0:  # the random bits follow from the step
+                rule = rule._replace(keys=("step", *rule.keys), numbers=1)
+        if not self.master:
+            return [(rule, group, params, self.average, False, seed)]
+        narrow, wide = ([p for p in params if (p.dtype in _NARROW) is is_narrow] for is_narrow in (True, False))
+        return [(rule, group, narrow, self.average, True, seed), (rule, group, wide, self.average, False, seed)]
+
+    def _start(self, part: Part, p: Any, had: dict[str, Any] | None) -> dict[str, Any]:
+        """What the state of a parameter lacks before its next step."""
+        rule, group, _, average, master, _ = part
+        had = {} if had is None else had
+        missing = [key for key in rule.keys if key is not None and had.get(key) is None]
+        if had and not all(self._may_miss(key) for key in missing):
+            raise KeyError(missing[0])
+        whole = p.detach().to(torch.float32) if p.dtype in _NARROW else p.detach()
+        made = {key: self._first(key, group, whole if master else p.detach()) for key in missing}
+        if average is not None and "average" not in had:
+            made["average"] = whole.clone()
+        if master and "master" not in had:
+            made["master"] = whole.clone()
+        return made
+
+    def _may_miss(self, key: str) -> bool:
+        """Whether a state that was made without this goes on."""
+        return key == "step"
+
+    def _first(self, key: str, group: dict[str, Any], p: Any) -> Any:
+        """A state before the first step."""
+        return number(0.0) if key == "step" else torch.zeros_like(p, memory_format=torch.preserve_format)
+
+    def _resolved(self, group: dict[str, Any], p: Any, grad: Any) -> Any:
+        """A gradient whose memory is what it says."""
+        if grad.layout is torch.strided:
+            return grad.resolve_conj().resolve_neg()
+        return self._sparse(group, p, grad)
+
+    def _sparse(self, group: dict[str, Any], p: Any, grad: Any) -> Any:
+        raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Gives parameters the values of their averages, and back: `with optimizer.averaged(): evaluate(model)`.
+
+        Raises:
+            RuntimeError: There are no averages, as no step has had the option.
+        """
+        pairs = [(p, own["average"]) for p, own in self.state.items() if "average" in own]
+        if not pairs:
+            raise RuntimeError("there are no averages: no step has had the option average")
+        kept = [p.detach().clone() for p, _ in pairs]
+        try:
+            with torch.no_grad():
+                for p, average in pairs:
+                    p.copy_(average)
+            yield
+        finally:
+            with torch.no_grad():
+                for (p, _), before in zip(pairs, kept, strict=True):
+                    p.copy_(before)
+
+
+_step_with_hooks = torch.optim.Optimizer.profile_hook_step(Optimizer._step)
+
+
+class _Call:
+    """What the extension module asks for in a step."""
+
+    def __init__(self, optimizer: Optimizer, parts: list[Part]) -> None:
+        self.optimizer, self.parts = optimizer, parts
+
+    def start(self, number: int, p: Any, had: dict[str, Any] | None) -> dict[str, Any]:
+        return self.optimizer._start(self.parts[number], p, had)
+
+    def resolve(self, number: int, p: Any, grad: Any) -> Any:
+        return self.optimizer._resolved(self.parts[number][1], p, grad)
+
+
+def number(value: float) -> Any:
+    """A tensor of one number as PyTorch keeps it in the state."""
+    is_double = torch.get_default_dtype() == torch.float64
+    return torch.tensor(value, dtype=torch.float64 if is_double else torch.float32)
+
+
+def rows(grad: Any) -> Any:
+    """A sparse gradient as `Rows`; dense where it has not just rows, or complex numbers."""
+    if grad.sparse_dim() != 1 or grad.is_complex():
+        return grad.to_dense()
+    return Rows(grad._indices()[0].numpy(), grad._values().detach())
