@@ -221,12 +221,12 @@ void Update::add_tensor_numbers(const Pair& pair, const Member& member, const Pr
 // resolve(group, parameter, gradient): a gradient whose memory is what it says, or a Rows. The result is as update's,
 // or the number of a group with parameters on another device.
 static py::object step_tensors(const py::dict& state, const py::list& groups, const py::object& start,
-                               const py::object& resolve, double scale, const py::object& clip_norm) {
+                               const py::object& resolve, double scale, const py::object& clip_norm,
+                               const py::object& norm) {
     CallOptions options;
-    if (!clip_norm.is_none()) {
-        options.clip_norm = clip_norm.cast<double>();
-        options.measure = Measure::kGradients;
-    }
+    if (!clip_norm.is_none()) options.clip_norm = clip_norm.cast<double>();
+    if (!norm.is_none()) options.norm = norm.cast<double>();
+    if (options.clip_norm && !options.norm) options.measure = Measure::kGradients;
     std::vector<TensorGroup> taken;
     taken.reserve(groups.size());
     for (const py::handle group : groups) taken.emplace_back(py::reinterpret_borrow<py::tuple>(group));
@@ -251,7 +251,8 @@ static py::object step_tensors(const py::dict& state, const py::list& groups, co
 
 void bind_tensor_groups(py::module_& module) {
     using namespace pybind11::literals;
-    module.def("step_tensors", &step_tensors, "state"_a, "groups"_a, "start"_a, "resolve"_a, "scale"_a, "clip_norm"_a);
+    module.def("step_tensors", &step_tensors, "state"_a, "groups"_a, "start"_a, "resolve"_a, "scale"_a, "clip_norm"_a,
+               "norm"_a);
 }
 
 }  // namespace fusedstep

@@ -39,6 +39,7 @@ from fusedstep.torch._more import (
     StableAdamW,
     Yogi,
 )
+from fusedstep.torch._offloaded import Offloaded
 from fusedstep.torch._optimizer import Optimizer
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "LaProp",
     "Lion",
     "NAdam",
+    "Offloaded",
     "Optimizer",
     "RAdam",
     "RMSprop",

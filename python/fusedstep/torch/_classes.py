@@ -167,12 +167,12 @@ class Adafactor(Optimizer, torch.optim.Adafactor):
         }
         return Rule("adafactor", own, ("step", "row_var", "col_var"))
 
-    def _parts(self, group: dict[str, Any]) -> list[Part]:
+    def _parts(self, group: dict[str, Any], params: list[Any]) -> list[Part]:
         rule = self._rule(group)
         if rule.own["eps1"] is None:  # of the first parameter, for all, as in PyTorch
             stepped = next((p for p in group["params"] if p.grad is not None), group["params"][0])
             rule.own["eps1"] = torch.finfo(stepped.dtype).eps
-        matrices, others = ([p for p in group["params"] if (p.dim() > 1) is is_matrix] for is_matrix in (True, False))
+        matrices, others = ([p for p in params if (p.dim() > 1) is is_matrix] for is_matrix in (True, False))
         vectors = rule._replace(keys=("step", None, "variance"))
         return self._parts_of(group, matrices, rule) + self._parts_of(group, others, vectors)
 

@@ -162,18 +162,25 @@ class Optimizer(torch.optim.Optimizer):
             return loss
         if "grad_scale" in self.__dict__ and self.grad_scale is not None:
             scale = 1 / self.grad_scale.item()
+        self._step_groups([(group, group["params"]) for group in self.param_groups], scale)
+        return loss
+
+    def _step_groups(
+        self, groups: list[tuple[dict[str, Any], list[Any]]], scale: float = 1.0, norm: float | None = None
+    ) -> None:
+        """Makes a step of some parameters of groups; norm: of all gradients, if it is known."""
         if self._has_inference_tensors and not torch.is_inference_mode_enabled():
             raise RuntimeError("Inplace update to inference tensor outside InferenceMode is not allowed.")
         ours: list[Part] = []
         theirs = []
-        for group in self.param_groups:
+        for group, params in groups:
             if group.get("differentiable") or group.get("capturable"):
                 theirs.append(group)
             else:
-                ours += self._parts(group)
+                ours += self._parts(group, params)
         while ours:
             call = _Call(self, ours)
-            result = _native.step_tensors(self.state, ours, call.start, call.resolve, scale, self.max_norm)
+            result = _native.step_tensors(self.state, ours, call.start, call.resolve, scale, self.max_norm, norm)
             if not isinstance(result, int):
                 self.gradient_norm = result[0]
                 break
@@ -184,7 +191,6 @@ class Optimizer(torch.optim.Optimizer):
         if theirs:
             self._refuse(theirs)
             self._step_as_torch(theirs)
-        return loss
 
     def _refuse(self, groups: list[dict[str, Any]]) -> None:
         """Raises if PyTorch's form may not or can't take groups."""
@@ -211,9 +217,9 @@ class Optimizer(torch.optim.Optimizer):
     def _rule(self, group: dict[str, Any]) -> Rule:
         raise NotImplementedError
 
-    def _parts(self, group: dict[str, Any]) -> list[Part]:
-        """The group in parts whose parameters have the same kinds of state."""
-        return self._parts_of(group, group["params"], self._rule(group))
+    def _parts(self, group: dict[str, Any], params: list[Any]) -> list[Part]:
+        """Parameters of a group in parts that have the same kinds of state."""
+        return self._parts_of(group, params, self._rule(group))
 
     def _parts_of(self, group: dict[str, Any], params: list[Any], rule: Rule) -> list[Part]:
         seed = None
@@ -257,6 +263,13 @@ class Optimizer(torch.optim.Optimizer):
 
     def _sparse(self, group: dict[str, Any], p: Any, grad: Any) -> Any:
         raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
+
+    def refresh_masters(self) -> None:
+        """Takes masters from the parameters, after something else than a step has changed these."""
+        with torch.no_grad():
+            for p, own in self.state.items():
+                if "master" in own:
+                    own["master"].copy_(p)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
