@@ -19,6 +19,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "initial_weights": ("--epochs", "1"),
     "learning_rates": ("--epochs", "1"),
     "one_step": ("--size", "1000", "--steps", "2"),
+    "torch_policy": ("--own", "--steps", "2048", "--runs", "1"),
     "trajectories": ("--iterations", "3"),
     "weight_decay": ("--epochs", "1"),
 }
@@ -32,7 +33,12 @@ def test_every_script_is_run() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SCRIPTS)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+def needs(name: str) -> list[pytest.MarkDecorator]:
+    missing = name.startswith("torch_") and importlib.util.find_spec("torch") is None
+    return [pytest.mark.skip(reason="needs PyTorch")] if missing else []
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=needs(name)) for name in SCRIPTS])
 def test_it_writes_a_picture(name: str, tmp_path: Path) -> None:
     from matplotlib.image import imread
 
