@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from benchmarks import dropouts, every_rule, norms, pairs, peers, touched_rows, whole_steps
+from benchmarks import dropouts, every_rule, norms, pairs, peers, torch_steps, touched_rows, whole_steps
 from benchmarks.results import Against, duration, work_text, write_ratios
 from benchmarks.training import ROWS
 from benchmarks.turns import Sides, add_arguments, chosen, measure_in_new_process
@@ -82,6 +82,14 @@ def _whole_steps() -> Iterator[Pair]:
                 yield Pair("rows", row, rule, "float32", touched_rows.WORK, make, touched_rows.package(row))
 
 
+def _torch_steps() -> Iterator[Pair]:
+    for work in torch_steps.WORKS:
+        for row in torch_steps.ROWS:
+            if row != torch_steps.OURS:
+                make = partial(torch_steps.works, row, work, [*THREADS], [*THREADS])
+                yield Pair("torch", row, "Adam", "float32", work, make, "torch")
+
+
 def _rules() -> Iterator[Pair]:
     for name, form in every_rule.FORMS.items():
         for row in (LIMIT, every_rule.TORCH):
@@ -118,6 +126,7 @@ def all_pairs() -> list[Pair]:
         *_updates("many", "float32", LISTS),
         *_updates("many", "float64", LISTS),
         *_whole_steps(),
+        *_torch_steps(),
         *_rules(),
     ]
 

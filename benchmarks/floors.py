@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from benchmarks import every_rule, norms, pairs, peers, touched_rows, whole_steps
+from benchmarks import every_rule, norms, pairs, peers, torch_steps, touched_rows, whole_steps
 from benchmarks.turns import Sides
 from benchmarks.workloads import BOOK, LIMIT, LISTS, OURS, OURS_OUT, RULES, THREADS, threads_text
 
@@ -115,6 +115,19 @@ def _whole_step_floors() -> Iterator[Floor]:
             yield Floor(name, 20, 50, partial(pairs.rows, touched_rows.DENSE, rule, [n], [n]))
 
 
+def _torch_floors() -> Iterator[Floor]:
+    for work, row, floor, aim in (
+        ("actor-critic, clipped", whole_steps.TORCH_FUSED, 6, 8),
+        ("actor-critic, clipped", whole_steps.TORCH_DEFAULT, 15, 20),
+        ("200 x 1000", whole_steps.TORCH_FUSED, 3, 5),
+        ("ResNet-50", whole_steps.TORCH_FUSED, 0.95, 1.1),
+        ("10000000", whole_steps.TORCH_FUSED, 0.95, 1),
+    ):
+        for n in THREADS:
+            name = f"PyTorch's parameters, Adam, {work}, {threads_text(n)}: {row} / ours"
+            yield Floor(name, floor, aim, partial(torch_steps.works, row, work, [n], [n]), missing=_torch)
+
+
 # Floors and aims. Arrays that fit the cache are bound by arithmetic on both sides, and a small fresh result by Python.
 _NORM_FLOORS = {
     # work: forward into out=, backward into out=, forward with a fresh result
@@ -162,6 +175,7 @@ def floors() -> list[Floor]:
         *_every_rule_floors(),
         *_storage_floors(),
         *_whole_step_floors(),
+        *_torch_floors(),
         *_norm_floors(),
         *_dropout_floors(),
         *_other_floors(),

@@ -78,8 +78,13 @@ def versions() -> list[str]:
     ]
 
 
+def torch_adam() -> dict[str, Any]:
+    """The options of PyTorch's Adam."""
+    return {"betas": (BETA1, BETA2), "eps": EPS}
+
+
 def _torch_options(rule: str) -> tuple[str, dict[str, Any]]:
-    adam: dict[str, Any] = {"betas": (BETA1, BETA2), "eps": EPS}
+    adam = torch_adam()
     return {
         "SGD": ("SGD", {}),
         "Momentum": ("SGD", {"momentum": MOMENTUM}),

@@ -150,6 +150,7 @@ PICTURES: dict[str, Callable[[Run], Figure | None]] = {
     "speed.png": _speed,
     "many_arrays.png": partial(_panels, kind="many", title="Adam, many arrays"),
     "whole_step.png": partial(_panels, kind="whole step", title="Adam + clipping + average + zeros"),
+    "torch.png": partial(_panels, kind="torch", title="Steps of PyTorch's parameters by Adam"),
     "rows.png": partial(_panels, kind="rows", title="Gradients of some rows of a matrix"),
     "batch_norm.png": partial(_panels, kind="batch norm", title="Batch normalisation, float32"),
     "dropout.png": partial(_panels, kind="dropout", title="Dropout, float32"),

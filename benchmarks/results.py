@@ -172,5 +172,6 @@ def work_text(kind: str, rule: str, dtype: str, work: str) -> str:
         "whole step": f"{rule} + clipping + average + zeros, {work}",
         "rows": f"{rule}, rows: {work}",
         "rule": f"rule {rule}, {work}",
+        "torch": f"PyTorch's parameters: {rule}, {work}",
     }
     return f"{names.get(kind, f'{rule}, {work}')}, {dtype}"
