@@ -57,6 +57,16 @@ def test_it_writes_a_picture(name: str, tmp_path: Path) -> None:
             assert quarter.std() > 0.01
 
 
+def test_a_policy_by_ppo(tmp_path: Path) -> None:
+    for needed in ("torch", "stable_baselines3", "gymnasium"):
+        pytest.importorskip(needed, reason="trains by stable-baselines3 where that is installed")
+    command = [sys.executable, str(EXAMPLES / "torch_policy.py"), "--steps", "2048", "--runs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["PyTorch", "fusedstep"]
+    assert (tmp_path / "torch_policy.png").stat().st_size > 10_000
+
+
 def test_it_says_in_a_line_what_it_cannot_take(tmp_path: Path) -> None:
     for name in SCRIPTS:
         for arguments in (("--out", "picture.txt"), ("--out", str(tmp_path / "no" / "picture.png")), ("--seed", "x")):

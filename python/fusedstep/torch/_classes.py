@@ -13,7 +13,10 @@ def _betas(group: dict[str, Any]) -> dict[str, Any]:
 
 
 class SGD(Optimizer, torch.optim.SGD):
-    """torch.optim.SGD with our step; sparse gradients step the rows that they have."""
+    """torch.optim.SGD with our step, whose rule is that of `fusedstep.SGD`.
+
+    A sparse gradient steps the rows that it has.
+    """
 
     def _rule(self, group: dict[str, Any]) -> Rule:
         if group["momentum"] == 0:
@@ -31,7 +34,7 @@ class SGD(Optimizer, torch.optim.SGD):
 
 
 class Adam(Optimizer, torch.optim.Adam):
-    """torch.optim.Adam with our step."""
+    """torch.optim.Adam with our step, whose rule is that of `fusedstep.Adam`."""
 
     def _rule(self, group: dict[str, Any]) -> Rule:
         own = _betas(group) | {"decoupled": group.get("decoupled_weight_decay", False)}
@@ -46,7 +49,7 @@ class Adam(Optimizer, torch.optim.Adam):
 
 
 class AdamW(Optimizer, torch.optim.AdamW):
-    """torch.optim.AdamW with our step."""
+    """torch.optim.AdamW with our step, whose rule is that of `fusedstep.AdamW`."""
 
     def _rule(self, group: dict[str, Any]) -> Rule:
         rule = Adam._rule(self, group)
@@ -56,7 +59,10 @@ class AdamW(Optimizer, torch.optim.AdamW):
 
 
 class Adagrad(Optimizer, torch.optim.Adagrad):
-    """torch.optim.Adagrad with our step; sparse gradients step the rows that they have."""
+    """torch.optim.Adagrad with our step, whose rule is that of `fusedstep.AdaGrad`.
+
+    A sparse gradient steps the rows that it has.
+    """
 
     def _rule(self, group: dict[str, Any]) -> Rule:
         return Rule("adagrad", {"eps": group["eps"]}, ("step", "sum"), lr_decay=group["lr_decay"])
@@ -74,7 +80,7 @@ class Adagrad(Optimizer, torch.optim.Adagrad):
 
 
 class RMSprop(Optimizer, torch.optim.RMSprop):
-    """torch.optim.RMSprop with our step."""
+    """torch.optim.RMSprop with our step, whose rule is that of `fusedstep.RMSProp`."""
 
     def _rule(self, group: dict[str, Any]) -> Rule:
         own = {"decay_rate": group["alpha"], "eps": group["eps"]}
@@ -90,21 +96,21 @@ class RMSprop(Optimizer, torch.optim.RMSprop):
 
 
 class Adadelta(Optimizer, torch.optim.Adadelta):
-    """torch.optim.Adadelta with our step."""
+    """torch.optim.Adadelta with our step, whose rule is that of `fusedstep.Adadelta`."""
 
     def _rule(self, group: dict[str, Any]) -> Rule:
         return Rule("adadelta", {"rho": group["rho"], "eps": group["eps"]}, ("step", "square_avg", "acc_delta"))
 
 
 class Adamax(Optimizer, torch.optim.Adamax):
-    """torch.optim.Adamax with our step."""
+    """torch.optim.Adamax with our step, whose rule is that of `fusedstep.Adamax`."""
 
     def _rule(self, group: dict[str, Any]) -> Rule:
         return Rule("adamax", _betas(group), ("step", "exp_avg", "exp_inf"))
 
 
 class NAdam(Optimizer, torch.optim.NAdam):
-    """torch.optim.NAdam with our step."""
+    """torch.optim.NAdam with our step, whose rule is that of `fusedstep.NAdam`."""
 
     def _rule(self, group: dict[str, Any]) -> Rule:
         own = _betas(group) | {
@@ -118,7 +124,7 @@ class NAdam(Optimizer, torch.optim.NAdam):
 
 
 class RAdam(Optimizer, torch.optim.RAdam):
-    """torch.optim.RAdam with our step."""
+    """torch.optim.RAdam with our step, whose rule is that of `fusedstep.RAdam`."""
 
     def _rule(self, group: dict[str, Any]) -> Rule:
         own = _betas(group) | {"decoupled": group["decoupled_weight_decay"]}
@@ -126,7 +132,7 @@ class RAdam(Optimizer, torch.optim.RAdam):
 
 
 class Rprop(Optimizer, torch.optim.Rprop):
-    """torch.optim.Rprop with our step."""
+    """torch.optim.Rprop with our step, whose rule is that of `fusedstep.Rprop`."""
 
     def _rule(self, group: dict[str, Any]) -> Rule:
         names = ("eta_minus", "eta_plus", "step_min", "step_max")
@@ -141,7 +147,7 @@ class Rprop(Optimizer, torch.optim.Rprop):
 
 
 class ASGD(Optimizer, torch.optim.ASGD):
-    """torch.optim.ASGD with our step."""
+    """torch.optim.ASGD with our step, whose rule is that of `fusedstep.ASGD`."""
 
     def _rule(self, group: dict[str, Any]) -> Rule:
         own = {name: group[name] for name in ("lambd", "alpha", "t0")}
@@ -154,7 +160,7 @@ class ASGD(Optimizer, torch.optim.ASGD):
 
 
 class Adafactor(Optimizer, torch.optim.Adafactor):
-    """torch.optim.Adafactor with our step."""
+    """torch.optim.Adafactor with our step, whose rule is that of `fusedstep.Adafactor`."""
 
     def _rule(self, group: dict[str, Any]) -> Rule:
         own = {

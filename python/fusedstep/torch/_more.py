@@ -102,79 +102,79 @@ def _signature(cls: type[FurtherRule]) -> inspect.Signature:
 
 
 class SignSGD(FurtherRule):
-    """fusedstep.SignSGD for PyTorch."""
+    """The rule, arguments and state names of `fusedstep.SignSGD` for PyTorch."""
 
     _form = optimizers.SignSGD
 
 
 class Signum(FurtherRule):
-    """fusedstep.Signum for PyTorch."""
+    """The rule, arguments and state names of `fusedstep.Signum` for PyTorch."""
 
     _form = optimizers.Signum
 
 
 class Lion(FurtherRule):
-    """fusedstep.Lion for PyTorch."""
+    """The rule, arguments and state names of `fusedstep.Lion` for PyTorch."""
 
     _form = optimizers.Lion
 
 
 class AdaBelief(FurtherRule):
-    """fusedstep.AdaBelief for PyTorch."""
+    """The rule, arguments and state names of `fusedstep.AdaBelief` for PyTorch."""
 
     _form = optimizers.AdaBelief
 
 
 class Yogi(FurtherRule):
-    """fusedstep.Yogi for PyTorch."""
+    """The rule, arguments and state names of `fusedstep.Yogi` for PyTorch."""
 
     _form = optimizers.Yogi
 
 
 class LaProp(FurtherRule):
-    """fusedstep.LaProp for PyTorch."""
+    """The rule, arguments and state names of `fusedstep.LaProp` for PyTorch."""
 
     _form = optimizers.LaProp
 
 
 class ADOPT(FurtherRule):
-    """fusedstep.ADOPT for PyTorch."""
+    """The rule, arguments and state names of `fusedstep.ADOPT` for PyTorch."""
 
     _form = optimizers.ADOPT
 
 
 class AdEMAMix(FurtherRule):
-    """fusedstep.AdEMAMix for PyTorch."""
+    """The rule, arguments and state names of `fusedstep.AdEMAMix` for PyTorch."""
 
     _form = optimizers.AdEMAMix
 
 
 class Adan(FurtherRule):
-    """fusedstep.Adan for PyTorch."""
+    """The rule, arguments and state names of `fusedstep.Adan` for PyTorch."""
 
     _form = optimizers.Adan
 
 
 class FTRL(FurtherRule):
-    """fusedstep.FTRL for PyTorch."""
+    """The rule, arguments and state names of `fusedstep.FTRL` for PyTorch."""
 
     _form = optimizers.FTRL
 
 
 class LAMB(FurtherRule):
-    """fusedstep.LAMB for PyTorch."""
+    """The rule, arguments and state names of `fusedstep.LAMB` for PyTorch."""
 
     _form = optimizers.LAMB
 
 
 class LARS(FurtherRule):
-    """fusedstep.LARS for PyTorch."""
+    """The rule, arguments and state names of `fusedstep.LARS` for PyTorch."""
 
     _form = optimizers.LARS
 
 
 class StableAdamW(FurtherRule):
-    """fusedstep.StableAdamW for PyTorch."""
+    """The rule, arguments and state names of `fusedstep.StableAdamW` for PyTorch."""
 
     _form = optimizers.StableAdamW
 
@@ -218,14 +218,14 @@ class _ScheduleFree(FurtherRule):
 
 
 class ScheduleFreeSGD(_ScheduleFree):
-    """fusedstep.ScheduleFreeSGD for PyTorch, with `train()` and `eval()`."""
+    """The rule, arguments and state names of `fusedstep.ScheduleFreeSGD` for PyTorch, with modes."""
 
     _form = optimizers.ScheduleFreeSGD
     _beta = "momentum"
 
 
 class ScheduleFreeAdamW(_ScheduleFree):
-    """fusedstep.ScheduleFreeAdamW for PyTorch, with `train()` and `eval()`."""
+    """The rule, arguments and state names of `fusedstep.ScheduleFreeAdamW` for PyTorch, with modes."""
 
     _form = optimizers.ScheduleFreeAdamW
     _beta = "beta1"

@@ -118,9 +118,9 @@ class Offloaded(torch.optim.Optimizer):
     its gradient and copy, in pinned memory where the device is a CUDA one; the device keeps none. Parameters in the
     CPU's memory are stepped where they are.
 
-    Groups, schedulers, hooks and `state_dict` are those of the parameters: state is that of `optimizer_class` with
+    Groups, schedulers, hooks and state_dict are those of the parameters: state is that of `optimizer_class` with
     master=True, whose checkpoints go both ways. After parameters have been changed by something else, such as
-    `load_state_dict` of their module, call `refresh_masters`.
+    load_state_dict of their module, call `refresh_masters`.
 
     Arguments:
         params: Parameters, named parameters or groups, as torch.optim's optimizers take them.

@@ -45,11 +45,12 @@ class Optimizer(torch.optim.Optimizer):
     """The base class of the optimizers for PyTorch; see the subclasses for the rules.
 
     They are PyTorch's own classes with another `step`: groups, state, checkpoints, schedulers and hooks are PyTorch's.
-    A step reads each parameter's `.grad`, state and counter, and updates all groups in one parallel region.
+    A step reads the gradient, state and counter of each parameter, and updates all groups in one parallel region. They
+    take the arguments of the class of that name in torch.optim, and those below.
 
-    Arguments, besides those of the class of that name in torch.optim:
-        max_norm: Gradients are clipped as by torch.nn.utils.clip_grad_norm_ over all parameters, in the pass of the
-            step: `.grad` itself stays as it is. None for no clipping.
+    Arguments:
+        max_norm: The largest norm of all gradients together; they are clipped to it in the pass of the step, and stay
+            as they are themselves. None for no clipping.
         average: The decay of an exponential average of the parameters, from 0 to 1, which the state of each keeps
             under "average"; `averaged` evaluates with it. None for none.
         rounding: "stochastic" rounds bfloat16 and float16 parameters up or down with a probability that is the part of
@@ -76,6 +77,7 @@ class Optimizer(torch.optim.Optimizer):
     strict: bool = False
     gradient_norm: float | None = None
     _has_inference_tensors = False
+    _has_views = False  # parameters that are the conjugate or the negative of their memory
 
     # The class in torch.optim whose step takes groups that ours can't.
     _peer: ClassVar[type[torch.optim.Optimizer] | None] = None
@@ -112,7 +114,7 @@ class Optimizer(torch.optim.Optimizer):
         cls.__signature__ = inspect.Signature([*theirs, *extra])
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("max_norm", "average", "rounding", "seed", "master", "strict", "_has_inference_tensors")
+        own = ("max_norm", "average", "rounding", "seed", "master", "strict", "_has_inference_tensors", "_has_views")
         state: dict[str, Any] = super().__getstate__()
         return state | {name: getattr(self, name) for name in own}
 
@@ -121,6 +123,7 @@ class Optimizer(torch.optim.Optimizer):
         super().add_param_group(param_group)
         new = self.param_groups[-1]["params"]
         self._has_inference_tensors = self._has_inference_tensors or any(p.is_inference() for p in new)
+        self._has_views = self._has_views or any(map(_is_view, new))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads state as PyTorch does, but converts neither numbers nor float32 state to a narrower type."""
@@ -174,7 +177,11 @@ class Optimizer(torch.optim.Optimizer):
         ours: list[Part] = []
         theirs = []
         for group, params in groups:
-            if group.get("differentiable") or group.get("capturable"):
+            if (
+                group.get("differentiable")
+                or group.get("capturable")
+                or (self._has_views and any(map(_is_view, params)))
+            ):
                 theirs.append(group)
             else:
                 ours += self._parts(group, params)
@@ -196,7 +203,7 @@ class Optimizer(torch.optim.Optimizer):
         """Raises if PyTorch's form may not or can't take groups."""
         number = next(i for i, group in enumerate(self.param_groups) if group is groups[0])
         differentiable = groups[0].get("differentiable")
-        reason = "is differentiable" if differentiable else "is capturable or on another device than the CPU"
+        reason = "is differentiable" if differentiable else "is capturable, on another device than the CPU, or a view"
         if self.strict or self._peer is None:
             raise RuntimeError(f"parameter group {number} {reason}, which {type(self).__name__} can't step itself")
         names = ("max_norm", "average", "master")
@@ -307,6 +314,10 @@ class _Call:
 
     def resolve(self, number: int, p: Any, grad: Any) -> Any:
         return self.optimizer._resolved(self.parts[number][1], p, grad)
+
+
+def _is_view(p: Any) -> bool:
+    return bool(p.is_conj() or p.is_neg())
 
 
 def number(value: float) -> Any:
