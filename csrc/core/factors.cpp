@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "dispatch.hpp"
+#include "reductions.hpp"
 #include "strided.hpp"
 
 namespace fusedstep {
@@ -25,9 +26,8 @@ Extents shape_of_state(const State& state, const View& parameter) {
 Factors::Factors(const View* operands, int arithmetic) : arithmetic_(arithmetic) {
     const View& parameter = operands[kParameter];
     const auto axes = static_cast<std::size_t>(parameter.dimensions);
-    shape_.assign(parameter.shape, parameter.shape + axes);
-    columns_ = axes == 0 ? 1 : shape_[axes - 1];
-    rows_ = axes < 2 ? 1 : shape_[axes - 2];
+    columns_ = axes == 0 ? 1 : parameter.shape[axes - 1];
+    rows_ = axes < 2 ? 1 : parameter.shape[axes - 2];
     matrices_ = parameter.size() / (rows_ * columns_);
     // These numbers are part of the order of additions, which fusedstep.reference states.
     block_rows_ = std::max({kTaskElements / columns_, (rows_ + kMostBlocks - 1) / kMostBlocks, std::int64_t{1}});
@@ -39,16 +39,6 @@ Factors::Factors(const View* operands, int arithmetic) : arithmetic_(arithmetic)
         stored_[i] = {view.data, view.storage, view.size(), Extents(view.shape, view.shape + view.dimensions),
                       Extents(view.strides, view.strides + view.dimensions)};
         if (view.dimensions == 0) stored_[i].shape = stored_[i].strides = {1};
-        // Row-major, with a step of 0 along the axis that the moments are means over.
-        root_strides_[i].assign(axes, 0);
-        const std::size_t without =
-            axes < 2 ? (i == 0 && axes == 1 ? 0 : axes) : axes - 1 - static_cast<std::size_t>(i);
-        auto step = static_cast<Extent>(size_of(arithmetic));
-        for (std::size_t d = axes; d-- > 0;) {
-            if (d == without) continue;
-            root_strides_[i][d] = step;
-            step *= shape_[d];
-        }
     }
     const auto count = [](std::int64_t n) { return static_cast<std::size_t>(n); };
     row_sums_.reset(new double[count(matrices_ * rows_)]);
@@ -66,8 +56,31 @@ char* Factors::roots_at(int i) const {
     return roots_.get() + (i == 0 ? 0 : matrices_ * rows_ * size_of(arithmetic_));
 }
 
-View Factors::roots(int i) const {
-    return {roots_at(i), arithmetic_, static_cast<int>(shape_.size()), shape_.data(), root_strides_[i].data()};
+// Short rows have too little to do for a call each.
+template <class T> Factors::Roots Factors::roots_as(std::int64_t begin, std::int64_t n, char* room) const {
+    constexpr std::int64_t kShortRow = 128;
+    const T* const of_rows = reinterpret_cast<const T*>(roots_at(0));
+    std::int64_t row = begin / columns_, column = begin - row * columns_, matrix = row / rows_;
+    T* columns = reinterpret_cast<T*>(roots_at(1)) + matrix * columns_;
+    const std::int64_t left = columns_ - column;
+    if (left >= n || (columns_ >= kShortRow && columns_ % kSumLanes == 0))
+        return {static_cast<double>(of_rows[row]), reinterpret_cast<char*>(columns + column), std::min(n, left)};
+    T* const products = reinterpret_cast<T*>(room);
+    std::int64_t end = (matrix + 1) * rows_;
+    for (std::int64_t i = 0; i < n; column = 0) {
+        const T* const factors = columns + column - i;
+        const T root = of_rows[row];
+        for (const std::int64_t stop = std::min(n, i + columns_ - column); i < stop; ++i)
+            products[i] = root * factors[i];
+        if (++row < end) continue;
+        end += rows_;
+        columns += columns_;
+    }
+    return {1, room, n};
+}
+
+Factors::Roots Factors::roots(std::int64_t begin, std::int64_t n, char* room) const {
+    return arithmetic_ == kFloat64 ? roots_as<double>(begin, n, room) : roots_as<float>(begin, n, room);
 }
 
 std::int64_t Factors::tasks() const {
@@ -84,13 +97,22 @@ void Factors::clear_column_sums(Range rows) {
     std::fill(column_sums(rows.first), column_sums(rows.end - 1) + columns_, 0.0);
 }
 
-// Of squares: over a row, or over a column, block after block.
-double Factors::mean(int i, std::int64_t number) const {
-    if (i == 0) return row_sums_[static_cast<std::size_t>(number)] / static_cast<double>(columns_);
-    const double* const first = column_sums_.get() + number / columns_ * blocks_ * columns_ + number % columns_;
-    double sum = *first;
-    for (std::int64_t block = 1; block < blocks_; ++block) sum += first[block * columns_];
-    return sum / static_cast<double>(rows_);
+// Of squares: over rows, or over columns, block after block.
+void Factors::take_means(int i, std::int64_t begin, std::int64_t n, double* means) const {
+    const auto length = static_cast<double>(i == 0 ? columns_ : rows_);
+    if (i == 0) std::copy_n(row_sums_.get() + begin, n, means);
+    for (std::int64_t done = 0, count; i == 1 && done < n; done += count) {
+        const std::int64_t matrix = (begin + done) / columns_, column = begin + done - matrix * columns_;
+        count = std::min(n - done, columns_ - column);
+        const double* from = column_sums_.get() + matrix * blocks_ * columns_ + column;
+        double* const to = means + done;
+        std::copy_n(from, count, to);
+        for (std::int64_t block = 1; block < blocks_; ++block) {
+            from += columns_;
+            for (std::int64_t k = 0; k < count; ++k) to[k] += from[k];
+        }
+    }
+    for (std::int64_t k = 0; k < n; ++k) means[k] /= length;
 }
 
 template <class T>
@@ -102,7 +124,9 @@ void Factors::update_moments(int i, const Program::Factored& how, unsigned stoch
         const std::int64_t n = std::min(kTile, to.size - begin);
         T* const now = reinterpret_cast<T*>(roots_at(i)) + begin;
         gather(to.shape, to.strides, to.data, to.storage, begin, n, arithmetic_, now);
-        for (std::int64_t k = 0; k < n; ++k) now[k] += rate * (static_cast<T>(mean(i, begin + k) + how.added) - now[k]);
+        double means[kTile];
+        take_means(i, begin, n, means);
+        for (std::int64_t k = 0; k < n; ++k) now[k] += rate * (static_cast<T>(means[k] + how.added) - now[k]);
         const T* rounded = now;
         alignas(64) T values[kTile];
         if ((stochastic >> (kState + i) & 1) != 0) {

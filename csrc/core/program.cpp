@@ -37,11 +37,14 @@ void Program::call(const char* stage, std::initializer_list<int> operands, std::
     call.operand_count = found->operands;
     call.written = 0;
     call.clips = run != found->run && call.clips;
+    call.takes_roots = false;
     std::copy(operands.begin(), operands.end(), call.operands);
     call.coefficient_count =
         static_cast<int>(std::copy(coefficients.begin(), coefficients.end(), to) - call.coefficients);
-    for (int i = 0; i < found->operands; ++i)
+    for (int i = 0; i < found->operands; ++i) {
         if ((found->written >> i & 1) != 0) call.written |= 1u << call.operands[i];
+        call.takes_roots = call.takes_roots || (factored.is_set && call.operands[i] == kColumnRoots);
+    }
     find_operands(now);
 }
 
@@ -95,8 +98,7 @@ void Program::begin() {
 void Program::set(const char* stage, int coefficient, double value) {
     Call* call = calls + pass[passes - 1].end - 1;
     while (std::strcmp(call->stage->name, stage) != 0) --call;
-    // Before it there may be that of another stage in the same loop.
-    call->coefficients[coefficient + (call->run == call->stage->run ? 0 : 1)] = value;
+    call->coefficients[coefficient + call->first_own()] = value;
 }
 
 bool Program::add_average(int mean, double coefficient) {

@@ -67,6 +67,8 @@ struct Scalar {
     double start;
 };
 
+constexpr int kColumnRoots = kState + 1;  // in place of the second state, if that has moments of columns
+
 // Rows of a tile that exist within it alone: the rule's own, and the parameter before the rule.
 enum { kUpdate = kTemporary, kBefore };
 
@@ -77,8 +79,12 @@ struct Call {
     int operand_count, coefficient_count;
     unsigned written;  // operands of the program, a bit each
     bool clips;        // scales by the coefficient that follows from the norm of all gradients
+    bool takes_roots;  // of factored moments: of columns as an operand, of a row as its own first coefficient
     std::uint8_t operands[kMaxOperands];
     double coefficients[kMaxCoefficients];
+
+    // Its own first coefficient, before which there may be that of another stage in the same loop.
+    int first_own() const { return run == stage->run ? 0 : 1; }
 };
 
 // The stages of a step of one array, in the order in which they run over each tile. A pass over the tiles may end in
@@ -136,8 +142,9 @@ class Program {
     double rounded(double scalar) const { return has_single_scalars ? static_cast<float>(scalar) : scalar; }
 
     // The first two states are second moments of rows and columns. Before the first pass they move at this rate to the
-    // means of squares of the gradient, as it is before the last stage of that pass, plus a number. Stages then read
-    // roots in their place: of rows divided by their mean, which is at least the floor, and of columns.
+    // means of squares of the gradient, as it is after that pass, plus a number. Stages then read roots in their place:
+    // of rows divided by their mean, which is at least the floor, and of columns. The first pass ends in the sums of
+    // squares of the parameter and of the update, which is the gradient divided by the roots, at least the floor.
     struct Factored {
         bool is_set = false;
         double rate = 0, added = 0, floor = 0;

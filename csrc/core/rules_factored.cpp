@@ -39,15 +39,14 @@ template <bool has_momentum> void adafactor(Program& p) {
         p.call("shrink", {kParameter}, {keep});
         keep = 1;
     }
-    p.call("adafactor_update", {kUpdate, kGradient, kState, kState + 1}, {floor});
     p.end_pass({kParameter, kUpdate});
     if constexpr (has_momentum)
-        p.call(kStage, {kParameter, kGradient, kState, kState + 1, kState + 2}, {floor, keep, 0, 1 - p.values[kBeta1]});
+        p.call(kStage, {kParameter, kGradient, kColumnRoots, kState + 2}, {1, floor, keep, 0, 1 - p.values[kBeta1]});
     else
-        p.call(kStage, {kParameter, kGradient, kState, kState + 1}, {floor, keep, 0});
+        p.call(kStage, {kParameter, kGradient, kColumnRoots}, {1, floor, keep, 0});
     p.between = [](Program& program, int, const double* squares) {
         const double size = static_cast<double>(program.size);
-        program.set(kStage, 2, step_of(program, std::sqrt(squares[0] / size), std::sqrt(squares[1] / size)));
+        program.set(kStage, 3, step_of(program, std::sqrt(squares[0] / size), std::sqrt(squares[1] / size)));
     };
 }
 

@@ -108,7 +108,6 @@ void Step::add(const Program& program, const View* operands, const Around& aroun
     if (program.factored.is_set) {
         bytes -= add_factors(item, operands, parts, count);
         direct &= ~kFactored;
-        contiguous = false;
     }
     item.direct = direct;
     item.bytes = static_cast<std::int32_t>(bytes);
@@ -147,8 +146,6 @@ int Step::add_factors(Item& item, const View* operands, Part* parts, int count) 
         if (!has(kFactored, array)) continue;
         const View& view = *parts[i].view;
         parts[i].span = spans_[spans_.size() - static_cast<std::size_t>(count - i)] = span_of(view, true);
-        item.data[array] = item.extra->factors->roots(array - kState).data;
-        item.storage[array] = static_cast<std::uint8_t>(item.program->arithmetic);
         bytes += 2 * size_of(view.storage);
     }
     return static_cast<int>(bytes);
@@ -165,8 +162,8 @@ void Step::find_strides(Item& item, const Part* parts, int count, bool in_row_ma
     std::vector<Extents*> strided;
     for (const Part* part = parts; part != parts + count; ++part) {
         if (part->array == kGradient && item.has_rows()) continue;
-        const bool is_factored = item.extra->factors && has(kFactored, part->array);
-        const View view = is_factored ? item.extra->factors->roots(part->array - kState) : visited(*part);
+        if (item.extra->factors && has(kFactored, part->array)) continue;
+        const View view = visited(*part);
         Extents strides = permuted(view.strides, order);
         if (is_dense(geometry.shape, strides, size_of(view.storage))) continue;
         geometry.strides[part->array] = std::move(strides);

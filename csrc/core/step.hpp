@@ -174,6 +174,7 @@ class Step {
     static void run_whole(const Item& item, const Call& call, std::int64_t begin, std::int64_t end);
     void run_tiles(const Item& item, int pass, std::int64_t begin, std::int64_t end);
     static void add_squares(const Item& item, std::int64_t task);
+    static void add_update_squares(const Item& item, std::int64_t begin, std::int64_t end);
     static void run_factors(Item* first, Item* last);
     void measure(const Item& item, std::int64_t begin, std::int64_t n, const void* row);
     Norm norm() const;

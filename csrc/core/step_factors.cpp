@@ -6,51 +6,68 @@
 #include "dispatch.hpp"
 #include "float_mode.hpp"
 #include "parallel.hpp"
+#include "reductions.hpp"
 #include "step_rows.hpp"
 
 namespace fusedstep {
 
-// The sums of squares of some rows, and of the columns in them, of a gradient after all stages but the rule's own.
+// The sums of squares of some rows, and of the columns in them, of a gradient after the stages around the rule.
 void Step::add_squares(const Item& item, std::int64_t task) {
+    constexpr std::int64_t kRowsAtOnce = 4;
     const Program& program = *item.program;
-    const Call* const calls = program.calls + program.pass[0].first;
-    const Call* const last = program.calls + program.pass[0].end - 1;
+    const int arithmetic = program.arithmetic;
+    const Call *const calls = program.calls + program.pass[0].first, *const end = program.calls + program.pass[0].end;
     Factors& factors = *item.extra->factors;
     unsigned used = 1u << kGradient, written = 0;
-    for (const Call* call = calls; call != last; ++call) {
+    for (const Call* call = calls; call != end; ++call) {
         written |= call->written;
         for (int i = 0; i < call->operand_count; ++i) used |= 1u << call->operands[i];
     }
-    const std::int64_t columns = factors.columns(), width = std::min(kTile, columns),
-                       item_size = size_of(program.arithmetic);
+    const bool in_place = calls == end && has(item.direct, kGradient);
+    const std::int64_t columns = factors.columns(), width = std::min(kTile, columns);
+    const std::int64_t at_once = in_place && columns > kTile ? kRowsAtOnce : kTile / width;
     const Factors::Range range = factors.rows_of(task);
     factors.clear_column_sums(range);
     Rows rows(item);
     for (std::int64_t row = range.first, count; row < range.end; row += count) {
-        count = std::min(kTile / width, range.end - row);
-        double high = 0, low = 0;
+        count = std::min(at_once, range.end - row);
+        double high[kRowsAtOnce] = {}, low[kRowsAtOnce] = {};
         for (std::int64_t from = 0; from < columns; from += width) {
-            const std::int64_t most = std::min(width, columns - from), n = count * most;
-            void* at[kMaxOperands];
-            for (int operand = 0; used >> operand != 0; ++operand)
-                if (has(used, operand)) at[operand] = rows.load(operand, row * columns + from, n, written);
-            for (const Call* call = calls; call != last; ++call) {
-                void* operands[kMaxOperands];
-                for (int i = 0; i < call->operand_count; ++i) operands[i] = at[call->operands[i]];
-                call->run[program.arithmetic](n, call->coefficients, operands);
-            }
-            for (std::int64_t i = 0; i < count; ++i) {
-                const char* const values = static_cast<char*>(at[kGradient]) + i * most * item_size;
-                table().add_squares[program.arithmetic](most, values, factors.column_sums(row + i) + from);
-                if (!factors.has_rows()) continue;
-                const double square = table().sum_of_squares[program.arithmetic](most, values);
-                if (columns <= kTile)
-                    *factors.row_sum(row + i) = square;
-                else
-                    compensated_add(high, low, square);
+            const std::int64_t n = std::min(width, columns - from), pitch = in_place ? columns : n;
+            rows.load(used, row * columns + from, count * n, written);
+            for (const Call* call = calls; call != end; ++call) rows.run(*call);
+            for (std::int64_t i = 0, part; i < count; i += part) {
+                part = std::min(count - i, factors.rows_left(row + i));
+                double squares[kRowsAtOnce];
+                table().add_squares[arithmetic](part, n, rows[kGradient] + i * pitch * size_of(arithmetic), pitch,
+                                                factors.column_sums(row + i) + from,
+                                                columns > kTile ? squares : factors.row_sum(row + i));
+                for (std::int64_t k = 0; k < part && columns > kTile; ++k)
+                    compensated_add(high[i + k], low[i + k], squares[k]);
             }
         }
-        if (columns > kTile) *factors.row_sum(row) = std::isfinite(high) ? high + low : high;
+        for (std::int64_t i = 0; i < count && columns > kTile; ++i)
+            *factors.row_sum(row + i) = std::isfinite(high[i]) ? high[i] + low[i] : high[i];
+    }
+}
+
+// The sums of squares of tiles of the parameter and of its update.
+void Step::add_update_squares(const Item& item, std::int64_t begin, std::int64_t end) {
+    const Program& program = *item.program;
+    const Program::Pass& pass = program.pass[0];
+    const int arithmetic = program.arithmetic;
+    double* const squares = item.extra->squares.get();
+    Rows rows(item);
+    for (; begin < end; begin += kTile) {
+        rows.load(pass.used | 1u << kGradient, begin, std::min(kTile, end - begin), pass.unstored);
+        for (const Call* call = program.calls + pass.first; call != program.calls + pass.end; ++call) rows.run(*call);
+        double lanes[2][kSumLanes] = {};
+        rows.for_each_root([&](const Factors::Roots& roots, std::int64_t from) {
+            table().add_update_squares[arithmetic](
+                roots.n, program.factored.floor, roots.row, rows[kParameter] + from * size_of(arithmetic),
+                rows[kGradient] + from * size_of(arithmetic), roots.columns, lanes[0]);
+        });
+        for (int i = 0; i < 2; ++i) squares[tiles_of(item.size) * i + begin / kTile] = sum_of_lanes(lanes[i]);
     }
 }
 

@@ -111,6 +111,7 @@ void Step::run_part(const Item& item, int number, std::int64_t begin, std::int64
     const Program& program = *item.program;
     const Program::Pass& pass = program.pass[number];
     const bool ends = number == program.passes - 1, zeroes = ends && item.zeroes_gradient && !zeroes_last_;
+    if (program.factored.is_set && number == 0) return add_update_squares(item, begin, end);
     // One stage needs no tiles where nothing has to be loaded.
     const unsigned direct = item.has_rows() ? item.direct | item.extra->direct_rows : item.direct;
     if ((pass.used & ~direct) != 0 || pass.end - pass.first != 1 || pass.square_count != 0 || pass.unstored != 0 ||
@@ -165,22 +166,16 @@ void Step::run_tiles(const Item& item, int number, std::int64_t begin, std::int6
     Rows rows(item);
     for (; begin < end; begin += step) {
         const std::int64_t n = std::min(step, end - begin);
-        void* at[kMaxOperands];
-        for (int operand = 0; pass.used >> operand != 0; ++operand)
-            if (has(pass.used, operand)) at[operand] = rows.load(operand, begin, n, pass.unstored);
-        for (const Call* call = program.calls + pass.first; call != program.calls + pass.end; ++call) {
-            void* operands[kMaxOperands];
-            for (int i = 0; i < call->operand_count; ++i) operands[i] = at[call->operands[i]];
-            call->run[program.arithmetic](n, call->coefficients, operands);
-        }
+        rows.load(pass.used, begin, n, pass.unstored);
+        for (const Call* call = program.calls + pass.first; call != program.calls + pass.end; ++call) rows.run(*call);
         for (int i = 0; i < pass.square_count; ++i)
             item.extra->squares[tiles_of(item.size) * i + begin / kTile] =
-                table().sum_of_squares[program.arithmetic](n, at[pass.squares[i]]);
+                table().sum_of_squares[program.arithmetic](n, rows[pass.squares[i]]);
         for (int operand = 0; stored >> operand != 0; ++operand)
-            if (has(stored, operand)) store_array(item, operand, begin, n, at[operand]);
-        if (measures) measure(item, begin, n, at[kParameter]);
+            if (has(stored, operand)) store_array(item, operand, begin, n, rows[operand]);
+        if (measures) measure(item, begin, n, rows[kParameter]);
         for (int array = kTemporary; outputs >> array != 0; ++array)
-            if (has(outputs, array)) store_array(item, array, begin, n, at[kParameter]);
+            if (has(outputs, array)) store_array(item, array, begin, n, rows[kParameter]);
         if (zeroes) zero_gradient(item, begin, n);
     }
 }
@@ -303,10 +298,9 @@ Norm Step::norm_of_gradients() {
             Rows rows(item);
             for (; begin < end; begin += kTile) {
                 const std::int64_t n = std::min(kTile, end - begin);
-                void* row = rows.load(kGradient, begin, n, program.unclipped > 0 ? 1u << kGradient : 0);
-                for (int i = 0; i < program.unclipped; ++i)
-                    program.calls[i].run[program.arithmetic](n, program.calls[i].coefficients, &row);
-                measure(item, begin, n, row);
+                rows.load(1u << kGradient, begin, n, program.unclipped > 0 ? 1u << kGradient : 0);
+                for (int i = 0; i < program.unclipped; ++i) rows.run(program.calls[i]);
+                measure(item, begin, n, rows[kGradient]);
             }
         });
     return norm();

@@ -5,6 +5,7 @@
 #include "batch_norm_loops.hpp"
 #include "convert.hpp"
 #include "dropout_loops.hpp"
+#include "factored_sums.hpp"
 #include "loops.hpp"
 #include "reductions.hpp"
 #include "stochastic.hpp"
@@ -38,6 +39,7 @@ const KernelTable FUSEDSTEP_TABLE = {FUSEDSTEP_ISA,
                                       {store_randomly<BFloat16, float>, store_randomly<BFloat16, double>}},
                                      {sum_of_squares<float>, sum_of_squares<double>},
                                      {add_squares<float>, add_squares<double>},
+                                     {add_update_squares<float>, add_update_squares<double>},
                                      kBatchNorm<float>,
                                      kBatchNorm<double>,
                                      {dropout<float>, dropout<double>}};

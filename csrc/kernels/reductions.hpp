@@ -3,19 +3,25 @@
 
 #include <cstdint>
 
-#include "table.hpp"
-
 // Without a name for the reason given in stages_around.hpp.
 namespace {
 
-// In double: element i adds to lane i mod 8, then lanes are added in pairs that are 4, 2 and 1 apart.
+constexpr int kSumLanes = 8;
+
+// Lanes are added in pairs that are 4, 2 and 1 apart.
+inline double sum_of_lanes(double* lanes) {
+    for (int half = kSumLanes / 2; half > 0; half /= 2)
+        for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+    return lanes[0];
+}
+
+// In double: element i adds to lane i mod 8.
 template <class T> double sum_of_squares(std::int64_t n, const void* given) {
-    constexpr int kLanes = 8;
     const T* values = static_cast<const T*>(given);
-    double lanes[kLanes] = {};
+    double lanes[kSumLanes] = {};
     std::int64_t i = 0;
-    for (; i + kLanes <= n; i += kLanes)
-        for (int lane = 0; lane < kLanes; ++lane) {
+    for (; i + kSumLanes <= n; i += kSumLanes)
+        for (int lane = 0; lane < kSumLanes; ++lane) {
             const double value = static_cast<double>(values[i + lane]);
             lanes[lane] += value * value;
         }
@@ -23,17 +29,7 @@ template <class T> double sum_of_squares(std::int64_t n, const void* given) {
         const double value = static_cast<double>(values[i + lane]);
         lanes[lane] += value * value;
     }
-    for (int half = kLanes / 2; half > 0; half /= 2)
-        for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
-    return lanes[0];
-}
-
-template <class T> void add_squares(std::int64_t n, const void* given, double* sums) {
-    const T* values = static_cast<const T*>(given);
-    for (std::int64_t i = 0; i < n; ++i) {
-        const double value = static_cast<double>(values[i]);
-        sums[i] += value * value;
-    }
+    return sum_of_lanes(lanes);
 }
 
 }  // namespace

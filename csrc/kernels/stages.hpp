@@ -55,7 +55,6 @@ template <class List> constexpr void list_stages(List& list) {
     list.template rule<LarsNesterov>("lars_nesterov");
     list.template stage<StableAdamWRatio>("stable_adamw_ratio");
     list.template rule<StableAdamW>("stable_adamw");
-    list.template stage<AdafactorUpdate>("adafactor_update");
     list.template rule<Adafactor>("adafactor");
     list.template rule<AdafactorMomentum>("adafactor_momentum");
     list.template rule<AdaBelief>("adabelief");

@@ -4,32 +4,24 @@
 // Without a name for the reason given in stages_around.hpp.
 namespace {
 
-// r and c are roots of moments.
+// r and c are roots of moments. The row's is a coefficient, as stages run over elements of one row.
 template <class T> T factored_update(T floor, T g, T r, T c) {
     const T root = r * c;
     return g / (root < floor ? floor : root);
 }
 
-template <class T> struct AdafactorUpdate {
-    T floor;
-
-    void operator()(T& u, const T& g, const T& r, const T& c) const { u = factored_update(floor, g, r, c); }
-};
-
 // keep = 1 - lr * weight_decay; step: of which the update has been clipped.
 template <class T> struct Adafactor {
-    T floor, keep, step;
+    T r, floor, keep, step;
 
-    void operator()(T& w, const T& g, const T& r, const T& c) const {
-        w = keep * w - step * factored_update(floor, g, r, c);
-    }
+    void operator()(T& w, const T& g, const T& c) const { w = keep * w - step * factored_update(floor, g, r, c); }
 };
 
 // c1 = 1 - beta1
 template <class T> struct AdafactorMomentum {
-    T floor, keep, step, c1;
+    T r, floor, keep, step, c1;
 
-    void operator()(T& w, const T& g, const T& r, const T& c, T& m) const {
+    void operator()(T& w, const T& g, const T& c, T& m) const {
         m += c1 * (step * factored_update(floor, g, r, c) - m);
         w = keep * w - m;
     }

@@ -53,8 +53,15 @@ using ConvertRandomly = void (*)(std::int64_t first, std::int64_t n, const void*
 // The sum of the squares of at most kTile elements of the arithmetic's type (reductions.hpp).
 using SumOfSquares = double (*)(std::int64_t n, const void* values);
 
-// Adds the square of each value to a sum of its own.
-using AddSquares = void (*)(std::int64_t n, const void* values, double* sums);
+// Of `rows` rows of n elements, which begin `pitch` elements apart: adds the square of each element to the sum of its
+// column, and gives the sums of those of each row as SumOfSquares does.
+using AddSquares = void (*)(std::int64_t rows, std::int64_t n, const void* values, std::int64_t pitch, double* sums,
+                            double* squares);
+
+// Adds the squares of n parameters to 8 lanes, and those of their factored updates to 8 more, from the first lane on.
+// root: of the moment of the row that all are in.
+using AddUpdateSquares = void (*)(std::int64_t n, double floor, double root, const void* parameters,
+                                  const void* gradients, const void* roots, double* lanes);
 
 // A part of the input of batch normalisation that is worked on at once. Either elements begin to end of one channel,
 // which is stored in runs of `run` contiguous elements, each `stride` after the last; or rows begin to end of a panel
@@ -115,6 +122,7 @@ struct KernelTable {
     ConvertRandomly store_randomly[kStorages][kArithmetics];  // null for storage types that arithmetic is done in
     SumOfSquares sum_of_squares[kArithmetics];
     AddSquares add_squares[kArithmetics];
+    AddUpdateSquares add_update_squares[kArithmetics];
     BatchNormTable<float> batch_norm_float32;
     BatchNormTable<double> batch_norm_float64;
     DropoutFunction dropout[kArithmetics];

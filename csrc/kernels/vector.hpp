@@ -38,6 +38,9 @@ constexpr int kVectorBytes = 16;
 template <class T> using Vector __attribute__((vector_size(kVectorBytes))) = T;
 
 #ifdef __AVX__
+inline Vector<double> doubles(const float* p) {
+    return _mm256_cvtps_pd(_mm_loadu_ps(p));
+}
 inline void stream(float* to, Vector<float> v) {
     _mm256_stream_ps(to, v);
 }
@@ -45,6 +48,9 @@ inline void stream(double* to, Vector<double> v) {
     _mm256_stream_pd(to, v);
 }
 #else
+inline Vector<double> doubles(const float* p) {
+    return _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
 inline void stream(float* to, Vector<float> v) {
     _mm_stream_ps(to, v);
 }
@@ -69,6 +75,12 @@ inline void order_streamed_stores() {
 
 #else
 
+template <class T> using Vector = T;
+
+inline double doubles(const float* p) {
+    return static_cast<double>(*p);
+}
+
 template <class T, class F> void stream_each(T* out, std::int64_t begin, std::int64_t end, F f) {
     for (std::int64_t i = begin; i < end; ++i) out[i] = f(i, T());
 }
@@ -76,5 +88,10 @@ template <class T, class F> void stream_each(T* out, std::int64_t begin, std::in
 inline void order_streamed_stores() {}
 
 #endif
+
+// The elements from p on that a Vector<double> holds.
+inline Vector<double> doubles(const double* p) {
+    return elements<Vector<double>>(p);
+}
 
 }  // namespace
