@@ -13,7 +13,7 @@ namespace fusedstep {
 
 // The sums of squares of some rows, and of the columns in them, of a gradient after the stages around the rule.
 void Step::add_squares(const Item& item, std::int64_t task) {
-    constexpr std::int64_t kRowsAtOnce = 4;
+    constexpr std::int64_t kRowsAtOnce = 8;  // that share the loads and stores of sums of columns
     const Program& program = *item.program;
     const int arithmetic = program.arithmetic;
     const Call *const calls = program.calls + program.pass[0].first, *const end = program.calls + program.pass[0].end;

@@ -11,9 +11,9 @@
 // Without a name for the reason given in stages_around.hpp.
 namespace {
 
+// Lanes are vectors, because GCC would keep two sums of scalar lanes in memory.
 constexpr int kDoubles = sizeof(Vector<double>) / sizeof(double), kSumParts = kSumLanes / kDoubles;
 
-// Compilers don't keep an array of lanes in registers beside another, so these are vectors.
 inline void add_square(Vector<double>& sum, Vector<double> value) {
     sum += value * value;
 }
@@ -46,14 +46,13 @@ void add_squares_of(std::int64_t n, const T* values, std::int64_t pitch, double*
     }
 }
 
-// Rows begin `pitch` elements apart. Some at once, so that sums of columns are loaded and stored less often.
+// Rows begin `pitch` elements apart. Some at once, as the sums of many columns are loaded and stored each time.
 template <class T> void add_squares(std::int64_t rows, std::int64_t n, const void* given, std::int64_t pitch,
                                     double* sums, double* squares) {
-    constexpr int kAtOnce = 4;
     const T* const values = static_cast<const T*>(given);
     std::int64_t row = 0;
-    for (; row + kAtOnce <= rows; row += kAtOnce)
-        add_squares_of<kAtOnce>(n, values + row * pitch, pitch, sums, squares + row);
+    for (; row + 8 <= rows; row += 8) add_squares_of<8>(n, values + row * pitch, pitch, sums, squares + row);
+    for (; row + 4 <= rows; row += 4) add_squares_of<4>(n, values + row * pitch, pitch, sums, squares + row);
     for (; row < rows; ++row) add_squares_of<1>(n, values + row * pitch, pitch, sums, squares + row);
 }
 
@@ -63,6 +62,7 @@ template <class T> void add_update_squares(std::int64_t n, double floor, double 
     const T *const w = static_cast<const T*>(parameter), *const g = static_cast<const T*>(gradient),
                    *const c = static_cast<const T*>(roots);
     const T least = static_cast<T>(floor), r = static_cast<T>(root);
+    constexpr std::int64_t kAhead = 512 / sizeof(T);  // the processor by itself fetches too late for one thread
     constexpr int width = sizeof(Vector<T>) / sizeof(T);
     const Vector<T> floors = Vector<T>{} + least, row = Vector<T>{} + r;
     Vector<double> of_w[kSumParts], of_u[kSumParts];
@@ -72,6 +72,8 @@ template <class T> void add_update_squares(std::int64_t n, double floor, double 
     }
     std::int64_t i = 0;
     for (; i + kSumLanes <= n; i += kSumLanes) {
+        prefetch(w + i + kAhead, kSumLanes);
+        prefetch(g + i + kAhead, kSumLanes);
         T updates[kSumLanes];
         for (int lane = 0; lane < kSumLanes; lane += width) {
             const auto u =
