@@ -110,10 +110,15 @@ extern "C" int fusedstep_limit(const Job* given, int threads) {
         const auto read = [&](const Item& item, std::int64_t array, std::int64_t begin, std::int64_t end) {
             any |= any_bits((end - begin) * size, static_cast<const unsigned char*>(item.arrays[array]) + begin * size);
         };
-        const std::int64_t reads = job.whole ? 1 : job.reads;
-        in_parts(job, reads * size, [&](const Item& item, std::int64_t begin, std::int64_t end) {
-            for (std::int64_t i = 0; i < reads; ++i) read(item, !job.whole && i < 2 + job.states ? i : 1, begin, end);
-        });
+        // A gradient that is read once more is so in a pass of its own: it would be in the cache still.
+        const std::int64_t arrays = job.whole ? 0 : std::min(job.reads, 2 + job.states);
+        if (arrays != 0)
+            in_parts(job, arrays * size, [&](const Item& item, std::int64_t begin, std::int64_t end) {
+                for (std::int64_t i = 0; i < arrays; ++i) read(item, i, begin, end);
+            });
+        for (std::int64_t i = arrays; i < (job.whole ? 1 : job.reads); ++i)
+            in_parts(job, size,
+                     [&](const Item& item, std::int64_t begin, std::int64_t end) { read(item, 1, begin, end); });
         job.mask &= any * 0x0101010101010101u;  // so the compiler can't leave these reads out
     }
     const std::int64_t bytes = (job.whole ? 4 : 3) * size + 2 * job.states * job.state_bytes;
