@@ -72,8 +72,9 @@ def _every_rule_floors() -> Iterator[Floor]:
     n = max(THREADS)
     for name in every_rule.FORMS:
         make = partial(every_rule.limit, name, 40_000_000, [n])
-        # Its three passes load factors into scratch and take four sums: 1.4 ns of arithmetic for each element.
-        floor, aim = (0.25, 0.9) if name == "Adafactor" else (0.9, 0.98)
+        # Roots of 4000 columns don't stay in the first cache beside what streams through it: 0.9 where two threads read
+        # 43 GB/s, 0.66 in runs that found the memory at 70.
+        floor, aim = (0.6, 0.9) if name == "Adafactor" else (0.9, 0.98)
         yield Floor(f"rule {name}, 40 million float32, {threads_text(n)}: limit / ours", floor, aim, make)
 
 
