@@ -33,6 +33,18 @@ py::object find_in_dict(const py::object& dict, py::handle key) {
     return value;
 }
 
+py::object find_in_order(const py::object& dict, py::handle key, Py_ssize_t& place) {
+#ifndef Py_GIL_DISABLED
+    PyObject *next = nullptr, *value = nullptr;
+    Py_ssize_t after = place;
+    if (PyDict_Next(dict.ptr(), &after, &next, &value) != 0 && next == key.ptr()) {
+        place = after;
+        return py::reinterpret_borrow<py::object>(value);
+    }
+#endif
+    return find_in_dict(dict, key);
+}
+
 Restored::Restored(const std::vector<py::object>& dicts) {
     for (const py::object& dict : dicts) {
         if (!dict) continue;

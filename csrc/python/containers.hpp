@@ -39,7 +39,7 @@ struct Pairs {
     // single: becomes the parameter where `params` is no container.
     Pairs(const py::object& params, const py::object& grads, Shared& single);
 
-    // Of groups, each a member of the step. state: by parameter. callbacks: PyTorch's side (tensor_groups.cpp).
+    // Of groups of PyTorch's, each a member of the step. state: by parameter; start, resolve: see tensor_groups.cpp.
     Pairs(const std::vector<TensorGroup>& groups, const py::dict& state, const py::object& start,
           const py::object& resolve);
     Pairs(const Pairs&) = delete;
@@ -63,6 +63,7 @@ struct Pairs {
 
   private:
     void collect(Container& container, const py::object& grads);
+    void find_tensors(Pair& pair, const TensorGroup& group, const py::object& own, const py::object& start);
     void require_distinct_keys() const;
 };
 
@@ -94,6 +95,10 @@ class Restored {
 
 // The value of a key, or null.
 py::object find_in_dict(const py::object& dict, py::handle key);
+
+// The same for keys that come in the dict's own order, as nearly all do: without a hash, which for a tensor is Python's
+// code. place: 0 at first, for the next key.
+py::object find_in_order(const py::object& dict, py::handle key, Py_ssize_t& place);
 
 // A parameter's element in containers nested as params is: of a dict by its key, of a list or tuple, whose length must
 // be that of the container in params, by its index. KeyError or ValueError if there is none.

@@ -33,10 +33,16 @@ bool derives_from_torch(PyTypeObject* type) {
 
 }  // namespace
 
-const DlpackType* dlpack_type(PyObject* object) {
+const DlpackType* known_dlpack_type(PyObject* object) {
     PyTypeObject* const type = Py_TYPE(object);
     for (const DlpackType* each = known.load(std::memory_order_acquire); each; each = each->next)
         if (each->type == type) return each;
+    return nullptr;
+}
+
+const DlpackType* dlpack_type(PyObject* object) {
+    if (const DlpackType* const found = known_dlpack_type(object)) return found;
+    PyTypeObject* const type = Py_TYPE(object);
     const DlpackExchange* const exchange = known_count.load() < kMostKnown ? ask(type) : nullptr;
     if (!exchange) return nullptr;
     known_count.fetch_add(1);

@@ -42,7 +42,8 @@ struct DlpackType {
     const DlpackType* next;
 };
 
-// That of an object, or null.
+// That of an object, or null; the first also, until the second has been called, for types that have one.
+const DlpackType* known_dlpack_type(PyObject* object);
 const DlpackType* dlpack_type(PyObject* object);
 
 }  // namespace fusedstep

@@ -61,7 +61,8 @@ struct Member {
     bool narrow_state = false;  // stored as bfloat16, and rounded stochastically
     bool stochastic = false;    // parameters are rounded so
     std::uint64_t seed = 0, update = 1;
-    const Program* program = nullptr;  // of the last parameter
+    Py_ssize_t state_place = 0, counts_place = 0;  // of the next parameter, if all come in the dicts' order
+    const Program* program = nullptr;              // of the last parameter
     bool program_has_new_average = false;
 };
 

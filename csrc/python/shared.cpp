@@ -169,7 +169,8 @@ bool needs_gradient(const py::object& given) {
 }
 
 bool Shared::take(const Name& name, const py::object& given) {
-    if (!py::isinstance<py::array>(given)) return take_other(name, given);
+    const bool is_tensor = !is_plain(given) && known_dlpack_type(given.ptr());
+    if (is_tensor || !py::isinstance<py::array>(given)) return take_other(name, given);
     auto array = py::reinterpret_borrow<py::array>(given);
     if (!is_plain(given)) require_no_mask(name, array);
     const int storage = storage_of(array);

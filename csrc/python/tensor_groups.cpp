@@ -16,30 +16,6 @@ struct OtherDevice {
 // A gradient is not what its memory says: conjugate, negated or sparse.
 struct Unresolved {};
 
-// Looks up keys that come in the order of a dict, nearly all, without asking a key for its hash, which is Python's code
-// for a tensor.
-class OrderedLookup {
-  public:
-    explicit OrderedLookup(const py::object& dict) : dict_(dict) {}
-
-    // The value, or null.
-    py::object operator[](py::handle key) {
-#ifndef Py_GIL_DISABLED
-        PyObject *next = nullptr, *value = nullptr;
-        Py_ssize_t after = place_;
-        if (PyDict_Next(dict_.ptr(), &after, &next, &value) && next == key.ptr()) {
-            place_ = after;
-            return py::reinterpret_borrow<py::object>(value);
-        }
-#endif
-        return find_in_dict(dict_, key);
-    }
-
-  private:
-    const py::object& dict_;
-    Py_ssize_t place_ = 0;
-};
-
 double number_of(const View& number) {
     if (number.storage == kFloat64) return *reinterpret_cast<const double*>(number.data);
     return static_cast<double>(*reinterpret_cast<const float*>(number.data));
@@ -76,7 +52,7 @@ Pairs::Pairs(const std::vector<TensorGroup>& groups, const py::dict& state, cons
     list.reserve(count);
     tensors.reserve(names);
     containers.push_back({nullptr, state, py::tuple(), 0, count});
-    OrderedLookup states(state);
+    Py_ssize_t place = 0;
     for (std::size_t number = 0; number < groups.size(); ++number) {
         const TensorGroup& group = groups[number];
         for (std::size_t i = 0; i < group.parameters.size(); ++i) {
@@ -86,34 +62,38 @@ Pairs::Pairs(const std::vector<TensorGroup>& groups, const py::dict& state, cons
             pair.parameter = group.parameters[i];
             pair.container = &containers.front();
             pair.member = number;
-            pair.tensors = tensors.size();
             pair.gradient = py::reinterpret_steal<py::object>(PyObject_GetAttr(pair.parameter.ptr(), grad));
             if (!pair.gradient) throw py::error_already_set();
-            const py::object arrays = group.names.empty() ? py::object() : states[pair.parameter];
+            // Also of a parameter that takes no part, so that those behind it are found in order.
+            const py::object own = group.names.empty() ? py::object() : find_in_order(state, pair.parameter, place);
             if (pair.gradient.is_none()) continue;
             if (!resolve.is_none()) pair.gradient = resolve(number, pair.parameter, pair.gradient);
-            if (group.names.empty()) continue;
-            if (arrays && !PyDict_Check(arrays.ptr()))
-                throw py::type_error("state[" + std::to_string(pair.index) + "] is a " + type_name(arrays) +
-                                     ", expected a dict");
-            py::object made;
-            OrderedLookup own(arrays);
-            for (std::size_t k = 0; k < group.names.size(); ++k) {
-                const py::handle name = group.name(k);
-                py::object value = arrays && !name.is_none() ? own[name] : py::object();
-                if ((!value || value.is_none()) && !name.is_none()) {
-                    if (!made) {
-                        made = start(number, pair.parameter, arrays ? arrays : py::object(py::none()));
-                        started.push_back({pair.index, arrays, made});
-                    }
-                    value = made[name];
-                    pair.is_new = pair.is_new || (k >= group.numbers && k < group.numbers + group.states);
-                    pair.has_new_average =
-                        pair.has_new_average || (!group.average.is_none() && k == group.numbers + group.states);
-                }
-                tensors.push_back(std::move(value));
-            }
+            if (!group.names.empty()) find_tensors(pair, group, own, start);
         }
+    }
+}
+
+// own: the state of the pair's parameter, or null.
+void Pairs::find_tensors(Pair& pair, const TensorGroup& group, const py::object& own, const py::object& start) {
+    if (own && !PyDict_Check(own.ptr()))
+        throw py::type_error("state[" + std::to_string(pair.index) + "] is a " + type_name(own) + ", expected a dict");
+    pair.tensors = tensors.size();
+    py::object made;
+    Py_ssize_t place = 0;
+    for (std::size_t k = 0; k < group.names.size(); ++k) {
+        const py::handle name = group.name(k);
+        py::object& tensor = tensors.emplace_back();
+        if (name.is_none()) continue;
+        if (own) tensor = find_in_order(own, name, place);
+        if (tensor && !tensor.is_none()) continue;
+        if (!made) {
+            made = start(pair.member, pair.parameter, own ? own : py::object(py::none()));
+            started.push_back({pair.index, own, made});
+        }
+        tensor = made[name];
+        const std::size_t first = group.numbers, end = group.numbers + group.states;
+        pair.is_new = pair.is_new || (k >= first && k < end);
+        pair.has_new_average = pair.has_new_average || (k == end && !group.average.is_none());
     }
 }
 

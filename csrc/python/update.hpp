@@ -125,7 +125,7 @@ class Update {
     void check_state(const Name& name, Shared& own, bool any, const py::object& value, int storage,
                      const Name& parameter_name, const Extents* shape) const;
     bool take_copy(const Pair& pair, const Name& parameter_name);
-    std::int64_t count_step(const Pair& pair, const Member& member, bool fresh);
+    std::int64_t count_step(const Pair& pair, Member& member, bool fresh);
     void find_values(const Pair& pair, Member& member) const;
     const Program& program(Member& member, int arithmetic, std::int64_t t, Fresh fresh);
     void add_scalars(const Pair& pair, const Member& member, const Program& program);

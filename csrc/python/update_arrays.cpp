@@ -69,6 +69,7 @@ inline void Update::keep(const Pair& pair, const Member& member, int operand) {
 
 void Update::watch(const Pair& pair, const Member& member, int operand) {
     const Shared& taken = shared_[operand];
+    if (tensors_.empty()) tensors_.reserve(pairs_.list.size() * 2);
     if (taken.by_dlpack) tensors_.push_back({&pair, operand, &member, taken.owner, span_of(taken.view, false)});
     ran_python_ = ran_python_ || taken.ran_python;
     const bool is_changed = operand != kGradient && (!has_tensors_ || operand == kParameter);
@@ -217,7 +218,7 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
     const bool own = member.has_state_by_key();
     if (member.narrow_state && arithmetic == kFloat64)
         throw py::value_error(parameter_name.text() + " has dtype float64, whose state can't be bfloat16");
-    const py::object arrays = own       ? find_in_dict(member.state, pair.key)
+    const py::object arrays = own       ? find_in_order(member.state, pair.key, member.state_place)
                               : single_ ? member.state
                                         : element_of("state", member.state, pair);
     const bool ordered = arrays && is_list(arrays);
@@ -229,6 +230,7 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
                               ", the rule has " + std::to_string(count + scalar_count) + " states");
     fresh.state = !arrays;
     std::optional<py::dict> made;
+    Py_ssize_t place = 0;
     const int own_count = static_cast<int>(member.rule->states.size());
     for (int i = 0; i < count + (has_master ? 1 : 0); ++i) {
         const bool is_master = i == count;
@@ -241,7 +243,7 @@ Update::Fresh Update::take_state(const Pair& pair, Member& member, const Name& p
         Shared& state = shared_[is_master ? int{kMaster} : kState + i];
         const py::object value = !arrays   ? py::object()
                                  : ordered ? py::object(arrays[py::int_(i)])
-                                           : find_in_dict(arrays, letter);
+                                           : find_in_order(arrays, letter, place);
         const bool is_whole = i >= own_count || member.rule->states[static_cast<std::size_t>(i)].shape == State::kWhole;
         const Extents shape =
             is_whole ? Extents() : shape_of_state(member.rule->states[static_cast<std::size_t>(i)], parameter.view);

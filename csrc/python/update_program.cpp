@@ -6,7 +6,7 @@
 namespace fusedstep {
 
 // The number of the parameter's step, from 1; a fresh one makes its first.
-std::int64_t Update::count_step(const Pair& pair, const Member& member, bool fresh) {
+std::int64_t Update::count_step(const Pair& pair, Member& member, bool fresh) {
     const Settings& settings = member.settings;
     if (settings.t != 0) return settings.t;
     if (!settings.counts) return 1;
@@ -16,7 +16,7 @@ std::int64_t Update::count_step(const Pair& pair, const Member& member, bool fre
     }
     std::int64_t t = 1;
     if (!fresh) {
-        const py::object had = find_in_dict(settings.counts, pair.key);
+        const py::object had = find_in_order(settings.counts, pair.key, member.counts_place);
         // State that was put there by hand has made the optimizer's steps.
         t = next_step({"steps", pair.key}, had ? had : py::object(member.optimizer.attr(optimizer_names().iterations)));
     }
