@@ -36,6 +36,7 @@ TensorGroup::TensorGroup(const py::tuple& given) {
     average = given[3];
     has_masters = given[4].cast<bool>();
     seed = given[5];
+    order = given[6];
     if (!average.is_none()) names = names + py::make_tuple(optimizer_names().average);
     if (has_masters) names = names + py::make_tuple(optimizer_names().master);
 }
@@ -57,8 +58,8 @@ Pairs::Pairs(const std::vector<TensorGroup>& groups, const py::dict& state, cons
         const TensorGroup& group = groups[number];
         for (std::size_t i = 0; i < group.parameters.size(); ++i) {
             Pair& pair = list.emplace_back();
-            pair.key = py::int_(list.size() - 1);
-            pair.index = list.size() - 1;
+            pair.index = group.order.is_none() ? list.size() - 1 : group.order[py::int_(i)].cast<std::size_t>();
+            pair.key = py::int_(pair.index);
             pair.parameter = group.parameters[i];
             pair.container = &containers.front();
             pair.member = number;
@@ -88,7 +89,7 @@ void Pairs::find_tensors(Pair& pair, const TensorGroup& group, const py::object&
         if (tensor && !tensor.is_none()) continue;
         if (!made) {
             made = start(pair.member, pair.parameter, own ? own : py::object(py::none()));
-            started.push_back({pair.index, own, made});
+            started.push_back({list.size() - 1, own, made});
         }
         tensor = made[name];
         const std::size_t first = group.numbers, end = group.numbers + group.states;

@@ -113,8 +113,9 @@ void Update::add(const Pair& pair) {
     for (int i = 0; member.narrow_state && i < static_cast<int>(member.rule->states.size()); ++i)
         if (views_[kState + i].storage != arithmetic) around.stochastic |= 1u << (kState + i);
     const bool own_t = member.optimizer.is_none() && member.settings.t == 0;
+    const auto number = has_tensors_ ? pair.index : static_cast<std::size_t>(&pair - pairs_.list.data());
     around.randomness = {member.seed, own_t ? static_cast<std::uint64_t>(t) : member.update,
-                         static_cast<std::uint32_t>(&pair - pairs_.list.data()), 0};
+                         static_cast<std::uint32_t>(number), 0};
     const Program& program = this->program(member, arithmetic, t, fresh);
     if (has_tensors_)
         add_tensor_numbers(pair, member, program, t);

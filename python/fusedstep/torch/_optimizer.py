@@ -37,8 +37,9 @@ class Rule(NamedTuple):
     lr_decay: float = 0.0
 
 
-# A rule, its group, parameters, average, whether they have masters, and the seed of stochastic rounding.
-Part: TypeAlias = tuple[Rule, dict[str, Any], list[Any], float | None, bool, int | None]
+# A rule, its group, parameters, average, whether they have masters; the seed of stochastic rounding, and the numbers of
+# the parameters for that.
+Part: TypeAlias = tuple[Rule, dict[str, Any], list[Any], float | None, bool, int | None, list[int] | None]
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -229,19 +230,26 @@ class Optimizer(torch.optim.Optimizer):
         return self._parts_of(group, params, self._rule(group))
 
     def _parts_of(self, group: dict[str, Any], params: list[Any], rule: Rule) -> list[Part]:
-        seed = None
+        seed, every = None, None
         if self.rounding == "stochastic":
             seed = self.seed
-            if rule.numbers == 0:  # the random bits follow from the step
+            # The random bits follow from the step, and the parameter's number among all.
+            if rule.numbers == 0:
                 rule = rule._replace(keys=("step", *rule.keys), numbers=1)
+            every = {p: i for i, p in enumerate(chain.from_iterable(group["params"] for group in self.param_groups))}
+
+        def part(params: list[Any], master: bool) -> Part:
+            order = None if every is None else [every[p] for p in params]
+            return (rule, group, params, self.average, master, seed, order)
+
         if not self.master:
-            return [(rule, group, params, self.average, False, seed)]
+            return [part(params, False)]
         narrow, wide = ([p for p in params if (p.dtype in _NARROW) is is_narrow] for is_narrow in (True, False))
-        return [(rule, group, narrow, self.average, True, seed), (rule, group, wide, self.average, False, seed)]
+        return [part(narrow, True), part(wide, False)]
 
     def _start(self, part: Part, p: Any, had: dict[str, Any] | None) -> dict[str, Any]:
         """What the state of a parameter lacks before its next step."""
-        rule, group, _, average, master, _ = part
+        rule, group, _, average, master, *_ = part
         had = {} if had is None else had
         missing = [key for key in rule.keys if key is not None and had.get(key) is None]
         if had and not all(self._may_miss(key) for key in missing):
