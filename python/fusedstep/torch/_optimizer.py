@@ -13,7 +13,7 @@ from fusedstep import _native
 from fusedstep._limits import checked, checked_choice, checked_flag, checked_uint64
 from fusedstep._rows import Rows
 
-_NARROW = (torch.bfloat16, torch.float16)
+NARROW = (torch.bfloat16, torch.float16)
 _profiles = torch._C._autograd._profiler_enabled
 _hooks_of_all = (_torch_optimizer._global_optimizer_pre_hooks, _torch_optimizer._global_optimizer_post_hooks)
 
@@ -79,6 +79,8 @@ class Optimizer(torch.optim.Optimizer):
 
     # The class in torch.optim whose step takes groups that ours can't.
     _peer: ClassVar[type[torch.optim.Optimizer] | None] = None
+    # The numbers in the state besides "step".
+    _scalars: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -124,14 +126,25 @@ class Optimizer(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads state as PyTorch does, but converts neither numbers nor float32 state to a narrower type."""
-        super().load_state_dict(state_dict)
+        given: list[dict[str, Any]] = []  # what the hooks before have made of it; those after see what is kept
+        hooks = (
+            self.register_load_state_dict_pre_hook(lambda _, loaded: given.append(loaded)),
+            self.register_load_state_dict_post_hook(lambda _: self._keep_precision(given[0]), prepend=True),
+        )
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _keep_precision(self, state_dict: dict[str, Any]) -> None:
         numbers = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         parameters = chain.from_iterable(group["params"] for group in self.param_groups)
         for number, p in zip(numbers, parameters, strict=True):
             for key, value in state_dict["state"].get(number, {}).items():
-                if key == "step" or not torch.is_tensor(value) or not value.is_floating_point():
+                if not torch.is_tensor(value) or not value.is_floating_point():
                     continue
-                if value.dim() == 0 or (p.dtype in _NARROW and value.dtype == torch.float32):
+                if key in self._scalars or (key != "step" and p.dtype in NARROW and value.dtype == torch.float32):
                     self.state[p][key] = value.to(p.device, torch.promote_types(value.dtype, torch.float32))
 
     # Hooks and the profiler are looked for here, as PyTorch's wrapper takes 3 us even without any.
@@ -223,7 +236,7 @@ class Optimizer(torch.optim.Optimizer):
                 rule = rule._replace(keys=("step", *rule.keys), numbers=1)
         if not self.master:
             return [(rule, group, params, self.average, False, seed)]
-        narrow, wide = ([p for p in params if (p.dtype in _NARROW) is is_narrow] for is_narrow in (True, False))
+        narrow, wide = ([p for p in params if (p.dtype in NARROW) is is_narrow] for is_narrow in (True, False))
         return [(rule, group, narrow, self.average, True, seed), (rule, group, wide, self.average, False, seed)]
 
     def _start(self, part: Part, p: Any, had: dict[str, Any] | None) -> dict[str, Any]:
@@ -233,7 +246,7 @@ class Optimizer(torch.optim.Optimizer):
         missing = [key for key in rule.keys if key is not None and had.get(key) is None]
         if had and not all(self._may_miss(key) for key in missing):
             raise KeyError(missing[0])
-        whole = p.detach().to(torch.float32) if p.dtype in _NARROW else p.detach()
+        whole = p.detach().to(torch.float32) if p.dtype in NARROW else p.detach()
         made = {key: self._first(key, group, whole if master else p.detach()) for key in missing}
         if average is not None and "average" not in had:
             made["average"] = whole.clone()
