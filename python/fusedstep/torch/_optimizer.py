@@ -184,6 +184,8 @@ class Optimizer(torch.optim.Optimizer):
                 theirs.append(group)
             else:
                 ours += self._parts(group)
+        if theirs:
+            self._refuse(theirs[0])  # before anything is written
         while ours:
             call = _Call(self, ours)
             result = _native.step_tensors(self.state, ours, call.start, call.resolve, scale, self.max_norm)
@@ -191,18 +193,17 @@ class Optimizer(torch.optim.Optimizer):
                 self.gradient_norm = result[0]
                 break
             foreign = ours[result][1]
+            self._refuse(foreign)
             theirs.append(foreign)
-            self._refuse(theirs)  # before anything is written
             ours = [part for part in ours if part[1] is not foreign]
         if theirs:
-            self._refuse(theirs)
             self._step_as_torch(theirs)
         return loss
 
-    def _refuse(self, groups: list[dict[str, Any]]) -> None:
-        """Raises if PyTorch's form may not or can't take groups."""
-        number = next(i for i, group in enumerate(self.param_groups) if group is groups[0])
-        differentiable = groups[0].get("differentiable")
+    def _refuse(self, group: dict[str, Any]) -> None:
+        """Raises if PyTorch's form may not or can't take the group."""
+        number = next(i for i, other in enumerate(self.param_groups) if other is group)
+        differentiable = group.get("differentiable")
         reason = "is differentiable" if differentiable else "is capturable or on another device than the CPU"
         if self.strict or self._peer is None:
             raise RuntimeError(f"parameter group {number} {reason}, which {type(self).__name__} can't step itself")
