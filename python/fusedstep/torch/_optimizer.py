@@ -57,8 +57,8 @@ class Optimizer(torch.optim.Optimizer):
         seed: Of stochastic rounding, below 2^64.
         master: Parameters in bfloat16 or float16 have float32 masters in their state, which are what is stepped; the
             state of the rule is float32, too.
-        strict: Raises in place of taking PyTorch's own form for groups with differentiable=True or with parameters on
-            other devices.
+        strict: Raises in place of taking PyTorch's own form for groups with differentiable=True, with a parameter that
+            comes twice or with parameters on other devices.
 
     Attributes:
         gradient_norm: With max_norm, the norm of the last step's gradients before they were clipped, a float.
@@ -76,6 +76,7 @@ class Optimizer(torch.optim.Optimizer):
     strict: bool = False
     gradient_norm: float | None = None
     _has_inference_tensors = False
+    _has_duplicates = False
 
     # The class in torch.optim whose step takes groups that ours can't.
     _peer: ClassVar[type[torch.optim.Optimizer] | None] = None
@@ -114,15 +115,17 @@ class Optimizer(torch.optim.Optimizer):
         cls.__signature__ = inspect.Signature([*theirs, *extra])
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("max_norm", "average", "rounding", "seed", "master", "strict", "_has_inference_tensors")
+        options = ("max_norm", "average", "rounding", "seed", "master", "strict")
+        flags = ("_has_inference_tensors", "_has_duplicates")
         state: dict[str, Any] = super().__getstate__()
-        return state | {name: getattr(self, name) for name in own}
+        return state | {name: getattr(self, name) for name in (*options, *flags)}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group, as in PyTorch."""
         super().add_param_group(param_group)
         new = self.param_groups[-1]["params"]
         self._has_inference_tensors = self._has_inference_tensors or any(p.is_inference() for p in new)
+        self._has_duplicates = self._has_duplicates or _has_duplicates(new)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads state as PyTorch does, but converts neither numbers nor float32 state to a narrower type."""
@@ -180,7 +183,11 @@ class Optimizer(torch.optim.Optimizer):
         ours: list[Part] = []
         theirs = []
         for group in self.param_groups:
-            if group.get("differentiable") or group.get("capturable"):
+            if (
+                group.get("differentiable")
+                or group.get("capturable")
+                or (self._has_duplicates and _has_duplicates(group["params"]))
+            ):
                 theirs.append(group)
             else:
                 ours += self._parts(group)
@@ -203,8 +210,11 @@ class Optimizer(torch.optim.Optimizer):
     def _refuse(self, group: dict[str, Any]) -> None:
         """Raises if PyTorch's form may not or can't take the group."""
         number = next(i for i, other in enumerate(self.param_groups) if other is group)
-        differentiable = group.get("differentiable")
-        reason = "is differentiable" if differentiable else "is capturable or on another device than the CPU"
+        reason = "is capturable or on another device than the CPU"
+        if group.get("differentiable"):
+            reason = "is differentiable"
+        elif _has_duplicates(group["params"]):
+            reason = "has a parameter twice"
         if self.strict or self._peer is None:
             raise RuntimeError(f"parameter group {number} {reason}, which {type(self).__name__} can't step itself")
         names = ("max_norm", "average", "master")
@@ -308,6 +318,10 @@ class _Call:
 
     def resolve(self, number: int, p: Any, grad: Any) -> Any:
         return self.optimizer._resolved(self.parts[number][1], p, grad)
+
+
+def _has_duplicates(parameters: list[Any]) -> bool:
+    return len(set(parameters)) != len(parameters)
 
 
 def number(value: float) -> Any:
