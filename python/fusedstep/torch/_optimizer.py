@@ -289,7 +289,8 @@ class Optimizer(torch.optim.Optimizer):
         Raises:
             RuntimeError: There are no averages, as no step has had the option.
         """
-        pairs = [(p, own["average"]) for p, own in self.state.items() if "average" in own]
+        params = chain.from_iterable(group["params"] for group in self.param_groups)
+        pairs = [(p, self.state[p]["average"]) for p in params if "average" in self.state.get(p, {})]
         if not pairs:
             raise RuntimeError("there are no averages: no step has had the option average")
         kept = [p.detach().clone() for p, _ in pairs]

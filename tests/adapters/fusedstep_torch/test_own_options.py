@@ -204,6 +204,21 @@ def test_averaged(t: Any) -> None:
     assert all(torch.equal(optimizer.state[p]["average"], q) for p, q in zip(params, averages, strict=True))
 
 
+def test_averages_among_state_that_is_no_parameters() -> None:
+    """PyTorch keeps what a checkpoint has besides."""
+    p = torch.ones(2)
+    p.grad = torch.ones(2)
+    optimizer = ours.SGD([p], lr=0.5, average=0.5)
+    optimizer.step()
+    given = optimizer.state_dict()
+    given["state"] |= {"ours": {"average": torch.ones(3)}, "theirs": 5}
+    optimizer.load_state_dict(given)
+    optimizer.step()
+    with optimizer.averaged():
+        assert p.tolist() == [0.25, 0.25]
+    assert p.tolist() == [0.0, 0.0]
+
+
 def test_averaged_parameters_that_require_gradients() -> None:
     layer = torch.nn.Linear(2, 1)
     optimizer = ours.Adam(layer.parameters(), average=0.5)
