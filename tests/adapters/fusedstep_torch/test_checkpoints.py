@@ -111,6 +111,7 @@ def test_loading_before_the_first_step(name: str, options: dict[str, Any]) -> No
     optimizer = getattr(ours, name)(model.parameters(), lr=9.0)
     optimizer.load_state_dict(through_file(unused))
     assert run(optimizer, model, x, y, 3) == expected
+    assert expected[0] != expected[1] != expected[2]
 
 
 @pytest.mark.usefixtures("numbers_in_double")
@@ -176,6 +177,7 @@ def test_duplicates_go_on(name: str, options: dict[str, Any], duplicate: Any) ->
     for p, q in zip(params, twin.param_groups[0]["params"], strict=True):
         assert p.data_ptr() != q.data_ptr()
         assert torch.equal(p, q)
+        assert len(optimizer.state[p]) > 1
         assert list(optimizer.state[p]) == list(twin.state[q])
         for key, value in optimizer.state[p].items():
             assert torch.equal(value, twin.state[q][key])

@@ -106,8 +106,9 @@ def test_groups_have_their_own(rule: Any) -> None:
             single.param_groups[0]["lr"] *= 0.5
         for group in optimizer.param_groups:
             group["lr"] *= 0.5
-    for p, q in zip(params, alone, strict=True):
+    for p, q, before in zip(params, alone, parameters(1, np.float32), strict=True):
         assert torch.equal(p, q)
+        assert not torch.equal(p, before)
 
 
 WRONG: tuple[tuple[dict[str, Any], type[Exception], str], ...] = (
@@ -213,6 +214,7 @@ def test_checkpoints(rule: Any, master: bool) -> None:
     for other, other_params in others:
         for p, q in zip(params, other_params, strict=True):
             assert torch.equal(p, q)
+            assert optimizer.state[p]["step"] == 6
             assert list(optimizer.state[p]) == list(other.state[q])
             for key, value in optimizer.state[p].items():
                 assert value.dtype == other.state[q][key].dtype

@@ -290,6 +290,7 @@ def test_gradient_scaler_skips_infinite_gradients(name: str, fused: bool | None)
     q = parameter(grad=1.0)
     getattr(ours, name)([q], lr=0.1).step()
     assert torch.equal(p, q)
+    assert p.tolist() != [1.0, 2.0, 3.0]
 
 
 def test_scale_and_found_inf_as_attributes() -> None:
@@ -323,7 +324,7 @@ def test_one_optimizer_for_each_parameter_in_hooks_of_the_backward_pass() -> Non
         whole.zero_grad()
         twin(torch.ones(2, 3)).sum().backward()
         whole.step()
-    assert all(p.grad is None for p in each)
+    assert all(p.grad is None and each[p].state[p]["step"] == 3 for p in each)
     for p, q in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(p, q)
 
@@ -358,6 +359,20 @@ def test_state_that_a_user_replaces_or_clears(name: str) -> None:
             optimizer.step()
         results.append(p.detach())
     torch.testing.assert_close(*results, rtol=30 * torch.finfo(torch.float64).eps, atol=0)
+
+
+@pytest.mark.parametrize("master", [False, True])
+def test_the_accumulator_of_a_group_that_comes_later(master: bool) -> None:
+    """It begins with the constructor's value, as those that PyTorch's constructor makes."""
+    dtype = torch.bfloat16 if master else torch.float32
+    first, second = parameter(dtype=dtype), parameter(dtype=dtype)
+    optimizer = ours.Adagrad([first], initial_accumulator_value=0.3, master=master)
+    optimizer.add_param_group({"params": [second]})
+    optimizer.step()
+    expected = torch.full((3,), 0.3) + 0.25
+    for p in (first, second):
+        assert optimizer.state[p]["sum"].dtype == torch.float32
+        assert torch.equal(optimizer.state[p]["sum"], expected)
 
 
 def test_momentum_set_later() -> None:

@@ -125,6 +125,7 @@ def test_an_expanded_gradient(name: str) -> None:
     step(getattr(ours, name), p, torch.tensor(0.5).expand(4, 3))
     step(getattr(ours, name), q, torch.full((4, 3), 0.5))
     assert torch.equal(p, q)
+    assert not torch.equal(p, numbers(4, 3))
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -190,6 +191,7 @@ def test_sparse_training(name: str, options: dict[str, Any]) -> None:
     for sparse in (True, False):
         torch.manual_seed(1)
         embedding, layer = torch.nn.Embedding(10, 4, sparse=sparse), torch.nn.Linear(4, 2)
+        before = embedding.weight.detach().clone()
         optimizer = getattr(ours, name)([*embedding.parameters(), *layer.parameters()], lr=0.1, **options)
         for words in ([1, 2, 1], [9, 0, 2]):
             optimizer.zero_grad()
@@ -200,6 +202,7 @@ def test_sparse_training(name: str, options: dict[str, Any]) -> None:
     ulps = 20.0 if "max_norm" in options else 0.0
     for mine, dense in zip(*results, strict=True):
         close(mine, dense, ulps)
+    assert not torch.equal(results[0][0], before)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("SGD", "Adagrad")])
@@ -381,6 +384,7 @@ def test_subclasses(kind: Any, name: str) -> None:
     step(getattr(ours, name), q, torch.ones(4, 3))
     assert type(p) is kind
     assert torch.equal(p.detach().as_subclass(torch.Tensor), q)
+    assert not torch.equal(q, values)
 
 
 @pytest.mark.parametrize("name", ["Adam", "NAdam", "RAdam", "Adagrad", "ASGD", "Adafactor"])
@@ -495,6 +499,7 @@ def test_optimizers_in_threads() -> None:
         return torch.stack(params)
 
     expected = [train(seed) for seed in range(4)]
+    assert not torch.equal(expected[0][0], numbers(64, 33, seed=0))
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(train, range(4)))
     for mine, alone in zip(results, expected, strict=True):
