@@ -58,7 +58,7 @@ class Optimizer(torch.optim.Optimizer):
         master: Parameters in bfloat16 or float16 have float32 masters in their state, which are what is stepped; the
             state of the rule is float32, too.
         strict: Raises in place of taking PyTorch's own form for groups with differentiable=True, with a parameter that
-            comes twice or with parameters on other devices.
+            comes twice, or with parameters on other devices or of classes like DTensor.
 
     Attributes:
         gradient_norm: With max_norm, the norm of the last step's gradients before they were clipped, a float.
@@ -210,7 +210,7 @@ class Optimizer(torch.optim.Optimizer):
     def _refuse(self, group: dict[str, Any]) -> None:
         """Raises if PyTorch's form may not or can't take the group."""
         number = next(i for i, other in enumerate(self.param_groups) if other is group)
-        reason = "is capturable or on another device than the CPU"
+        reason = "is capturable, on another device than the CPU or of a class without memory of its own"
         if group.get("differentiable"):
             reason = "is differentiable"
         elif _has_duplicates(group["params"]):

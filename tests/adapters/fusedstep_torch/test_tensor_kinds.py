@@ -309,6 +309,20 @@ def test_subclasses(kind: Any, name: str) -> None:
     assert not torch.equal(q, values)
 
 
+def test_wrappers_of_other_tensors() -> None:
+    """A class like DTensor has no memory of its own, and takes PyTorch's step."""
+    kind = pytest.importorskip("torch.testing._internal.two_tensor").TwoTensor
+    p, q = kind(torch.ones(3), torch.full((3,), 2.0)), torch.ones(3)
+    p.grad, q.grad = kind(torch.ones(3), torch.ones(3)), torch.ones(3)
+    optimizer = ours.SGD([{"params": [q]}, {"params": [p]}], lr=0.5)
+    optimizer.step()
+    assert [p.a.tolist(), p.b.tolist(), q.tolist()] == [[0.5] * 3, [1.5] * 3, [0.5] * 3]
+    optimizer.strict = True
+    with pytest.raises(RuntimeError, match=r"parameter group 1 is .* of a class without memory of its own, which SGD"):
+        optimizer.step()
+    assert q.tolist() == [0.5] * 3
+
+
 @pytest.mark.parametrize("name", ["Adam", "NAdam", "RAdam", "Adagrad", "ASGD", "Adafactor"])
 def test_the_step_at_which_float32_stops_counting(name: str) -> None:
     results = []
