@@ -180,6 +180,7 @@ bool Shared::take(const Name& name, const py::object& given) {
 
 bool Shared::take_other(const Name& name, const py::object& given) {
     if (take_tensor(given)) return true;
+    if (lacks_memory_) throw py::value_error(name.text() + " has no memory");  // NumPy would make some
     const bool torch = is_tensor(given);
     if (torch && text(given.attr("dtype")) == "torch.bfloat16") {  // of a version without that interface
         const py::object bits = py::module_::import("torch").attr("int16");
@@ -202,6 +203,7 @@ bool Shared::is_copy() const {
 }
 
 bool Shared::take_tensor(const py::object& given, bool complex, bool is_plain) {
+    lacks_memory_ = false;
     const DlpackType* const type = dlpack_type(given.ptr());
     if (!type) return false;
     const DlpackExchange* const exchange = type->exchange;
@@ -229,7 +231,8 @@ bool Shared::take_tensor(const py::object& given, bool complex, bool is_plain) {
         extents_[tensor.dimensions] = parts;
         extents_[kMaxDimensions + tensor.dimensions++] = static_cast<Extent>(size_of(storage));
     }
-    if (tensor.data == nullptr && size != 0) return false;
+    lacks_memory_ = tensor.data == nullptr && size != 0;
+    if (lacks_memory_) return false;
     view = {static_cast<char*>(tensor.data) + tensor.byte_offset, storage, tensor.dimensions, extents_,
             extents_ + kMaxDimensions};
     view.contiguous = is_contiguous(view);

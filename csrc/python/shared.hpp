@@ -49,6 +49,7 @@ class Shared {
     bool take_other(const Name& name, const py::object& given);
 
     Extent extents_[2 * kMaxDimensions];  // of a tensor, whose strides are not in bytes
+    bool lacks_memory_ = false;           // of a tensor, whose storage has been freed
 };
 
 // A new array without dimensions; TypeError for what is no number.

@@ -8,13 +8,20 @@
 namespace fusedstep {
 namespace {
 
-// A parameter is on another device than the CPU.
+// A parameter is on another device than the CPU, or of a class whose memory is that of other tensors, as DTensor's.
 struct OtherDevice {
     std::size_t group;
 };
 
 // A gradient is not what its memory says: conjugate, negated or sparse.
 struct Unresolved {};
+
+// Whether PyTorch gives operations on it to code of its class.
+bool is_wrapper(const py::object& tensor) {
+    static const char* const dispatch = "__torch_dispatch__";
+    const py::object own = tensor.get_type().attr(dispatch);
+    return !own.is(py::object(py::module_::import("torch").attr("Tensor").attr(dispatch)));
+}
 
 double number_of(const View& number) {
     if (number.storage == kFloat64) return *reinterpret_cast<const double*>(number.data);
@@ -118,7 +125,8 @@ Update::Update(std::vector<Member> members, const std::vector<TensorGroup>& grou
 bool Update::take_tensor_parameter(const Pair& pair, const Name& name) {
     Shared& parameter = shared_[kParameter];
     if (parameter.take_tensor(pair.parameter, true, true)) return true;
-    if (text(pair.parameter.attr("device").attr("type")) != "cpu") throw OtherDevice{pair.member};
+    if (text(pair.parameter.attr("device").attr("type")) != "cpu" || is_wrapper(pair.parameter))
+        throw OtherDevice{pair.member};
     return parameter.take(name, pair.parameter);
 }
 

@@ -1,10 +1,10 @@
 """torch.optim's classes with our step."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
-from fusedstep.torch._optimizer import Optimizer, Part, Rule, number, rows
+from fusedstep.torch._optimizer import NARROW, Optimizer, Part, Rule, number, rows
 
 
 def _betas(group: dict[str, Any]) -> dict[str, Any]:
@@ -64,6 +64,13 @@ class Adagrad(Optimizer, torch.optim.Adagrad):
     A sparse gradient steps the rows that it has.
     """
 
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        for group in self.param_groups if self.master else ():
+            for p in group["params"]:
+                if p.dtype in NARROW:  # for which PyTorch has made a narrow sum
+                    self.state[p]["sum"] = self._first("sum", group, p.detach().to(torch.float32))
+
     def _rule(self, group: dict[str, Any]) -> Rule:
         return Rule("adagrad", {"eps": group["eps"]}, ("step", "sum"), lr_decay=group["lr_decay"])
 
@@ -94,6 +101,12 @@ class RMSprop(Optimizer, torch.optim.RMSprop):
             own["momentum"] = group["momentum"]
         return Rule(name, own, tuple(states))
 
+    def _start(self, part: Part, p: Any, had: dict[str, Any] | None) -> dict[str, Any]:
+        made = super()._start(part, p, had)
+        if "grad_avg" in made:  # which PyTorch makes last
+            made["grad_avg"] = made.pop("grad_avg")
+        return made
+
 
 class Adadelta(Optimizer, torch.optim.Adadelta):
     """torch.optim.Adadelta with our step, whose rule is that of `fusedstep.Adadelta`."""
@@ -112,12 +125,14 @@ class Adamax(Optimizer, torch.optim.Adamax):
 class NAdam(Optimizer, torch.optim.NAdam):
     """torch.optim.NAdam with our step, whose rule is that of `fusedstep.NAdam`."""
 
+    _scalars: ClassVar[tuple[str, ...]] = ("mu_product",)
+
     def _rule(self, group: dict[str, Any]) -> Rule:
         own = _betas(group) | {
             "momentum_decay": group["momentum_decay"],
             "decoupled": group["decoupled_weight_decay"],
         }
-        return Rule("nadam", own, ("step", "mu_product", "exp_avg", "exp_avg_sq"), 2)
+        return Rule("nadam", own, ("step", *self._scalars, "exp_avg", "exp_avg_sq"), 2)
 
     def _first(self, key: str, group: dict[str, Any], p: Any) -> Any:
         return number(1.0) if key == "mu_product" else super()._first(key, group, p)
@@ -149,9 +164,11 @@ class Rprop(Optimizer, torch.optim.Rprop):
 class ASGD(Optimizer, torch.optim.ASGD):
     """torch.optim.ASGD with our step, whose rule is that of `fusedstep.ASGD`."""
 
+    _scalars: ClassVar[tuple[str, ...]] = ("eta", "mu")
+
     def _rule(self, group: dict[str, Any]) -> Rule:
         own = {name: group[name] for name in ("lambd", "alpha", "t0")}
-        return Rule("asgd", own, ("step", "eta", "mu", "ax"), 3)
+        return Rule("asgd", own, ("step", *self._scalars, "ax"), 3)
 
     def _first(self, key: str, group: dict[str, Any], p: Any) -> Any:
         if key in ("eta", "mu"):
@@ -183,6 +200,8 @@ class Adafactor(Optimizer, torch.optim.Adafactor):
         return self._parts_of(group, matrices, rule) + self._parts_of(group, others, vectors)
 
     def _first(self, key: str, group: dict[str, Any], p: Any) -> Any:
+        if p.is_complex():
+            raise RuntimeError("Adafactor does not support complex parameters")
         if key == "row_var":
             return p.new_zeros((*p.shape[:-1], 1))
         if key == "col_var":

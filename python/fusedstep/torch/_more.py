@@ -36,6 +36,7 @@ class FurtherRule(Optimizer):
         if "_form" not in cls.__dict__:
             return
         cls._rule_name = cls._form._rule
+        cls._scalars = tuple(_RULES[cls._rule_name]["scalars"])
         kinds = inspect.Parameter
         own = [each for each in _signature(cls).parameters.values() if each.kind is not kinds.VAR_KEYWORD]
         own[0] = own[0].replace(annotation=float | torch.Tensor)

@@ -119,8 +119,7 @@ class Offloaded(torch.optim.Optimizer):
     CPU's memory are stepped where they are.
 
     Groups, schedulers, hooks and state_dict are those of the parameters: state is that of `optimizer_class` with
-    master=True, whose checkpoints go both ways. After parameters have been changed by something else, such as
-    load_state_dict of their module, call `refresh_masters`.
+    master=True, whose checkpoints go both ways.
 
     Arguments:
         params: Parameters, named parameters or groups, as torch.optim's optimizers take them.
@@ -145,6 +144,7 @@ class Offloaded(torch.optim.Optimizer):
         self._bucket_bytes = bucket_bytes
         self._mirrors: dict[Any, Any] = {}
         self._transfers: dict[Any, Transfers] = {}
+        self._versions: dict[Any, int] = {}  # of parameters with mirrors after their last step
         self._stepper: Optimizer | None = None
         given = params if torch.is_tensor(params) else [_listed(each) for each in params]
         stepper = optimizer_class(
@@ -176,7 +176,7 @@ class Offloaded(torch.optim.Optimizer):
     def __getstate__(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("_bucket_bytes", "_mirrors", "_stepper")}
         state: dict[str, Any] = super().__getstate__()
-        return state | own | {"_transfers": {}}
+        return state | own | {"_transfers": {}, "_versions": {}}
 
     @property
     def gradient_norm(self) -> float | None:
@@ -210,6 +210,7 @@ class Offloaded(torch.optim.Optimizer):
                 loss = closure()
         for ours, theirs in zip(self._inner.param_groups, self.param_groups, strict=True):
             ours.update({name: value for name, value in theirs.items() if name != "params"})
+        self._take_changes()
         buckets = self._buckets()
         fetched = [self._transfers_of(bucket).fetch(bucket) for bucket in buckets]
         norm = None
@@ -229,7 +230,15 @@ class Offloaded(torch.optim.Optimizer):
             for p, mirror in bucket.pairs:
                 if mirror in self._inner.state:
                     self.state[p] = self._inner.state[mirror]
+        self._versions = {p: p._version for p in self._mirrors}
         return loss
+
+    def _take_changes(self) -> None:
+        """Gives mirrors the values of parameters that something else than a step has changed since the last one."""
+        with torch.no_grad():
+            for p, mirror in self._mirrors.items():
+                if self._versions.get(p) != p._version:
+                    mirror.copy_(p)
 
     def _buckets(self) -> list[Bucket]:
         buckets = []
@@ -257,31 +266,19 @@ class Offloaded(torch.optim.Optimizer):
             self._transfers[p.device] = _Nowhere() if self._is_near(p) else transfers_of(p.device)
         return self._transfers[p.device]
 
-    def refresh_masters(self) -> None:
-        """Takes mirrors and masters from the parameters, after something else than a step has changed these."""
-        with torch.no_grad():
-            for p, mirror in self._mirrors.items():
-                mirror.copy_(p)
-        self._inner.refresh_masters()
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads state, which stays in the CPU's memory, and gives the parameters the values of their masters."""
+        """Loads state, which stays in the CPU's memory."""
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = hook(self, state_dict) or state_dict
         self._inner.load_state_dict(state_dict)
         for ours, theirs in zip(self._inner.param_groups, self.param_groups, strict=True):
             theirs.update({name: value for name, value in ours.items() if name != "params"})
         self.state.clear()
-        with torch.no_grad():
-            for ours, theirs in zip(self._inner.param_groups, self.param_groups, strict=True):
-                for mirror, p in zip(ours["params"], theirs["params"], strict=True):
-                    own = self._inner.state.get(mirror, {})
-                    if own:
-                        self.state[p] = own
-                    if "master" in own:
-                        p.copy_(own["master"])
-                    if mirror is not p:
-                        mirror.copy_(p)
+        self._versions = {}
+        for ours, theirs in zip(self._inner.param_groups, self.param_groups, strict=True):
+            for mirror, p in zip(ours["params"], theirs["params"], strict=True):
+                if mirror in self._inner.state:
+                    self.state[p] = self._inner.state[mirror]
         for done in self._optimizer_load_state_dict_post_hooks.values():
             done(self)
 

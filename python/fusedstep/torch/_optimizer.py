@@ -13,7 +13,7 @@ from fusedstep import _native
 from fusedstep._limits import checked, checked_choice, checked_flag, checked_uint64
 from fusedstep._rows import Rows
 
-_NARROW = (torch.bfloat16, torch.float16)
+NARROW = (torch.bfloat16, torch.float16)
 _profiles = torch._C._autograd._profiler_enabled
 _hooks_of_all = (_torch_optimizer._global_optimizer_pre_hooks, _torch_optimizer._global_optimizer_post_hooks)
 
@@ -58,9 +58,10 @@ class Optimizer(torch.optim.Optimizer):
             the way, by random bits that follow from seed, step, parameter and element alone.
         seed: Of stochastic rounding, below 2^64.
         master: Parameters in bfloat16 or float16 have float32 masters in their state, which are what is stepped; the
-            state of the rule is float32, too.
-        strict: Raises in place of taking PyTorch's own form for groups with differentiable=True or with parameters on
-            other devices.
+            state of the rule is float32, too. Elements of a parameter that something else than a step has changed in
+            place, such as load_state_dict of its module, are taken into the master before the next step.
+        strict: Raises in place of taking PyTorch's own form for groups with differentiable=True, with a parameter that
+            comes twice, or with parameters on other devices or of classes like DTensor.
 
     Attributes:
         gradient_norm: With max_norm, the norm of the last step's gradients before they were clipped, a float.
@@ -78,10 +79,12 @@ class Optimizer(torch.optim.Optimizer):
     strict: bool = False
     gradient_norm: float | None = None
     _has_inference_tensors = False
-    _has_views = False  # parameters that are the conjugate or the negative of their memory
+    _needs_peer = False  # whether a group may have parameters that only PyTorch's form can step
 
     # The class in torch.optim whose step takes groups that ours can't.
     _peer: ClassVar[type[torch.optim.Optimizer] | None] = None
+    # The numbers in the state besides "step".
+    _scalars: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -94,12 +97,9 @@ class Optimizer(torch.optim.Optimizer):
         strict: bool = False,
         **keywords: Any,
     ) -> None:
-        self.max_norm = None if max_norm is None else checked("clip_norm", max_norm, "max_norm")
-        self.average = None if average is None else checked("average", average)
-        self.rounding = checked_choice("rounding", rounding, "nearest", "stochastic")
-        self.seed = checked_uint64("seed", seed)
-        self.master = checked_flag("master", master)
-        self.strict = checked_flag("strict", strict)
+        self.max_norm, self.average, self.rounding, self.seed = max_norm, average, rounding, seed
+        self.master, self.strict = master, strict
+        self._versions: dict[Any, int] = {}  # of parameters with masters after their last step
         super().__init__(*arguments, **keywords)
         # With it GradScaler would leave it to us to skip a step, and schedulers would not know of it.
         self.__dict__.pop("_step_supports_amp_scaling", None)
@@ -114,28 +114,45 @@ class Optimizer(torch.optim.Optimizer):
         extra = [each for each in ours if each.kind is each.KEYWORD_ONLY]
         cls.__signature__ = inspect.Signature([*theirs, *extra])
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, _CHECKS[name](value) if name in _CHECKS else value)
+
     def __getstate__(self) -> dict[str, Any]:
-        own = ("max_norm", "average", "rounding", "seed", "master", "strict", "_has_inference_tensors", "_has_views")
+        names = (*_CHECKS, "_has_inference_tensors", "_needs_peer")
         state: dict[str, Any] = super().__getstate__()
-        return state | {name: getattr(self, name) for name in own}
+        return state | {name: getattr(self, name) for name in names} | {"_versions": {}}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group, as in PyTorch."""
         super().add_param_group(param_group)
         new = self.param_groups[-1]["params"]
         self._has_inference_tensors = self._has_inference_tensors or any(p.is_inference() for p in new)
-        self._has_views = self._has_views or any(map(_is_view, new))
+        self._needs_peer = self._needs_peer or _has_duplicates(new) or any(map(_is_view, new))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads state as PyTorch does, but converts neither numbers nor float32 state to a narrower type."""
-        super().load_state_dict(state_dict)
+        given: list[dict[str, Any]] = []  # what the hooks before have made of it; those after see what is kept
+        hooks = (
+            self.register_load_state_dict_pre_hook(lambda _, loaded: given.append(loaded)),
+            self.register_load_state_dict_post_hook(lambda _: self._keep_precision(given[0]), prepend=True),
+        )
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _keep_precision(self, state_dict: dict[str, Any]) -> None:
+        self._versions = {}
         numbers = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         parameters = chain.from_iterable(group["params"] for group in self.param_groups)
         for number, p in zip(numbers, parameters, strict=True):
             for key, value in state_dict["state"].get(number, {}).items():
-                if key == "step" or not torch.is_tensor(value) or not value.is_floating_point():
+                if not torch.is_tensor(value) or not value.is_floating_point():
                     continue
-                if value.dim() == 0 or (p.dtype in _NARROW and value.dtype == torch.float32):
+                if value.layout is not torch.strided:  # PyTorch's momentum of sparse gradients
+                    self.state[p][key] = self.state[p][key].to_dense()
+                elif key in self._scalars or (key != "step" and p.dtype in NARROW and value.dtype == torch.float32):
                     self.state[p][key] = value.to(p.device, torch.promote_types(value.dtype, torch.float32))
 
     # Hooks and the profiler are looked for here, as PyTorch's wrapper takes 3 us even without any.
@@ -181,30 +198,36 @@ class Optimizer(torch.optim.Optimizer):
             if (
                 group.get("differentiable")
                 or group.get("capturable")
-                or (self._has_views and any(map(_is_view, params)))
+                or (self._needs_peer and (_has_duplicates(params) or any(map(_is_view, params))))
             ):
                 theirs.append(group)
             else:
                 ours += self._parts(group, params)
+        if theirs:
+            self._refuse(theirs[0])  # before anything is written
         while ours:
             call = _Call(self, ours)
             result = _native.step_tensors(self.state, ours, call.start, call.resolve, scale, self.max_norm, norm)
             if not isinstance(result, int):
-                self.gradient_norm = result[0]
+                self.__dict__["gradient_norm"] = result[0]  # past the checks, for the sake of time
                 break
             foreign = ours[result][1]
+            self._refuse(foreign)
             theirs.append(foreign)
-            self._refuse(theirs)  # before anything is written
             ours = [part for part in ours if part[1] is not foreign]
         if theirs:
-            self._refuse(theirs)
             self._step_as_torch(theirs)
 
-    def _refuse(self, groups: list[dict[str, Any]]) -> None:
-        """Raises if PyTorch's form may not or can't take groups."""
-        number = next(i for i, group in enumerate(self.param_groups) if group is groups[0])
-        differentiable = groups[0].get("differentiable")
-        reason = "is differentiable" if differentiable else "is capturable, on another device than the CPU, or a view"
+    def _refuse(self, group: dict[str, Any]) -> None:
+        """Raises if PyTorch's form may not or can't take the group."""
+        number = next(i for i, other in enumerate(self.param_groups) if other is group)
+        reason = "is capturable, on another device than the CPU or of a class without memory of its own"
+        if group.get("differentiable"):
+            reason = "is differentiable"
+        elif _has_duplicates(group["params"]):
+            reason = "has a parameter twice"
+        elif any(map(_is_view, group["params"])):
+            reason = "has a parameter that is the conjugate or the negative of its memory"
         if self.strict or self._peer is None:
             raise RuntimeError(f"parameter group {number} {reason}, which {type(self).__name__} can't step itself")
         names = ("max_norm", "average", "master")
@@ -244,8 +267,17 @@ class Optimizer(torch.optim.Optimizer):
 
         if not self.master:
             return [part(params, False)]
-        narrow, wide = ([p for p in params if (p.dtype in _NARROW) is is_narrow] for is_narrow in (True, False))
+        narrow, wide = ([p for p in params if (p.dtype in NARROW) is is_narrow] for is_narrow in (True, False))
+        for p in narrow:
+            self._check_master(p)
         return [part(narrow, True), part(wide, False)]
+
+    def _check_master(self, p: Any) -> None:
+        """Takes from a parameter what something else than a step has changed since the last one."""
+        version = p._version
+        if self._versions.get(p) != version and "master" in (own := self.state.get(p, {})):
+            _take_changes(p, own["master"])
+        self._versions[p] = version + (p.grad is not None)  # as the step leaves it
 
     def _start(self, part: Part, p: Any, had: dict[str, Any] | None) -> dict[str, Any]:
         """What the state of a parameter lacks before its next step."""
@@ -254,7 +286,7 @@ class Optimizer(torch.optim.Optimizer):
         missing = [key for key in rule.keys if key is not None and had.get(key) is None]
         if had and not all(self._may_miss(key) for key in missing):
             raise KeyError(missing[0])
-        whole = p.detach().to(torch.float32) if p.dtype in _NARROW else p.detach()
+        whole = p.detach().to(torch.float32) if p.dtype in NARROW else p.detach()
         made = {key: self._first(key, group, whole if master else p.detach()) for key in missing}
         if average is not None and "average" not in had:
             made["average"] = whole.clone()
@@ -279,13 +311,6 @@ class Optimizer(torch.optim.Optimizer):
     def _sparse(self, group: dict[str, Any], p: Any, grad: Any) -> Any:
         raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
 
-    def refresh_masters(self) -> None:
-        """Takes masters from the parameters, after something else than a step has changed these."""
-        with torch.no_grad():
-            for p, own in self.state.items():
-                if "master" in own:
-                    own["master"].copy_(p)
-
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Gives parameters the values of their averages, and back: `with optimizer.averaged(): evaluate(model)`.
@@ -293,7 +318,8 @@ class Optimizer(torch.optim.Optimizer):
         Raises:
             RuntimeError: There are no averages, as no step has had the option.
         """
-        pairs = [(p, own["average"]) for p, own in self.state.items() if "average" in own]
+        params = chain.from_iterable(group["params"] for group in self.param_groups)
+        pairs = [(p, self.state[p]["average"]) for p in params if "average" in self.state.get(p, {})]
         if not pairs:
             raise RuntimeError("there are no averages: no step has had the option average")
         kept = [p.detach().clone() for p, _ in pairs]
@@ -307,6 +333,23 @@ class Optimizer(torch.optim.Optimizer):
                 for (p, _), before in zip(pairs, kept, strict=True):
                     p.copy_(before)
 
+
+def _take_changes(p: Any, master: Any) -> None:
+    """Gives a master the elements of its parameter that are no rounding of its own, up or down."""
+    with torch.no_grad():
+        whole, limits = p.to(torch.float32), torch.finfo(p.dtype)
+        is_rounding = (master - whole).abs() <= limits.eps * whole.abs() + limits.eps * limits.smallest_normal
+        master.copy_(torch.where(is_rounding | (master == whole), master, whole))
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "max_norm": lambda value: None if value is None else checked("clip_norm", value, "max_norm"),
+    "average": lambda value: None if value is None else checked("average", value),
+    "rounding": lambda value: checked_choice("rounding", value, "nearest", "stochastic"),
+    "seed": lambda value: checked_uint64("seed", value),
+    "master": lambda value: checked_flag("master", value),
+    "strict": lambda value: checked_flag("strict", value),
+}
 
 _step_with_hooks = torch.optim.Optimizer.profile_hook_step(Optimizer._step)
 
@@ -326,6 +369,10 @@ class _Call:
 
 def _is_view(p: Any) -> bool:
     return bool(p.is_conj() or p.is_neg())
+
+
+def _has_duplicates(parameters: list[Any]) -> bool:
+    return len(set(parameters)) != len(parameters)
 
 
 def number(value: float) -> Any:

@@ -135,7 +135,6 @@ def test_masters_are_taken_again(cls: Any) -> None:
     with torch.no_grad():
         for p, value in zip(model.parameters(), other, strict=True):
             p.copy_(value)
-    optimizer.refresh_masters()
     train(model, optimizer, 1)
     assert_same(values(model), other)
 
