@@ -33,29 +33,35 @@ class SGD(Optimizer, torch.optim.SGD):
         return rows(grad) if group["momentum"] == 0 else grad.to_dense()
 
 
+def _adam(group: dict[str, Any], decoupled: bool) -> Rule:
+    own = _betas(group) | {"decoupled": decoupled}
+    if group["amsgrad"]:
+        return Rule("amsgrad", own, ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"))
+    return Rule("adam", own, ("step", "exp_avg", "exp_avg_sq"))
+
+
+def _refuse_sparse() -> Any:
+    raise RuntimeError("Adam does not support sparse gradients, please consider SparseAdam instead")
+
+
 class Adam(Optimizer, torch.optim.Adam):
     """torch.optim.Adam with our step, whose rule is that of `fusedstep.Adam`."""
 
     def _rule(self, group: dict[str, Any]) -> Rule:
-        own = _betas(group) | {"decoupled": group.get("decoupled_weight_decay", False)}
-        if group["amsgrad"]:
-            return Rule("amsgrad", own, ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"))
-        return Rule("adam", own, ("step", "exp_avg", "exp_avg_sq"))
+        return _adam(group, group.get("decoupled_weight_decay", False))
 
     def _sparse(self, group: dict[str, Any], p: Any, grad: Any) -> Any:
-        raise RuntimeError(
-            f"{type(self).__name__} does not support sparse gradients, please consider SparseAdam instead"
-        )
+        return _refuse_sparse()
 
 
 class AdamW(Optimizer, torch.optim.AdamW):
     """torch.optim.AdamW with our step, whose rule is that of `fusedstep.AdamW`."""
 
     def _rule(self, group: dict[str, Any]) -> Rule:
-        rule = Adam._rule(self, group)
-        return rule._replace(own=rule.own | {"decoupled": True})
+        return _adam(group, True)
 
-    _sparse = Adam._sparse
+    def _sparse(self, group: dict[str, Any], p: Any, grad: Any) -> Any:
+        return _refuse_sparse()
 
 
 class Adagrad(Optimizer, torch.optim.Adagrad):

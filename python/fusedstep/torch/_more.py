@@ -28,6 +28,8 @@ class FurtherRule(Optimizer):
         arguments, keywords: As above.
     """
 
+    __signature__: ClassVar[inspect.Signature]
+
     _form: ClassVar[type[optimizers.Optimizer]]
     _rule_name: ClassVar[str]
 

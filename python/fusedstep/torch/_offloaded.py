@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
 
 from fusedstep.optimizers.stateless import gradient_norm
-from fusedstep.torch._optimizer import Optimizer
+from fusedstep.torch._optimizer import Optimizer, averaged
 
 
 class Bucket:
@@ -282,7 +283,9 @@ class Offloaded(torch.optim.Optimizer):
         for done in self._optimizer_load_state_dict_post_hooks.values():
             done(self)
 
-    averaged = Optimizer.averaged
+    def averaged(self) -> AbstractContextManager[None]:
+        """Gives parameters the values of their averages, and back; see `Optimizer.averaged`."""
+        return averaged(self)
 
 
 def _listed(group: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
@@ -69,6 +69,8 @@ class Optimizer(torch.optim.Optimizer):
     Raises:
         TypeError, ValueError, RuntimeError: As torch.optim's. After an error in a step nothing has been changed.
     """
+
+    __signature__: ClassVar[inspect.Signature]
 
     param_groups: list[dict[str, Any]]
     max_norm: float | None = None
@@ -178,11 +180,10 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        scale = 1.0
-        if "found_inf" in self.__dict__ and self.found_inf is not None and self.found_inf.item() != 0:
+        given = vars(self)  # by GradScaler, for optimizers that claim to look at them
+        if given.get("found_inf") is not None and given["found_inf"].item() != 0:
             return loss
-        if "grad_scale" in self.__dict__ and self.grad_scale is not None:
-            scale = 1 / self.grad_scale.item()
+        scale = 1.0 if given.get("grad_scale") is None else 1 / given["grad_scale"].item()
         self._step_groups([(group, group["params"]) for group in self.param_groups], scale)
         return loss
 
@@ -236,7 +237,7 @@ class Optimizer(torch.optim.Optimizer):
             raise RuntimeError(f"parameter group {number} {reason}, where there is no {used[0]}")
 
     def _step_as_torch(self, groups: list[dict[str, Any]]) -> None:
-        step = self._peer.step  # type: ignore[union-attr]
+        step: Any = None if self._peer is None else self._peer.step
         if getattr(step, "hooked", False):
             step = step.__wrapped__  # the hooks have been called
         every, self.param_groups = self.param_groups, groups
@@ -311,27 +312,32 @@ class Optimizer(torch.optim.Optimizer):
     def _sparse(self, group: dict[str, Any], p: Any, grad: Any) -> Any:
         raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
 
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Gives parameters the values of their averages, and back: `with optimizer.averaged(): evaluate(model)`.
+    def averaged(self) -> AbstractContextManager[None]:
+        """Gives parameters the values of their averages, and back, as a context.
 
         Raises:
             RuntimeError: There are no averages, as no step has had the option.
         """
-        params = chain.from_iterable(group["params"] for group in self.param_groups)
-        pairs = [(p, self.state[p]["average"]) for p in params if "average" in self.state.get(p, {})]
-        if not pairs:
-            raise RuntimeError("there are no averages: no step has had the option average")
-        kept = [p.detach().clone() for p, _ in pairs]
-        try:
-            with torch.no_grad():
-                for p, average in pairs:
-                    p.copy_(average)
-            yield
-        finally:
-            with torch.no_grad():
-                for (p, _), before in zip(pairs, kept, strict=True):
-                    p.copy_(before)
+        return averaged(self)
+
+
+@contextmanager
+def averaged(optimizer: Any) -> Iterator[None]:
+    """Gives an optimizer's parameters the values of their averages, and back."""
+    params = chain.from_iterable(group["params"] for group in optimizer.param_groups)
+    pairs = [(p, optimizer.state[p]["average"]) for p in params if "average" in optimizer.state.get(p, {})]
+    if not pairs:
+        raise RuntimeError("there are no averages: no step has had the option average")
+    kept = [p.detach().clone() for p, _ in pairs]
+    try:
+        with torch.no_grad():
+            for p, average in pairs:
+                p.copy_(average)
+        yield
+    finally:
+        with torch.no_grad():
+            for (p, _), before in zip(pairs, kept, strict=True):
+                p.copy_(before)
 
 
 def _take_changes(p: Any, master: Any) -> None:
