@@ -4,7 +4,7 @@ Change the import:
 
     from fusedstep.keras import Adam
 
-The module needs Keras 3.10 or newer, which the rest of fusedstep doesn't.
+The module needs Keras, which the rest of fusedstep doesn't; 3.15 is the version that it was tried with.
 """
 
 from fusedstep.keras._classes import (

@@ -11,6 +11,7 @@ from keras.src.backend.common.stateless_scope import in_stateless_scope
 from fusedstep.optimizers.stateless import accumulate, gradient_norm, step
 
 _BACKENDS = ("torch", "numpy")
+_CODES = {"float32": "f", "float64": "d"}
 
 # Methods that are parts of Keras' step. Ours calls none of them.
 _PARTS = frozenset(
@@ -42,17 +43,25 @@ class Rule(NamedTuple):
         own: The rule's own hyper-parameters.
         states: For each state of the rule its variables, in the order of the variables that are trained.
         scalar: The variable that is the rule's number for all of these.
+        rate: A factor of the learning rate, but not of the decay.
     """
 
     name: str
     own: dict[str, Any]
     states: tuple[list[Any], ...] = ()
     scalar: Any = None
+    rate: float = 1.0
 
 
-def made_by_keras(kind: Any) -> Any:
-    """The class of which Keras makes an instance: on some backends a subclass with a step for these."""
-    return type(kind.__new__(kind))
+class _MadeByKeras:
+    """The classes of which Keras makes instances: on the backend torch subclasses with a step for that."""
+
+    def __getattr__(self, name: str) -> Any:
+        kind = getattr(keras.optimizers, name)
+        return type(kind.__new__(kind))
+
+
+made_by_keras: Any = _MadeByKeras()
 
 
 class Fused(keras.optimizers.Optimizer):
@@ -91,12 +100,14 @@ class Fused(keras.optimizers.Optimizer):
 
     def _step(self, grads: list[Any], variables: list[Any]) -> list[Any] | None:
         """Makes a step, or returns the gradients of the step that is left to Keras."""
-        rule = self._rule()
-        if not self._fuses or rule is None or in_stateless_scope() or _is_compiling():
+        if not self._fuses or in_stateless_scope() or _is_compiling():
             return grads
-        numbers = [self._get_variable_index(variable) for variable in variables]
         count, every = int(self._iterations._value), self.gradient_accumulation_steps
         updates = count // every if every else count
+        rule = self._rule(updates + 1)
+        if rule is None:
+            return grads
+        numbers = [self._get_variable_index(variable) for variable in variables]
         if not every:
             try:
                 fused_average = self._update(rule, variables, numbers, grads, updates)
@@ -159,11 +170,12 @@ class Fused(keras.optimizers.Optimizer):
                 own.append(memory(average))
         products = []
         if rule.scalar is not None:
-            products = [np.array(float(rule.scalar._value)) for _ in numbers]
+            products = [np.array(rule.scalar._value.item(), np.float64) for _ in numbers]
             for own, product in zip(state, products, strict=True):
                 own.append(product)
         if self.weight_decay:
-            decay, used = self.weight_decay, [self._use_weight_decay(variable) for variable in variables]
+            used = [self._use_weight_decay(variable) for variable in variables]
+            decay = self.weight_decay / rule.rate
             options["weight_decay"] = decay if all(used) else [decay if each else 0.0 for each in used]
             options["decoupled"] = True
         factor: Any = scale
@@ -181,7 +193,7 @@ class Fused(keras.optimizers.Optimizer):
             state,
             t=updates + 1,
             zero_grads=scale != 1.0,
-            lr=float(self.learning_rate),
+            lr=rule.rate * float(self.learning_rate),
             scale=factor,
             **rule.own,
             **options,
@@ -192,8 +204,8 @@ class Fused(keras.optimizers.Optimizer):
             rule.scalar.assign(products[0])
         return has_averages
 
-    def _rule(self) -> Rule | None:
-        """The rule, or None if there is none for what the optimizer is set to."""
+    def _rule(self, t: int) -> Rule | None:
+        """The rule of step t from 1, or None if there is none for what the optimizer is set to."""
         raise NotImplementedError
 
     def _state(self, rule: Rule, i: int) -> list[Any]:
@@ -221,10 +233,10 @@ def memory(variable: Any) -> Any:
     if type(value) in _TENSORS:
         if value.dtype in _WIDE and value.is_cpu:
             return value
-    elif isinstance(value, np.generic | np.ndarray) and value.dtype.char in "fd":
-        if type(value) is np.ndarray and value.flags.writeable:
+    elif isinstance(value, np.generic | np.ndarray) and variable._dtype in _CODES:
+        if type(value) is np.ndarray and value.flags.writeable and value.dtype.char == _CODES[variable._dtype]:
             return value
-        variable.assign(value)  # makes an array of what may be a number
+        variable.assign(value)  # the first value may be a number, or in float32 whatever the type
         return variable._value
     raise TypeError(f"{variable} isn't an array in float32 or float64")
 
