@@ -273,6 +273,15 @@ def test_scalars_of_numpy_and_arrays_that_cannot_be_written() -> None:
     assert numbers(scalar) == 0.5
 
 
+@pytest.mark.skipif(BACKEND != "numpy", reason="PyTorch's parameters are changed in place by Keras, too")
+def test_an_array_that_an_initializer_gave_is_not_written() -> None:
+    given = np.ones(3, "float32")
+    variables = [keras.Variable(lambda shape, dtype: given, shape=(3,), dtype="float32") for _ in range(2)]
+    fusedstep.keras.SGD(0.5).apply([keras.ops.ones(3)] * 2, variables)
+    assert given.tolist() == [1.0] * 3
+    assert [numbers(v).tolist() for v in variables] == [[0.5] * 3] * 2
+
+
 # Models
 
 

@@ -91,7 +91,7 @@ class Nadam(Fused, made_by_keras.Nadam):
 
     def _rule(self, t: int) -> Rule | None:
         own, rate = _betas(self) | {"momentum_decay": 1.0}, 1.0
-        if self._u_product.dtype == "float32":
+        if self._u_product._dtype == "float32":
             if keras.backend.backend() == "numpy":  # where Keras subtracts rounded numbers from 1, for the moments, too
                 own |= {"beta1": float(np.float32(self.beta_1)), "beta2": float(np.float32(self.beta_2))}
             rate = _ratio(_rounded_rest(self.beta_2, t), 1 - own["beta2"] ** t) ** 0.5
@@ -167,7 +167,7 @@ def _betas(optimizer: Any) -> dict[str, Any]:
 
 def _rounded_correction(optimizer: Any, t: int) -> float:
     """Adam's bias correction as Keras rounds it to float32, divided by the exact one."""
-    if any(variable.dtype != "float32" for variable in optimizer._momentums if variable is not None):
+    if any(variable._dtype != "float32" for variable in optimizer._momentums if variable is not None):
         return 1.0
     of_mean, of_square = (_ratio(_rounded_rest(beta, t), 1 - beta**t) for beta in (optimizer.beta_1, optimizer.beta_2))
     return float(of_square**0.5 / of_mean)

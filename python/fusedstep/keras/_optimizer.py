@@ -93,6 +93,14 @@ class Fused(keras.optimizers.Optimizer):
         _, *parameters = inspect.signature(cls.__init__).parameters.values()
         cls.__signature__ = inspect.Signature(parameters)
 
+    def build(self, variables: Any) -> None:
+        """Makes the optimizer's variables, as in Keras."""
+        was_built = self.built
+        super().build(variables)
+        if not _TENSORS and not was_built and not in_stateless_scope():
+            for variable in variables:
+                variable.assign(variable.value)  # a copy: Keras never writes to an array that an initializer gave
+
     def _backend_apply_gradients(self, grads: Any, trainable_variables: Any) -> None:
         left = self._step(list(grads), list(trainable_variables))
         if left is not None:
