@@ -13,7 +13,7 @@ from fusedstep.optimizers.stateless import accumulate, gradient_norm, step
 _BACKENDS = ("torch", "numpy")
 _CODES = {"float32": "f", "float64": "d"}
 
-# Methods that are parts of Keras' step. Ours calls none of them.
+# Methods that are parts of Keras' step, which ours takes the place of.
 _PARTS = frozenset(
     {
         "update_step",
@@ -23,6 +23,8 @@ _PARTS = frozenset(
         "_clip_by_norm",
         "_apply_weight_decay",
         "_backend_increment_gradient_accumulators",
+        "_backend_reset_gradient_accumulators",
+        "_update_model_variables_moving_average",
     }
 )
 
@@ -126,7 +128,7 @@ class Fused(keras.optimizers.Optimizer):
                 for variable in variables:
                     memory(variable)
                 sums = [memory(self._accumulated_gradients[i]) for i in numbers]
-                norm = accumulate(sums, grads)
+                norm = accumulate(sums, [gradient(g) for g in grads])
             except (TypeError, ValueError):
                 return grads
             fused_average = False
