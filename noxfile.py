@@ -4,6 +4,8 @@
 # ///
 """What contributors run, each in an environment of its own: `nox -l` lists it, `nox -s NAME -- ARGUMENTS` runs one."""
 
+import os
+
 import nox
 
 nox.needs_version = ">=2025.10.14"
@@ -51,6 +53,21 @@ def tests(session: nox.Session) -> None:
     """Run the test suite (-P 3.13 for another interpreter; arguments go to pytest)."""
     session.install(".[test]")
     session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(default=False)
+@nox.parametrize("backend", ["numpy", "torch"])
+def keras(session: nox.Session, backend: str) -> None:
+    """Run Keras' own tests of its optimizers with the classes of fusedstep.keras in their place."""
+    peers = PROJECT["project"]["optional-dependencies"]["peers"]
+    session.install(".", "absl-py", "pytest", *(peer for peer in peers if peer.startswith(("keras", "torch"))))
+    session.run(
+        *("python", "-m", "pytest", "-p", "keras_in_place", "-p", "no:cacheprovider"),
+        *("-c", os.devnull, "--rootdir", session.create_tmp(), "-W", "ignore", "--pyargs", "keras.src.optimizers"),
+        *("-k", "not tensorboard"),  # which needs TensorFlow
+        *session.posargs,
+        env={"KERAS_BACKEND": backend, "PYTHONPATH": "tests/adapters"},
+    )
 
 
 @nox.session(default=False)

@@ -1,5 +1,6 @@
 """How Sphinx builds these pages: `python -m sphinx -W --keep-going -n -b html docs docs/_build/html`."""
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,18 +24,23 @@ extensions = [
     "sphinx.ext.napoleon",
 ]
 exclude_patterns = ["_build"]
-# The page of a module that needs PyTorch is built where that is installed.
-if find_spec("torch") is None:
-    exclude_patterns.append("api/torch.md")
-    suppress_warnings = ["toc.excluded", "myst.xref_missing"]
-doctest_global_setup = "from importlib.util import find_spec; has_torch = find_spec('torch') is not None"
+# The page of a module that needs PyTorch or Keras is built where that is installed.
+for needed in ("torch", "keras"):
+    if find_spec(needed) is None:
+        exclude_patterns.append(f"api/{needed}.*")
+        suppress_warnings = ["toc.excluded", "myst.xref_missing"]
+os.environ.setdefault("KERAS_BACKEND", "numpy")  # by default it would be TensorFlow
+doctest_global_setup = """
+from importlib.util import find_spec
+has_torch, has_keras = (find_spec(name) is not None for name in ("torch", "keras"))
+"""
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 # A name in the backticks of a docstring is a link, and has to lead somewhere.
 default_role = "py:obj"
 # Other projects' names would need their inventories, and no build of these pages reads from the network.
-nitpick_ignore_regex = [("py:.*", r"(numpy|torch)\..*")]
+nitpick_ignore_regex = [("py:.*", r"(keras|numpy|torch)\..*")]
 
 # The docstrings name the types in words; written out, the aliases are longer than the rest of a signature.
 autodoc_typehints = "none"

@@ -1,5 +1,6 @@
 """What Sphinx can't check of the documentation: every public name is in it, and its C module builds and runs."""
 
+import ast
 import importlib
 import re
 import shutil
@@ -18,8 +19,8 @@ from fusedstep import _native, reference
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-# Modules with a page of their own, which need a library.
-ADAPTERS = ("torch",)
+# Modules with a page of their own, which need a library: not imported here.
+ADAPTERS = ("keras", "torch")
 
 
 def _documented(text: str) -> list[str]:
@@ -28,9 +29,10 @@ def _documented(text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_the_page_of_an_adapter_has_its_public_names(name: str) -> None:
-    pytest.importorskip(name, reason="the module needs its library")
-    module = importlib.import_module(f"fusedstep.{name}")
-    assert sorted(_documented((DOCS / "api" / f"{name}.md").read_text())) == sorted(module.__all__)
+    module = Path(fs.__file__).parent / name
+    source = (module / "__init__.py" if module.is_dir() else module.with_suffix(".py")).read_text()
+    (names,) = re.findall(r"^__all__ = (\[.*?\])", source, re.MULTILINE | re.DOTALL)
+    assert sorted(_documented((DOCS / "api" / f"{name}.md").read_text())) == sorted(ast.literal_eval(names))
 
 
 def test_the_reference_has_every_public_name() -> None:

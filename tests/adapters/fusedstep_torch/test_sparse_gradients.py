@@ -92,7 +92,7 @@ def test_sparse_training(name: str, options: dict[str, Any]) -> None:
 def test_sparse_gradients_are_refused(name: str) -> None:
     p, q = torch.ones(2, 3), torch.ones(2, 3)
     p.grad, q.grad = torch.ones(2, 3), torch.ones(2, 3).to_sparse()
-    with pytest.raises(RuntimeError, match=f"^{name} does not support sparse gradients"):
+    with pytest.raises(RuntimeError, match=f"^{name.removesuffix('W')} does not support sparse gradients"):
         getattr(ours, name)([p, q]).step()
     assert torch.equal(p, torch.ones(2, 3))
 
