@@ -111,3 +111,17 @@ def test_lr_decay_of_torchs_adagrad() -> None:
         made[1].step()
 
     assert_same_steps(fs.dialects.torch.Adagrad(0.1, lr_decay=0.2).update, theirs, np.float64)
+
+
+# By min(lr, 1 / sqrt(t)).
+@pytest.mark.parametrize("relative_step", [False, True])
+def test_keras_adafactor_bounds_its_rate_in_any_case(relative_step: bool) -> None:
+    def final(lr: float) -> Any:
+        w = np.full(4, 1.0)
+        optimizer = fs.dialects.keras.Adafactor(lr, epsilon_2=1.0, relative_step=relative_step)
+        for _ in range(4):
+            optimizer.update(w, np.ones(4))
+        return w
+
+    # 1 / sqrt(t) is at most either rate.
+    np.testing.assert_array_equal(final(1.0), final(2.0))

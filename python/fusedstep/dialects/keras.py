@@ -189,14 +189,13 @@ def Adafactor(
     weight_decay: float | None = None,
     **options: Unpack[Options],
 ) -> optimizers.Adafactor:
-    """keras.optimizers.Adafactor."""
+    """keras.optimizers.Adafactor, whose step bounds the rate by 1 / sqrt(t) also where relative_step is False."""
     return optimizers.Adafactor(
         learning_rate,
         beta2_decay=-beta_2_decay,
         eps1=epsilon_1,
         eps2=epsilon_2,
         clip_threshold=clip_threshold,
-        relative_step=relative_step,
         decay_first=True,
         **_as_keras(weight_decay, options),
     )
