@@ -4,6 +4,8 @@
 # ///
 """What contributors run, each in an environment of its own: `nox -l` lists it, `nox -s NAME -- ARGUMENTS` runs one."""
 
+import os
+
 import nox
 
 nox.needs_version = ">=2025.10.14"
@@ -51,6 +53,18 @@ def tests(session: nox.Session) -> None:
     """Run the test suite (-P 3.13 for another interpreter; arguments go to pytest)."""
     session.install(".[test]")
     session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(default=False)
+def sklearn(session: nox.Session) -> None:
+    """Run scikit-learn's own tests of its networks with our classes in place, and ours beside them."""
+    peers = PROJECT["project"]["optional-dependencies"]["peers"]
+    # pandas: two of their tests need it.
+    session.install(".[test]", *(peer for peer in peers if peer.startswith("scikit-learn")), "pandas")
+    session.run("python", "-m", "pytest", "tests/adapters/test_sklearn.py", *session.posargs)
+    tests = [f"sklearn.neural_network.tests.test_{name}" for name in ("mlp", "stochastic_optimizers")]
+    in_place = ("-p", "sklearn_in_place", "-c", os.devnull, "--rootdir", session.create_tmp(), "-rs")
+    session.run("python", "-m", "pytest", *in_place, "--pyargs", *tests, env={"PYTHONPATH": "tests/adapters"})
 
 
 @nox.session(default=False)

@@ -23,18 +23,23 @@ extensions = [
     "sphinx.ext.napoleon",
 ]
 exclude_patterns = ["_build"]
-# The page of a module that needs PyTorch is built where that is installed.
-if find_spec("torch") is None:
-    exclude_patterns.append("api/torch.md")
-    suppress_warnings = ["toc.excluded", "myst.xref_missing"]
-doctest_global_setup = "from importlib.util import find_spec; has_torch = find_spec('torch') is not None"
+# The page of a module that needs another library is built where that is installed.
+for library in ("torch", "sklearn"):
+    if find_spec(library) is None:
+        exclude_patterns.append(f"api/{library}.md")
+        suppress_warnings = ["toc.excluded", "myst.xref_missing"]
+doctest_global_setup = """
+from importlib.util import find_spec
+has_torch = find_spec("torch") is not None
+has_sklearn = find_spec("sklearn") is not None
+"""
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 # A name in the backticks of a docstring is a link, and has to lead somewhere.
 default_role = "py:obj"
 # Other projects' names would need their inventories, and no build of these pages reads from the network.
-nitpick_ignore_regex = [("py:.*", r"(numpy|torch)\..*")]
+nitpick_ignore_regex = [("py:.*", r"(numpy|sklearn|torch)\..*")]
 
 # The docstrings name the types in words; written out, the aliases are longer than the rest of a signature.
 autodoc_typehints = "none"

@@ -99,8 +99,8 @@ class SGDOptimizer(original.SGDOptimizer):
         v = momentum v - lr g
         w = w + momentum v - lr g, or w + v if nesterov is False
 
-    Constructor, attributes, schedules and stopping are scikit-learn's, and so are the bits. `velocities` are written in
-    place. What the step has no rule for is left to scikit-learn's own: arrays of other types, and in float32
+    Constructor, attributes, schedules and stopping are scikit-learn's, and so are the bits. The velocities are written
+    in place. What the step has no rule for is left to scikit-learn's own: arrays of other types, and in float32
     hyper-parameters that are NumPy's scalars.
     """
 
@@ -121,8 +121,8 @@ class AdamOptimizer(original.AdamOptimizer):
         learning_rate = learning_rate_init sqrt(1 - beta_2^t) / (1 - beta_1^t)
 
     Constructor, attributes and stopping are scikit-learn's, and so are the bits; in float32 the third line is computed
-    in float64. `ms` and `vs` are written in place. What the step has no rule for is left to scikit-learn's own, as with
-    `SGDOptimizer`.
+    in float64. The moments ms and vs are written in place. What the step has no rule for is left to scikit-learn's own,
+    as with `SGDOptimizer`.
     """
 
     t: int
