@@ -126,6 +126,7 @@ class AdamOptimizer(original.AdamOptimizer):
     """
 
     t: int
+    learning_rate: float
 
     def update_params(self, params: _Arrays, grads: _Arrays) -> None:
         """Makes a step of parameters, in place."""
