@@ -71,6 +71,18 @@ def keras(session: nox.Session, backend: str) -> None:
 
 
 @nox.session(default=False)
+def sklearn(session: nox.Session) -> None:
+    """Run scikit-learn's own tests of its networks with our classes in place, and ours beside them."""
+    peers = PROJECT["project"]["optional-dependencies"]["peers"]
+    # pandas: two of their tests need it.
+    session.install(".[test]", *(peer for peer in peers if peer.startswith("scikit-learn")), "pandas")
+    session.run("python", "-m", "pytest", "tests/adapters/test_sklearn.py", *session.posargs)
+    tests = [f"sklearn.neural_network.tests.test_{name}" for name in ("mlp", "stochastic_optimizers")]
+    in_place = ("-p", "sklearn_in_place", "-c", os.devnull, "--rootdir", session.create_tmp(), "-rs")
+    session.run("python", "-m", "pytest", *in_place, "--pyargs", *tests, env={"PYTHONPATH": "tests/adapters"})
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure beside NumPy, two minutes of it (arguments in place of --quick go to pytest)."""
     session.install(".[bench]")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from benchmarks import dropouts, every_rule, norms, pairs, peers, torch_steps, touched_rows, whole_steps
+from benchmarks import dropouts, every_rule, norms, pairs, peers, sklearn_steps, torch_steps, touched_rows, whole_steps
 from benchmarks.results import Against, duration, work_text, write_ratios
 from benchmarks.training import ROWS
 from benchmarks.turns import Sides, add_arguments, chosen, measure_in_new_process
@@ -90,6 +90,14 @@ def _torch_steps() -> Iterator[Pair]:
                 yield Pair("torch", row, "Adam", "float32", work, make, "torch")
 
 
+def _sklearn_steps() -> Iterator[Pair]:
+    for work in sklearn_steps.WORKS:
+        for solver in sklearn_steps.SOLVERS:
+            for dtype in ("float32", "float64"):
+                make = partial(sklearn_steps.works, solver, work, dtype, [*THREADS])
+                yield Pair("scikit-learn", sklearn_steps.THEIRS, solver, dtype, work, make, "sklearn")
+
+
 def _rules() -> Iterator[Pair]:
     for name, form in every_rule.FORMS.items():
         for row in (LIMIT, every_rule.TORCH):
@@ -127,6 +135,7 @@ def all_pairs() -> list[Pair]:
         *_updates("many", "float64", LISTS),
         *_whole_steps(),
         *_torch_steps(),
+        *_sklearn_steps(),
         *_rules(),
     ]
 

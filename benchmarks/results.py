@@ -173,5 +173,6 @@ def work_text(kind: str, rule: str, dtype: str, work: str) -> str:
         "rows": f"{rule}, rows: {work}",
         "rule": f"rule {rule}, {work}",
         "torch": f"PyTorch's parameters: {rule}, {work}",
+        "scikit-learn": f"scikit-learn's networks: {rule}, {work}",
     }
     return f"{names.get(kind, f'{rule}, {work}')}, {dtype}"

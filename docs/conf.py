@@ -24,15 +24,16 @@ extensions = [
     "sphinx.ext.napoleon",
 ]
 exclude_patterns = ["_build"]
-# The page of a module that needs PyTorch or Keras is built where that is installed.
-for needed in ("torch", "keras"):
-    if find_spec(needed) is None:
-        exclude_patterns.append(f"api/{needed}.*")
+# The page of a module that needs another library is built where that is installed.
+LIBRARIES = ("keras", "sklearn", "torch")
+for library in LIBRARIES:
+    if find_spec(library) is None:
+        exclude_patterns.append(f"api/{library}.md")
         suppress_warnings = ["toc.excluded", "myst.xref_missing"]
 os.environ.setdefault("KERAS_BACKEND", "numpy")  # by default it would be TensorFlow
-doctest_global_setup = """
+doctest_global_setup = f"""
 from importlib.util import find_spec
-has_torch, has_keras = (find_spec(name) is not None for name in ("torch", "keras"))
+has_keras, has_sklearn, has_torch = (find_spec(name) is not None for name in {LIBRARIES})
 """
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
@@ -40,7 +41,7 @@ myst_heading_anchors = 3
 # A name in the backticks of a docstring is a link, and has to lead somewhere.
 default_role = "py:obj"
 # Other projects' names would need their inventories, and no build of these pages reads from the network.
-nitpick_ignore_regex = [("py:.*", r"(keras|numpy|torch)\..*")]
+nitpick_ignore_regex = [("py:.*", r"(keras|numpy|sklearn|torch)\..*")]
 
 # The docstrings name the types in words; written out, the aliases are longer than the rest of a signature.
 autodoc_typehints = "none"

@@ -1,4 +1,6 @@
 // Adam and its relatives.
+#include <limits>
+
 #include "rule_families.hpp"
 
 namespace fusedstep {
@@ -24,6 +26,17 @@ void adam(Program& p) {
     const double step = p.values[kLearningRate] * corrections.root / corrections.first;
     p.call("adam", {kParameter, kGradient, kState, kState + 1},
            {step, 1 - beta1, 1 - beta2, epsilons.inside, epsilons.outside});
+}
+
+// Without corrections, which its caller makes part of the learning rate. That is a double, the sum of three floats.
+void sklearn_adam(Program& p) {
+    const auto [beta1, beta2, eps] = own<3>(p);
+    const double lr = p.values[kLearningRate];
+    const bool is_split = p.arithmetic == kFloat32 && lr <= std::numeric_limits<float>::max();
+    const double high = is_split ? static_cast<float>(lr) : lr;
+    const double middle = is_split ? static_cast<float>(lr - high) : 0;
+    p.call("sklearn_adam", {kParameter, kGradient, kState, kState + 1},
+           {high, middle, is_split ? lr - high - middle : 0, beta1, beta2, 1 - beta1, 1 - beta2, eps});
 }
 
 void amsgrad(Program& p) {
@@ -92,6 +105,11 @@ std::vector<Rule> adam_rules() {
     return {
         {"adam", {"m", "v"}, adam_options(1e-3, 0, 0), true, adam},
         {"adamw", {"m", "v"}, adam_options(1e-3, 0.01, 1), true, adam},
+        {"sklearn_adam",
+         {"m", "v"},
+         with_options(1e-3, {kAdamBeta1, kAdamBeta2, {"eps", 1e-8, Limit::kNotNegative}}),
+         false,
+         sklearn_adam},
         {"amsgrad",
          {"m", "v", "vmax"},
          adam_options(1e-3, 0, 0, 1, {{"max_corrected", 0, Limit::kFlag}}),

@@ -44,6 +44,10 @@ void nesterov_new_velocity(Program& p) {
     look_ahead(p, "nesterov_new_velocity");
 }
 
+void sklearn_nesterov(Program& p) {
+    heavy_ball(p, "sklearn_nesterov");
+}
+
 // The rate is the one that the step before has left. mu is no scalar of the rule, as it follows from t, but PyTorch
 // keeps it as one.
 void asgd(Program& p) {
@@ -79,6 +83,7 @@ std::vector<Rule> momentum_rules() {
         {"momentum_plain_velocity", {"v"}, with_options(0.01, {kMomentum}), false, momentum_plain_velocity},
         {"nesterov", {"v"}, with_options(0.01, {kMomentum}), false, nesterov},
         {"nesterov_new_velocity", {"v"}, with_options(0.01, {kMomentum}), false, nesterov_new_velocity},
+        {"sklearn_nesterov", {"v"}, with_options(0.1, {kMomentum}), false, sklearn_nesterov},
         {"asgd",
          {{"mean", "parameter"}},
          with_options(0.01, {{"lambd", 1e-4, Limit::kNotNegative},

@@ -37,6 +37,7 @@ template <class List> constexpr void list_stages(List& list) {
     list.template rule<SgdNesterov>("sgd_nesterov");
     list.template rule<Nesterov>("nesterov");
     list.template rule<NesterovNewVelocity>("nesterov_new_velocity");
+    list.template rule<SklearnNesterov>("sklearn_nesterov");
     list.template rule<Rprop>("rprop");
     list.template rule<AdaGrad>("adagrad");
     list.template rule<Adadelta>("adadelta");
@@ -45,6 +46,7 @@ template <class List> constexpr void list_stages(List& list) {
     list.template rule<RmsPropMomentum>("rmsprop_momentum");
     list.template rule<RmsPropCenteredMomentum>("rmsprop_centered_momentum");
     list.template rule<Adam>("adam");
+    list.template rule<SklearnAdam>("sklearn_adam");
     list.template rule<AmsGrad>("amsgrad");
     list.template rule<Adamax>("adamax");
     list.template rule<RAdamStart>("radam_start");

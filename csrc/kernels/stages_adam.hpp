@@ -30,6 +30,19 @@ template <class T> struct Adam {
     }
 };
 
+// As scikit-learn has it. NumPy makes its last line in double whatever T is, because the step is a scalar in double
+// there; here it is the sum of three numbers of type T.
+template <class T> struct SklearnAdam {
+    T step_high, step_middle, step_low, beta1, beta2, c1, c2, eps;
+
+    void operator()(T& w, const T& g, T& m, T& v) const {
+        m = beta1 * m + c1 * g;
+        v = beta2 * v + c2 * (g * g);
+        const double step = static_cast<double>(step_high) + step_middle + step_low;
+        w = static_cast<T>(w - step * m / static_cast<double>(std::sqrt(v) + eps));
+    }
+};
+
 // Reddi et al. 2018.
 template <class T> struct AmsGrad {
     T step;

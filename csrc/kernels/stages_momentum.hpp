@@ -72,6 +72,16 @@ template <class T> struct NesterovNewVelocity {
     }
 };
 
+// Sutskever et al. 2013 as scikit-learn has it: the gradient once more with the new velocity.
+template <class T> struct SklearnNesterov {
+    T lr, a;
+
+    void operator()(T& w, const T& g, T& v) const {
+        v = a * v - lr * g;
+        w += a * v - lr * g;
+    }
+};
+
 // Riedmiller & Braun 1993, without a step back: after a change of sign the gradient counts as 0.
 template <class T> struct Rprop {
     T eta_minus, eta_plus, step_min, step_max;

@@ -26,6 +26,8 @@ WORKED: tuple[tuple[reference.Optimizer, list[float], dict[str, float]], ...] = 
     (reference.Nesterov(0.1, 0.5), [0.7, 0.875], {"v": 0.05}),
     # v = -.2, w = 1 + .25 * -.2 - .15 * 2 = .65;  v = .5 * -.2 + .15 = .05, w = .65 + .25 * .05 + .15 * 1.5 = .8875
     (reference.Nesterov(0.1, 0.5, legacy=True), [0.65, 0.8875], {"v": 0.05}),
+    # v = -.2, w = 1 + .5 * -.2 - .2 = .7;  v = .5 * -.2 + .15 = .05, w = .7 + .5 * .05 + .15
+    (reference.SklearnNesterov(0.1, 0.5), [0.7, 0.875], {"v": 0.05}),
     # h = 4, w = 1 - .2 / (2 + .5) = .92;  h = 6.25, w = .92 + .15 / (2.5 + .5)
     (reference.AdaGrad(0.1, 0.5), [0.92, 0.97], {"h": 6.25}),
     # 15.140625 + 4 = 4.375^2, w = 1 - .2 / 4.375 = 167/175;  15.140625 + 6.25 = 4.625^2, w = 167/175 + .15 / 4.625
@@ -93,6 +95,12 @@ WORKED: tuple[tuple[reference.Optimizer, list[float], dict[str, float]], ...] = 
     (
         reference.Adam(0.1, 0.5, 0.75, 2.0, eps_corrected=False),
         [29 / 30, 29 / 30 + math.sqrt(7) / 120 / (math.sqrt(21) / 4 + 2)],
+        {"m": -0.25, "v": 21 / 16},
+    ),
+    # the same moments without any correction
+    (
+        reference.SklearnAdam(0.1, 0.5, 0.75, 2.0),
+        [29 / 30, 29 / 30 + 0.025 / (math.sqrt(21) / 4 + 2)],
         {"m": -0.25, "v": 21 / 16},
     ),
     # v = 3, vhat = 3 / .75 = 4;  v = 3 + .75 * -.75 = 2.4375 < 3, vhat = 3 / .9375 = 3.2

@@ -17,6 +17,8 @@ ORACLES: dict[str, Any] = {row.optimizer()._rule: row.reference for row in ROWS}
     "rmsprop_centered_momentum": lambda **given: reference.RMSProp(momentum=0.9, centered=True, **given),
     "amsgrad": lambda **given: reference.Adam(amsgrad=True, **given),
     "momentum_plain_velocity": lambda **given: reference.Momentum(lr_in_velocity=False, **given),
+    "sklearn_adam": reference.SklearnAdam,
+    "sklearn_nesterov": reference.SklearnNesterov,
     "nesterov_new_velocity": lambda **given: reference.Nesterov(legacy=True, **given),
 }
 SHAPES = [(3, 4), (), (0, 2), (1025,), (40, 50)]

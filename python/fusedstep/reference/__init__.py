@@ -18,6 +18,7 @@ from fusedstep.reference.momentum import ASGD, SGD, Momentum, Nesterov, Rprop
 from fusedstep.reference.muon import Muon
 from fusedstep.reference.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from fusedstep.reference.signs import Lion, SignSGD, Signum
+from fusedstep.reference.sklearn import SklearnAdam, SklearnNesterov
 from fusedstep.reference.storage import bfloat16_to_float32, float32_to_bfloat16, stored_randomly, sum_of_squares
 
 __all__ = [
@@ -53,6 +54,8 @@ __all__ = [
     "ScheduleFreeSGD",
     "SignSGD",
     "Signum",
+    "SklearnAdam",
+    "SklearnNesterov",
     "Split",
     "StableAdamW",
     "Yogi",
