@@ -28,7 +28,7 @@ exclude_patterns = ["_build"]
 LIBRARIES = ("keras", "sklearn", "torch")
 for library in LIBRARIES:
     if find_spec(library) is None:
-        exclude_patterns.append(f"api/{library}.md")
+        exclude_patterns.append(f"api/{library}.*")
         suppress_warnings = ["toc.excluded", "myst.xref_missing"]
 os.environ.setdefault("KERAS_BACKEND", "numpy")  # by default it would be TensorFlow
 doctest_global_setup = f"""

@@ -12,13 +12,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import neural_network
-from sklearn.neural_network import _stochastic_optimizers as original
+from sklearn.neural_network import _stochastic_optimizers
 
 from fusedstep import _native
 
 __all__ = ["AdamOptimizer", "MLPClassifier", "MLPRegressor", "SGDOptimizer"]
 
 _Arrays = list[NDArray[Any]]
+
+
+class _Untyped:
+    """A module without types, whose classes type checkers are to take for Any."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+_networks: Any = _Untyped(neural_network)
+_original: Any = _Untyped(_stochastic_optimizers)
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -93,7 +107,7 @@ def _stepped(
     return True
 
 
-class SGDOptimizer(original.SGDOptimizer):
+class SGDOptimizer(_original.SGDOptimizer):
     """scikit-learn's SGDOptimizer, the solver "sgd", with our step.
 
         v = momentum v - lr g
@@ -112,7 +126,7 @@ class SGDOptimizer(original.SGDOptimizer):
             super().update_params(params, grads)
 
 
-class AdamOptimizer(original.AdamOptimizer):
+class AdamOptimizer(_original.AdamOptimizer):
     """scikit-learn's AdamOptimizer, the solver "adam", with our step.
 
         m = beta_1 m + (1 - beta_1) g
@@ -140,7 +154,7 @@ class AdamOptimizer(original.AdamOptimizer):
             super().update_params(params, grads)
 
 
-_OURS = {original.SGDOptimizer: SGDOptimizer, original.AdamOptimizer: AdamOptimizer}
+_OURS = {_original.SGDOptimizer: SGDOptimizer, _original.AdamOptimizer: AdamOptimizer}
 
 
 class _WithOurStep:
@@ -163,12 +177,12 @@ class _WithOurStep:
         vars(self)["_optimizer"] = optimizer
 
 
-class MLPClassifier(_WithOurStep, neural_network.MLPClassifier):
+class MLPClassifier(_WithOurStep, _networks.MLPClassifier):
     """scikit-learn's MLPClassifier with our step: the solvers "adam" and "sgd" take less time, with the same bits.
 
     Arguments, attributes and methods are scikit-learn's; the solver "lbfgs" is too.
     """
 
 
-class MLPRegressor(_WithOurStep, neural_network.MLPRegressor):
+class MLPRegressor(_WithOurStep, _networks.MLPRegressor):
     """scikit-learn's MLPRegressor with our step; see `MLPClassifier`."""
