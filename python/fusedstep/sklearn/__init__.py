@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import neural_network
-from sklearn.neural_network import _stochastic_optimizers
+from sklearn.neural_network import _stochastic_optimizers as original
 
 from fusedstep import _native
 
@@ -20,19 +20,6 @@ __all__ = ["AdamOptimizer", "MLPClassifier", "MLPRegressor", "SGDOptimizer"]
 
 _Arrays = list[NDArray[Any]]
 
-
-class _Untyped:
-    """A module without types, whose classes type checkers are to take for Any."""
-
-    def __init__(self, module: Any) -> None:
-        self._module = module
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, name)
-
-
-_networks: Any = _Untyped(neural_network)
-_original: Any = _Untyped(_stochastic_optimizers)
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -107,7 +94,7 @@ def _stepped(
     return True
 
 
-class SGDOptimizer(_original.SGDOptimizer):
+class SGDOptimizer(original.SGDOptimizer):
     """scikit-learn's SGDOptimizer, the solver "sgd", with our step.
 
         v = momentum v - lr g
@@ -126,7 +113,7 @@ class SGDOptimizer(_original.SGDOptimizer):
             super().update_params(params, grads)
 
 
-class AdamOptimizer(_original.AdamOptimizer):
+class AdamOptimizer(original.AdamOptimizer):
     """scikit-learn's AdamOptimizer, the solver "adam", with our step.
 
         m = beta_1 m + (1 - beta_1) g
@@ -154,7 +141,7 @@ class AdamOptimizer(_original.AdamOptimizer):
             super().update_params(params, grads)
 
 
-_OURS = {_original.SGDOptimizer: SGDOptimizer, _original.AdamOptimizer: AdamOptimizer}
+_OURS = {original.SGDOptimizer: SGDOptimizer, original.AdamOptimizer: AdamOptimizer}
 
 
 class _WithOurStep:
@@ -177,12 +164,12 @@ class _WithOurStep:
         vars(self)["_optimizer"] = optimizer
 
 
-class MLPClassifier(_WithOurStep, _networks.MLPClassifier):
+class MLPClassifier(_WithOurStep, neural_network.MLPClassifier):
     """scikit-learn's MLPClassifier with our step: the solvers "adam" and "sgd" take less time, with the same bits.
 
     Arguments, attributes and methods are scikit-learn's; the solver "lbfgs" is too.
     """
 
 
-class MLPRegressor(_WithOurStep, _networks.MLPRegressor):
+class MLPRegressor(_WithOurStep, neural_network.MLPRegressor):
     """scikit-learn's MLPRegressor with our step; see `MLPClassifier`."""
