@@ -4,7 +4,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from fusedstep.torch._optimizer import NARROW, Optimizer, Part, Rule, number, rows
+from fusedstep.torch._optimizer import Optimizer, Part, Rule
+from fusedstep.torch._tensors import NARROW, number, rows
 
 
 def _betas(group: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import torch
 from fusedstep import optimizers
 from fusedstep.optimizers.options import checked_setting
 from fusedstep.optimizers.stateless import rules
-from fusedstep.torch._optimizer import Optimizer, Rule, rows
+from fusedstep.torch._optimizer import Optimizer, Rule
+from fusedstep.torch._tensors import rows
 
 _RULES = rules()
 # Of Options, what a parameter group may have.

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import torch
 
 from fusedstep.optimizers.stateless import gradient_norm
-from fusedstep.torch._optimizer import Optimizer, averaged
+from fusedstep.torch._optimizer import Optimizer
+from fusedstep.torch._tensors import averaged
 
 
 class Bucket:

@@ -1,8 +1,8 @@
 """What the optimizers for PyTorch have in common: one step of all groups in one call of the extension module."""
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
@@ -11,9 +11,8 @@ from torch.optim import optimizer as _torch_optimizer
 
 from fusedstep import _native
 from fusedstep._limits import checked, checked_choice, checked_flag, checked_uint64
-from fusedstep._rows import Rows
+from fusedstep.torch._tensors import NARROW, averaged, has_duplicates, is_view, number, take_changes, zeros
 
-NARROW = (torch.bfloat16, torch.float16)
 _profiles = torch._C._autograd._profiler_enabled
 _hooks_of_all = (_torch_optimizer._global_optimizer_pre_hooks, _torch_optimizer._global_optimizer_post_hooks)
 
@@ -129,7 +128,7 @@ class Optimizer(torch.optim.Optimizer):
         super().add_param_group(param_group)
         new = self.param_groups[-1]["params"]
         self._has_inference_tensors = self._has_inference_tensors or any(p.is_inference() for p in new)
-        self._needs_peer = self._needs_peer or _has_duplicates(new) or any(map(_is_view, new))
+        self._needs_peer = self._needs_peer or has_duplicates(new) or any(map(is_view, new))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads state as PyTorch does, but converts neither numbers nor float32 state to a narrower type."""
@@ -148,8 +147,8 @@ class Optimizer(torch.optim.Optimizer):
         self._versions = {}
         numbers = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         parameters = chain.from_iterable(group["params"] for group in self.param_groups)
-        for number, p in zip(numbers, parameters, strict=True):
-            for key, value in state_dict["state"].get(number, {}).items():
+        for index, p in zip(numbers, parameters, strict=True):
+            for key, value in state_dict["state"].get(index, {}).items():
                 if not torch.is_tensor(value) or not value.is_floating_point():
                     continue
                 if value.layout is not torch.strided:  # PyTorch's momentum of sparse gradients
@@ -199,7 +198,7 @@ class Optimizer(torch.optim.Optimizer):
             if (
                 group.get("differentiable")
                 or group.get("capturable")
-                or (self._needs_peer and (_has_duplicates(params) or any(map(_is_view, params))))
+                or (self._needs_peer and (has_duplicates(params) or any(map(is_view, params))))
             ):
                 theirs.append(group)
             else:
@@ -225,9 +224,9 @@ class Optimizer(torch.optim.Optimizer):
         reason = "is capturable, on another device than the CPU or of a class without memory of its own"
         if group.get("differentiable"):
             reason = "is differentiable"
-        elif _has_duplicates(group["params"]):
+        elif has_duplicates(group["params"]):
             reason = "has a parameter twice"
-        elif any(map(_is_view, group["params"])):
+        elif any(map(is_view, group["params"])):
             reason = "has a parameter that is the conjugate or the negative of its memory"
         if self.strict or self._peer is None:
             raise RuntimeError(f"parameter group {number} {reason}, which {type(self).__name__} can't step itself")
@@ -277,7 +276,7 @@ class Optimizer(torch.optim.Optimizer):
         """Takes from a parameter what something else than a step has changed since the last one."""
         version = p._version
         if self._versions.get(p) != version and "master" in (own := self.state.get(p, {})):
-            _take_changes(p, own["master"])
+            take_changes(p, own["master"])
         self._versions[p] = version + (p.grad is not None)  # as the step leaves it
 
     def _start(self, part: Part, p: Any, had: dict[str, Any] | None) -> dict[str, Any]:
@@ -288,7 +287,11 @@ class Optimizer(torch.optim.Optimizer):
         if had and not all(self._may_miss(key) for key in missing):
             raise KeyError(missing[0])
         whole = p.detach().to(torch.float32) if p.dtype in NARROW else p.detach()
-        made = {key: self._first(key, group, whole if master else p.detach()) for key in missing}
+        stepped = whole if master else p.detach()
+        made = {}
+        for key in missing:
+            first = self._first(key, group, stepped)
+            made[key] = zeros(stepped, rule.keys.index(key) - rule.numbers) if first is None else first
         if average is not None and "average" not in had:
             made["average"] = whole.clone()
         if master and "master" not in had:
@@ -300,8 +303,8 @@ class Optimizer(torch.optim.Optimizer):
         return key == "step"
 
     def _first(self, key: str, group: dict[str, Any], p: Any) -> Any:
-        """A state before the first step."""
-        return number(0.0) if key == "step" else torch.zeros_like(p, memory_format=torch.preserve_format)
+        """A number or state before the first step; None for zeros like the parameter."""
+        return number(0.0) if key == "step" else None
 
     def _resolved(self, group: dict[str, Any], p: Any, grad: Any) -> Any:
         """A gradient whose memory is what it says."""
@@ -319,33 +322,6 @@ class Optimizer(torch.optim.Optimizer):
             RuntimeError: There are no averages, as no step has had the option.
         """
         return averaged(self)
-
-
-@contextmanager
-def averaged(optimizer: Any) -> Iterator[None]:
-    """Gives an optimizer's parameters the values of their averages, and back."""
-    params = chain.from_iterable(group["params"] for group in optimizer.param_groups)
-    pairs = [(p, optimizer.state[p]["average"]) for p in params if "average" in optimizer.state.get(p, {})]
-    if not pairs:
-        raise RuntimeError("there are no averages: no step has had the option average")
-    kept = [p.detach().clone() for p, _ in pairs]
-    try:
-        with torch.no_grad():
-            for p, average in pairs:
-                p.copy_(average)
-        yield
-    finally:
-        with torch.no_grad():
-            for (p, _), before in zip(pairs, kept, strict=True):
-                p.copy_(before)
-
-
-def _take_changes(p: Any, master: Any) -> None:
-    """Gives a master the elements of its parameter that are no rounding of its own, up or down."""
-    with torch.no_grad():
-        whole, limits = p.to(torch.float32), torch.finfo(p.dtype)
-        is_rounding = (master - whole).abs() <= limits.eps * whole.abs() + limits.eps * limits.smallest_normal
-        master.copy_(torch.where(is_rounding | (master == whole), master, whole))
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
@@ -371,24 +347,3 @@ class _Call:
 
     def resolve(self, number: int, p: Any, grad: Any) -> Any:
         return self.optimizer._resolved(self.parts[number][1], p, grad)
-
-
-def _is_view(p: Any) -> bool:
-    return bool(p.is_conj() or p.is_neg())
-
-
-def _has_duplicates(parameters: list[Any]) -> bool:
-    return len(set(parameters)) != len(parameters)
-
-
-def number(value: float) -> Any:
-    """A tensor of one number as PyTorch keeps it in the state."""
-    is_double = torch.get_default_dtype() == torch.float64
-    return torch.tensor(value, dtype=torch.float64 if is_double else torch.float32)
-
-
-def rows(grad: Any) -> Any:
-    """A sparse gradient as `Rows`; dense where it has not just rows, or complex numbers."""
-    if grad.sparse_dim() != 1 or grad.is_complex():
-        return grad.to_dense()
-    return Rows(grad._indices()[0].numpy(), grad._values().detach())

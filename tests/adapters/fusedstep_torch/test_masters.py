@@ -104,3 +104,15 @@ def test_options_that_are_set_later_are_checked(name: str, value: Any) -> None:
     with pytest.raises((TypeError, ValueError), match=name):
         setattr(optimizer, name, value)
     assert getattr(optimizer, name) == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.bfloat16])
+def test_large_states_have_other_places_in_their_pages(dtype: Any) -> None:
+    p = torch.nn.Parameter(torch.ones(300, 200, dtype=dtype))
+    optimizer = ours.Adam([p], amsgrad=True)
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    states = [optimizer.state[p][key] for key in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")]
+    places = [each.data_ptr() // 64 % 64 for each in states]
+    assert len({p.data_ptr() // 64 % 64, places[0], places[1]}) == 3
+    assert all((each.dtype, each.shape, each.stride()) == (p.dtype, p.shape, p.stride()) for each in states)
