@@ -91,7 +91,7 @@ def _storage_floors() -> Iterator[Floor]:
                 missing=partial(pairs.not_taken, dtype),
             )
     name = "Adam, 12 small tensors, 1 thread: PyTorch's / NumPy's"
-    yield Floor(name, 1.5, 1.2, pairs.tensors, at_most=True, missing=_torch)
+    yield Floor(name, 1.6, 1.2, pairs.tensors, at_most=True, missing=_torch)
 
 
 def _whole_step_floors() -> Iterator[Floor]:
@@ -104,7 +104,7 @@ def _whole_step_floors() -> Iterator[Floor]:
     for tensors, kind in ((False, "arrays"), (True, "tensors")):
         name = f"whole step of Adam, 12 small {kind}, 1 thread: with options / without"
         make = partial(pairs.options, "actor-critic", tensors)
-        yield Floor(name, 1.5, 1.3, make, at_most=True, missing=_torch if tensors else _measurable)
+        yield Floor(name, 1.6, 1.3, make, at_most=True, missing=_torch if tensors else _measurable)
         ours = whole_steps.TENSORS if tensors else OURS
         for row in (whole_steps.TORCH_FUSED, whole_steps.TORCH_DEFAULT):
             name = f"whole step of Adam, 12 small {kind}, 1 thread: {row} / ours"
