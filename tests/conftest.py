@@ -62,6 +62,15 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(20150428)
 
 
+@pytest.fixture
+def numbers_in_double() -> Iterator[None]:
+    """PyTorch keeps mu_product, eta and mu in its default type."""
+    torch = pytest.importorskip("torch")
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the project's own build, made once."""

@@ -42,7 +42,7 @@ class Factors {
     bool has_rows() const { return stored_[0].size != 0; }
     std::int64_t columns() const { return columns_; }
 
-    // The sum of squares of a row, and those of the columns of its block.
+    // The sum of squares of a row; column_sums are the sums of squares of each column in the row's block.
     double* row_sum(std::int64_t row) { return row_sums_.get() + row; }
     // How many rows are left in its block, itself included.
     std::int64_t rows_left(std::int64_t row) const {

@@ -175,7 +175,7 @@ def test_scalars_of_numpy_and_arrays_that_cannot_be_written() -> None:
     assert numbers(scalar) == 0.5
 
 
-@pytest.mark.skipif(BACKEND != "numpy", reason="PyTorch's parameters are changed in place by Keras, too")
+@pytest.mark.skipif(BACKEND != "numpy", reason="on the backend torch Keras' own step writes to that array, too")
 def test_an_array_that_an_initializer_gave_is_not_written() -> None:
     given = np.ones(3, "float32")
     variables = [keras.Variable(lambda shape, dtype: given, shape=(3,), dtype="float32") for _ in range(2)]
@@ -288,7 +288,7 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
     assert_close(results[1], results[0], bound=0)
 
 
-needs_torch = pytest.mark.skipif(BACKEND != "torch", reason="Keras trains no models with NumPy")
+needs_torch = pytest.mark.skipif(BACKEND != "torch", reason="Keras computes no gradients with NumPy")
 
 
 @needs_torch

@@ -1,6 +1,5 @@
 """PyTorch as a second opinion: all options that both have."""
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -118,14 +117,6 @@ SAME: dict[str, tuple[Any, Any]] = {
         partial(torch.optim.NAdam, momentum_decay=0.1, decoupled_weight_decay=True),
     ),
 }
-
-
-@pytest.fixture
-def numbers_in_double() -> Iterator[None]:
-    """PyTorch keeps mu_product, eta and mu in its default type."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 # PyTorch's Rprop has no weight decay.

@@ -13,6 +13,11 @@ def _betas(group: dict[str, Any]) -> dict[str, Any]:
     return {"beta1": beta1, "beta2": beta2, "eps": group["eps"]}
 
 
+def _refuse_decay(group: dict[str, Any]) -> None:
+    if group["weight_decay"] != 0:
+        raise RuntimeError("weight_decay option is not compatible with sparse gradients")
+
+
 class SGD(Optimizer, torch.optim.SGD):
     """torch.optim.SGD with our step, whose rule is that of `fusedstep.SGD`.
 
@@ -29,8 +34,7 @@ class SGD(Optimizer, torch.optim.SGD):
         return True  # momentum may be set later
 
     def _sparse(self, group: dict[str, Any], p: Any, grad: Any) -> Any:
-        if group["weight_decay"] != 0:
-            raise RuntimeError("weight_decay option is not compatible with sparse gradients")
+        _refuse_decay(group)
         return rows(grad) if group["momentum"] == 0 else grad.to_dense()
 
 
@@ -88,8 +92,7 @@ class Adagrad(Optimizer, torch.optim.Adagrad):
         return torch.full_like(p, complex(start, start) if p.is_complex() else start)
 
     def _sparse(self, group: dict[str, Any], p: Any, grad: Any) -> Any:
-        if group["weight_decay"] != 0:
-            raise RuntimeError("weight_decay option is not compatible with sparse gradients")
+        _refuse_decay(group)
         return rows(grad)
 
 

@@ -33,13 +33,18 @@ class FurtherRule(Optimizer):
 
     _form: ClassVar[type[optimizers.Optimizer]]
     _rule_name: ClassVar[str]
+    _names: ClassVar[tuple[str, ...]]  # of the rule's hyper-parameters
+    _keys: ClassVar[tuple[str, ...]]
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         if "_form" not in cls.__dict__:
             return
         cls._rule_name = cls._form._rule
-        cls._scalars = tuple(_RULES[cls._rule_name]["scalars"])
+        rule = _RULES[cls._rule_name]
+        cls._names = tuple(name for name in rule["hyperparameters"] if name not in ("scale", "average"))
+        cls._scalars = tuple(rule["scalars"])
+        cls._keys = ("step", *rule["scalars"], *rule["states"])
         kinds = inspect.Parameter
         own = [each for each in _signature(cls).parameters.values() if each.kind is not kinds.VAR_KEYWORD]
         own[0] = own[0].replace(annotation=float | torch.Tensor)
@@ -65,26 +70,20 @@ class FurtherRule(Optimizer):
         if callable(lr):
             raise TypeError(f"lr is {lr!r}, expected a number or tensor: torch.optim.lr_scheduler has schedules")
         # A tensor may be changed in place.
-        defaults = {name: getattr(form, name) for name in self._names()} | {"lr": lr}
+        defaults = {name: getattr(form, name) for name in self._names} | {"lr": lr}
         super().__init__(params, defaults, **extra)
-
-    @classmethod
-    def _names(cls) -> list[str]:
-        names = _RULES[cls._rule_name]["hyperparameters"]
-        return [name for name in names if name not in ("scale", "average")]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group, as in PyTorch, whose hyper-parameters are checked."""
         if isinstance(param_group, dict):
-            for name in self._names():
+            for name in self._names:
                 if name in param_group:
                     checked_setting(self._rule_name, name, param_group[name])
         super().add_param_group(param_group)
 
     def _rule(self, group: dict[str, Any]) -> Rule:
-        rule = _RULES[self._rule_name]
-        own = {name: group[name] for name in self._names()}
-        return Rule(self._rule_name, own, ("step", *rule["scalars"], *rule["states"]), 1 + len(rule["scalars"]))
+        own = {name: group[name] for name in self._names}
+        return Rule(self._rule_name, own, self._keys, 1 + len(self._scalars))
 
     def _first(self, key: str, group: dict[str, Any], p: Any) -> Any:
         rule = _RULES[self._rule_name]

@@ -3,7 +3,6 @@
 import copy
 import io
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -38,14 +37,6 @@ LATE = {"maximize", "foreach", "fused", "differentiable", "capturable", "decoupl
 ALL = [pytest.param(name, options, id=f"{name}, {', '.join(options)}") for name, options in ROWS]
 # The module of the first half, and that of the second.
 SIDES = [pytest.param(ours, torch.optim, id="ours first"), pytest.param(torch.optim, ours, id="ours second")]
-
-
-@pytest.fixture
-def numbers_in_double() -> Iterator[None]:
-    """PyTorch keeps mu_product, eta and mu in its default type."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def model_and_data(dtype: Any = torch.float64) -> tuple[Any, Any, Any]:

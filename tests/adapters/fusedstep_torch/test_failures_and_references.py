@@ -8,26 +8,10 @@ from typing import Any
 import pytest
 
 import fusedstep as fs
+from torch_tensors import NAMES, numbers, step
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch where that is installed")
 ours = pytest.importorskip("fusedstep.torch")
-
-NAMES = (
-    *("SGD", "Adam", "AdamW", "Adagrad", "RMSprop", "Adadelta"),
-    *("Adamax", "NAdam", "RAdam", "Rprop", "ASGD", "Adafactor"),
-)
-
-
-def numbers(*shape: int, seed: int = 1, dtype: Any = torch.float32) -> Any:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def step(make: Any, p: Any, *grads: Any, **options: Any) -> Any:
-    optimizer = make([p], **options)
-    for grad in grads:
-        p.grad = grad
-        optimizer.step()
-    return optimizer
 
 
 BAD_STATE: dict[str, Any] = {

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from cases import ROWS
+from torch_tensors import draw, parameters, to_array, to_tensor
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch where that is installed")
 ours = pytest.importorskip("fusedstep.torch")
 bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
 
 STEPS = 10
-SHAPES = ((5, 7), (9,), ())
 ROW_OF = {row.optimizer: row for row in ROWS}
 RULES: list[Any] = [
     each for each in vars(ours).values() if isinstance(each, type) and issubclass(each, ours.FurtherRule)
@@ -43,27 +43,6 @@ TYPES = [
     pytest.param(torch.float64, np.float64, False, id="float64"),
     pytest.param(torch.bfloat16, bfloat16, True, id="bfloat16"),
 ]
-
-
-def to_tensor(array: Any) -> Any:
-    if array.dtype == bfloat16:
-        return torch.from_numpy(array.copy().view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array.copy())
-
-
-def to_array(tensor: Any) -> Any:
-    if tensor.dtype == torch.bfloat16:
-        return tensor.detach().view(torch.int16).numpy().view(bfloat16)
-    return tensor.detach().numpy()
-
-
-def draw(seed: int, t: Any) -> list[Any]:
-    rng = np.random.default_rng(seed)
-    return [np.asarray(rng.standard_normal(shape)).astype(t) for shape in SHAPES]
-
-
-def parameters(seed: int, t: Any) -> list[Any]:
-    return [to_tensor(array) for array in draw(seed, t)]
 
 
 def step(optimizer: Any, params: list[Any], seed: int, t: Any) -> None:

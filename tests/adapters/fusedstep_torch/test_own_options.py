@@ -10,13 +10,13 @@ import pytest
 
 import fusedstep as fs
 from fusedstep import reference
+from torch_tensors import draw, parameters, to_array, to_tensor
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch where that is installed")
 ours = pytest.importorskip("fusedstep.torch")
 bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
 
 STEPS = 6
-SHAPES = ((5, 7), (9,), ())
 
 # The class and its options, and the reference that does the same.
 ROWS: tuple[tuple[str, dict[str, Any], Any], ...] = (
@@ -53,27 +53,6 @@ CASES = [
     for t in TYPES
     if t is not bfloat16 or "master" in own or not row[2]().state_names
 ]
-
-
-def to_tensor(array: Any) -> Any:
-    if array.dtype == bfloat16:
-        return torch.from_numpy(array.copy().view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array.copy())
-
-
-def to_array(tensor: Any) -> Any:
-    if tensor.dtype == torch.bfloat16:
-        return tensor.detach().view(torch.int16).numpy().view(bfloat16)
-    return tensor.detach().numpy()
-
-
-def draw(seed: int, t: Any) -> list[Any]:
-    rng = np.random.default_rng(seed)
-    return [np.asarray(rng.standard_normal(shape)).astype(t) for shape in SHAPES]
-
-
-def parameters(seed: int, t: Any) -> list[Any]:
-    return [to_tensor(array) for array in draw(seed, t)]
 
 
 def give(params: list[Any], seed: int, t: Any) -> list[Any]:

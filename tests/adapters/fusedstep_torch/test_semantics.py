@@ -7,21 +7,10 @@ from typing import Any
 
 import pytest
 
+from torch_tensors import MODULES, NAMES, parameter
+
 torch = pytest.importorskip("torch", reason="compares with PyTorch where that is installed")
 ours = pytest.importorskip("fusedstep.torch")
-
-NAMES = (
-    *("SGD", "Adam", "AdamW", "Adagrad", "RMSprop", "Adadelta"),
-    *("Adamax", "NAdam", "RAdam", "Rprop", "ASGD", "Adafactor"),
-)
-MODULES = [pytest.param(torch.optim, id="theirs"), pytest.param(ours, id="ours")]
-
-
-def parameter(*values: float, grad: float | None = 0.5, dtype: Any = torch.float32) -> Any:
-    p = torch.tensor(values or (1.0, 2.0, 3.0), dtype=dtype, requires_grad=True)
-    if grad is not None:
-        p.grad = torch.full_like(p, grad)
-    return p
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from torch_tensors import MODULES, parameter
+
 torch = pytest.importorskip("torch", reason="compares with PyTorch where that is installed")
 ours = pytest.importorskip("fusedstep.torch")
 base = pytest.importorskip("torch.optim.optimizer")
 
-MODULES = [pytest.param(torch.optim, id="theirs"), pytest.param(ours, id="ours")]
 
 Adam: Any = ours.Adam
 
@@ -41,13 +42,6 @@ MAKERS = [
     pytest.param(OwnStep, id="own step"),
     pytest.param(OwnRule, id="own class"),
 ]
-
-
-def parameter(*values: float, grad: float | None = 0.5, dtype: Any = torch.float32) -> Any:
-    p = torch.tensor(values or (1.0, 2.0, 3.0), dtype=dtype, requires_grad=True)
-    if grad is not None:
-        p.grad = torch.full_like(p, grad)
-    return p
 
 
 @pytest.fixture

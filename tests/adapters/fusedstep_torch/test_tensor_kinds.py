@@ -4,31 +4,10 @@ from typing import Any, ClassVar
 
 import pytest
 
+from torch_tensors import MODULES, NAMES, close, numbers, step
+
 torch = pytest.importorskip("torch", reason="compares with PyTorch where that is installed")
 ours = pytest.importorskip("fusedstep.torch")
-
-NAMES = (
-    *("SGD", "Adam", "AdamW", "Adagrad", "RMSprop", "Adadelta"),
-    *("Adamax", "NAdam", "RAdam", "Rprop", "ASGD", "Adafactor"),
-)
-MODULES = [pytest.param(torch.optim, id="theirs"), pytest.param(ours, id="ours")]
-
-
-def close(actual: Any, expected: Any, ulps: float = 20.0) -> None:
-    """Two steps or so of numbers near 1, with about ten roundings each."""
-    torch.testing.assert_close(actual, expected, rtol=ulps * torch.finfo(expected.dtype).eps, atol=0)
-
-
-def numbers(*shape: int, seed: int = 1, dtype: Any = torch.float32) -> Any:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def step(make: Any, p: Any, *grads: Any, **options: Any) -> Any:
-    optimizer = make([p], **options)
-    for grad in grads:
-        p.grad = grad
-        optimizer.step()
-    return optimizer
 
 
 # Gradients and parameters of a shape, of memory that isn't in the order of the elements.
