@@ -1,6 +1,8 @@
 #include "dispatch.hpp"
 
+#include <algorithm>
 #include <atomic>
+#include <cstring>
 
 namespace fusedstep {
 
@@ -28,6 +30,13 @@ static std::atomic<const KernelTable*>& current() {
 
 const KernelTable& table() {
     return *current().load();
+}
+
+const Stage* find_stage(const char* name) {
+    const Stage *const first = table().stages, *const last = first + table().stage_count;
+    const Stage* const found =
+        std::find_if(first, last, [=](const Stage& each) { return std::strcmp(each.name, name) == 0; });
+    return found == last ? nullptr : found;
 }
 
 bool use_table(const std::string& isa) {

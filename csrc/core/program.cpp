@@ -12,12 +12,9 @@
 namespace fusedstep {
 
 void Program::call(const char* stage, std::initializer_list<int> operands, std::initializer_list<double> coefficients) {
-    const KernelTable& kernels = table();
-    const Stage* const last = kernels.stages + kernels.stage_count;
-    const Stage* const found =
-        std::find_if(kernels.stages, last, [=](const Stage& each) { return std::strcmp(each.name, stage) == 0; });
+    const Stage* const found = find_stage(stage);
     Pass& now = pass[passes - 1];
-    if (found == last || now.end == kMaxCalls || operands.size() != static_cast<std::size_t>(found->operands) ||
+    if (!found || now.end == kMaxCalls || operands.size() != static_cast<std::size_t>(found->operands) ||
         coefficients.size() != static_cast<std::size_t>(found->coefficients))
         throw std::logic_error(std::string("a rule calls the stage '") + stage + "' otherwise than stages.hpp has it");
     const Call* const before = now.end > now.first ? &calls[now.end - 1] : nullptr;

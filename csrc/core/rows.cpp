@@ -74,51 +74,120 @@ RowMemory::~RowMemory() {
     last.bytes = bytes_;
 }
 
+namespace {
+
+// Positions in `order` by row: those of row i, whose number is numbers[i], are first[i] to first[i + 1], ascending.
+struct Grouped {
+    std::vector<std::int64_t> order, numbers, first;
+};
+
+Grouped group_rows(const std::int64_t* numbers, std::int64_t count) {
+    Grouped grouped;
+    grouped.order = sorted_positions(numbers, count);
+    for (std::int64_t i = 0; i < count; ++i) {
+        const std::int64_t number = numbers[grouped.order[static_cast<std::size_t>(i)]];
+        if (!grouped.numbers.empty() && grouped.numbers.back() == number) continue;
+        grouped.numbers.push_back(number);
+        grouped.first.push_back(i);
+    }
+    grouped.first.push_back(count);
+    return grouped;
+}
+
+// Calls run(row) for all rows of `bytes` each, of which there are `rows`.
+template <class Run> void for_each_row(std::int64_t rows, std::int64_t bytes, std::int64_t moved, const Run& run) {
+    constexpr std::int64_t kTaskBytes = 1 << 16;
+    const std::int64_t task_rows = std::max<std::int64_t>(1, kTaskBytes / std::max<std::int64_t>(1, bytes));
+    parallel_for((rows + task_rows - 1) / task_rows, moved, [&](std::int64_t task) {
+        const FloatMode mode;
+        const std::int64_t first_row = task * task_rows, end_row = std::min(rows, first_row + task_rows);
+        for (std::int64_t row = first_row; row < end_row; ++row) run(static_cast<std::size_t>(row));
+    });
+}
+
+// An array whose rows are read or written part by part.
+class RowParts {
+  public:
+    RowParts(const View& view, int arithmetic)
+        : view_(view),
+          arithmetic_(arithmetic),
+          shape_(view.shape, view.shape + view.dimensions),
+          strides_(view.strides, view.strides + view.dimensions),
+          is_direct_(view.storage == arithmetic && is_contiguous(view) && is_aligned(view)) {}
+
+    // Elements begin to begin + n, where they are or in scratch, as numbers of the arithmetic's type.
+    char* load(std::int64_t begin, std::int64_t n, char* scratch) const {
+        if (is_direct_) return view_.data + begin * size_of(arithmetic_);
+        gather(shape_, strides_, view_.data, view_.storage, begin, n, arithmetic_, scratch);
+        return scratch;
+    }
+
+    void store(std::int64_t begin, std::int64_t n, const char* values) const {
+        if (!is_direct_) scatter(shape_, strides_, view_.data, view_.storage, begin, n, arithmetic_, values);
+    }
+
+  private:
+    const View& view_;
+    const int arithmetic_;
+    const Extents shape_, strides_;
+    const bool is_direct_;
+};
+
+constexpr std::size_t kScratch = kTile * sizeof(double);
+
+}  // namespace
+
 MergedRows merge_rows(const std::int64_t* numbers, std::int64_t count, const View& values, int arithmetic) {
     MergedRows merged;
     if (count == 0) return merged;
-    const std::vector<std::int64_t> order = sorted_positions(numbers, count);
-    std::vector<std::int64_t> first;  // in `order`, of each row
-    for (std::int64_t i = 0; i < count; ++i) {
-        const std::int64_t number = numbers[order[static_cast<std::size_t>(i)]];
-        if (!merged.numbers.empty() && merged.numbers.back() == number) continue;
-        merged.numbers.push_back(number);
-        first.push_back(i);
-    }
-    first.push_back(count);
+    Grouped grouped = group_rows(numbers, count);
+    merged.numbers = std::move(grouped.numbers);
     const auto rows = static_cast<std::int64_t>(merged.numbers.size());
-    const std::int64_t row_size = values.size() / count, item_size = size_of(arithmetic);
-    merged.values = RowMemory(static_cast<std::size_t>(rows * row_size * item_size));
-    const Extents shape(values.shape, values.shape + values.dimensions),
-        strides(values.strides, values.strides + values.dimensions);
-    const bool is_direct = values.storage == arithmetic && is_contiguous(values) && is_aligned(values);
-    constexpr std::int64_t kTaskBytes = 1 << 16;
-    const std::int64_t task_rows =
-        std::max<std::int64_t>(1, kTaskBytes / std::max<std::int64_t>(1, row_size * item_size));
-    parallel_for((rows + task_rows - 1) / task_rows, count * row_size * item_size, [&](std::int64_t task) {
-        const FloatMode mode;
-        const std::int64_t first_row = task * task_rows, end_row = std::min(rows, first_row + task_rows);
-        for (std::int64_t row = first_row; row < end_row; ++row) {
-            const auto at = static_cast<std::size_t>(row);
-            for (std::int64_t i = first[at]; i < first[at + 1]; ++i) {
-                const std::int64_t begin = order[static_cast<std::size_t>(i)] * row_size;
-                for (std::int64_t done = 0; done < row_size; done += kTile) {
-                    alignas(64) char scratch[kTile * sizeof(double)];
-                    const std::int64_t n = std::min(kTile, row_size - done);
-                    const char* terms = scratch;
-                    if (is_direct)
-                        terms = values.data + (begin + done) * item_size;
-                    else
-                        gather(shape, strides, values.data, values.storage, begin + done, n, arithmetic, scratch);
-                    (arithmetic == kFloat64 ? add_up<double>
-                                            : add_up<float>)(n, terms,
-                                                             merged.values.get() + (row * row_size + done) * item_size,
-                                                             i == first[at]);
-                }
+    const std::int64_t row_size = values.size() / count, bytes = row_size * size_of(arithmetic);
+    merged.values = RowMemory(static_cast<std::size_t>(rows * bytes));
+    const RowParts from(values, arithmetic);
+    for_each_row(rows, bytes, count * bytes, [&](std::size_t row) {
+        for (std::int64_t i = grouped.first[row]; i < grouped.first[row + 1]; ++i) {
+            const std::int64_t begin = grouped.order[static_cast<std::size_t>(i)] * row_size;
+            for (std::int64_t done = 0, n; done < row_size; done += n) {
+                alignas(64) char scratch[kScratch];
+                n = std::min(kTile, row_size - done);
+                char* const sums =
+                    merged.values.get() + static_cast<std::int64_t>(row) * bytes + done * size_of(arithmetic);
+                (arithmetic == kFloat64 ? add_up<double> : add_up<float>)(n, from.load(begin + done, n, scratch), sums,
+                                                                          i == grouped.first[row]);
             }
         }
     });
     return merged;
+}
+
+void add_rows(const View& matrix, const std::int64_t* numbers, std::int64_t count, const View& values) {
+    if (values.size() == 0) return;
+    const int arithmetic = arithmetic_of(matrix.storage);
+    const std::int64_t row_size = values.size() / count, bytes = row_size * size_of(arithmetic);
+    const RowParts from(values, arithmetic), to(matrix, arithmetic);
+    const auto add = [&](std::int64_t i) {
+        for (std::int64_t done = 0, n; done < row_size; done += n) {
+            alignas(64) char terms[kScratch], scratch[kScratch];
+            n = std::min(kTile, row_size - done);
+            const std::int64_t begin = numbers[i] * row_size + done;
+            char* const sums = to.load(begin, n, scratch);
+            (arithmetic == kFloat64 ? add_up<double> : add_up<float>)(n, from.load(i * row_size + done, n, terms), sums,
+                                                                      false);
+            to.store(begin, n, sums);
+        }
+    };
+    if (threads_for(3 * count * bytes) == 1) {
+        const FloatMode mode;
+        for (std::int64_t i = 0; i < count; ++i) add(i);
+        return;
+    }
+    const Grouped grouped = group_rows(numbers, count);
+    for_each_row(static_cast<std::int64_t>(grouped.numbers.size()), bytes, 3 * count * bytes, [&](std::size_t row) {
+        for (std::int64_t i = grouped.first[row]; i < grouped.first[row + 1]; ++i)
+            add(grouped.order[static_cast<std::size_t>(i)]);
+    });
 }
 
 }  // namespace fusedstep

@@ -33,6 +33,7 @@ void bind_batch_norm(py::module_& module);
 void bind_dropout(py::module_& module);
 void bind_memory(py::module_& module);
 void bind_shared(py::module_& module);
+void bind_sums(py::module_& module);
 
 // How an error names an array: params['W1'], params['conv']['W'], state['W1']['m'], x. Put together only when an error
 // is raised.
@@ -73,6 +74,7 @@ py::module_ numpy();
 py::array zeros_beside(const View& parameter, int storage, int state);
 
 py::array zeros(const Extents& shape, int storage);
+py::array uninitialized(const Extents& shape, int storage);
 
 // A copy for the state of that number, beside a parameter that begins at a page, as nearly all large arrays do.
 py::array copy_apart(const py::array& array, int state);

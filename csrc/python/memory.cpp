@@ -114,12 +114,13 @@ std::vector<py::ssize_t> shape_of(const py::array& a) {
 }  // namespace
 
 static py::dtype dtype_of(int storage) {
+    if (storage == kFloat16) return py::dtype("f2");
     if (storage != kBFloat16) return py::dtype(storage == kFloat64 ? "f8" : "f4");
     try {
         return py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
     } catch (py::error_already_set& error) {
         if (error.matches(PyExc_ImportError))
-            py::raise_from(error, PyExc_ImportError, "state in bfloat16 needs the package ml_dtypes");
+            py::raise_from(error, PyExc_ImportError, "arrays in bfloat16 need the package ml_dtypes");
         throw py::error_already_set();
     }
 }
@@ -142,6 +143,10 @@ py::array zeros_beside(const View& parameter, int storage, int state) {
 
 py::array zeros(const Extents& shape, int storage) {
     return allocate("zeros", py::tuple(py::cast(shape)), dtype_of(storage));
+}
+
+py::array uninitialized(const Extents& shape, int storage) {
+    return allocate("empty", py::tuple(py::cast(shape)), dtype_of(storage));
 }
 
 py::array copy_apart(const py::array& array, int state) {

@@ -21,6 +21,7 @@ PYBIND11_MODULE(_native_of_main, module, pybind11::mod_gil_not_used()) {
     bind_dropout(module);
     bind_memory(module);
     bind_shared(module);
+    bind_sums(module);
 
     module.def("isas", [] {
         py::list names;

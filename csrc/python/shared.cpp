@@ -2,6 +2,7 @@
 #include "shared.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <string>
 #include <utility>
 
@@ -277,6 +278,20 @@ void copy_numbers(const py::object& from, const py::array& to) {
         throw;
     }
     quiet.attr("__exit__")(py::none(), py::none(), py::none());
+}
+
+void count_changes(const std::vector<py::object>& tensors) {
+    if (tensors.empty()) return;
+    static std::atomic<PyObject*> known{nullptr};
+    if (!known.load()) {
+        const py::object graph = py::module_::import("torch.autograd.graph");
+        known.store(py::object(py::getattr(graph, "increment_version", py::none())).release().ptr());
+    }
+    if (known.load() == Py_None) return;
+    py::list all;
+    for (const py::object& tensor : tensors) all.append(tensor);
+    const auto done = py::reinterpret_steal<py::object>(PyObject_CallOneArg(known.load(), all.ptr()));
+    if (!done) throw py::error_already_set();
 }
 
 void bind_shared(py::module_& module) {

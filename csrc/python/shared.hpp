@@ -2,6 +2,7 @@
 #pragma once
 
 #include <utility>
+#include <vector>
 
 #include "bindings.hpp"
 
@@ -54,6 +55,10 @@ class Shared {
 
 // A new array without dimensions; TypeError for what is no number.
 py::array array_of_number(const Name& name, const py::object& value);
+
+// Raises the version counters of PyTorch's tensors, so that autograd refuses a backward pass that needs their old
+// values.
+void count_changes(const std::vector<py::object>& tensors);
 
 // By NumPy, which would warn where a number is too large for the narrower type.
 void copy_numbers(const py::object& from, const py::array& to);

@@ -4,13 +4,6 @@
 #include <string>
 
 namespace fusedstep {
-namespace {
-
-const std::int64_t* numbers_of(const py::array& indices) {
-    return reinterpret_cast<const std::int64_t*>(address(indices));
-}
-
-}  // namespace
 
 bool TakenRows::is_rows(const py::object& given) {
     static PyObject* const type = py::object(py::module_::import("fusedstep").attr("Rows")).release().ptr();
@@ -36,16 +29,16 @@ void TakenRows::require_fit(const Name& name, const Name& parameter_name, const 
         !std::equal(matrix.shape + 1, matrix.shape + matrix.dimensions, values.shape + 1))
         throw py::value_error(name.text() + " has values of shape " + values_.shape() + ", " + parameter_name.text() +
                               " has shape " + parameter.shape());
-    const std::int64_t* const numbers = numbers_of(indices_);
-    for (py::ssize_t i = 0; i < indices_.size(); ++i)
-        if (numbers[i] < 0 || numbers[i] >= matrix.shape[0])
-            throw py::index_error(name.text() + ".indices[" + std::to_string(i) + "] is " + std::to_string(numbers[i]) +
-                                  ", " + parameter_name.text() + " has " + std::to_string(matrix.shape[0]) + " rows");
+    for (std::int64_t i = 0; i < count(); ++i)
+        if (numbers()[i] < 0 || numbers()[i] >= matrix.shape[0])
+            throw py::index_error(name.text() + ".indices[" + std::to_string(i) + "] is " +
+                                  std::to_string(numbers()[i]) + ", " + parameter_name.text() + " has " +
+                                  std::to_string(matrix.shape[0]) + " rows");
 }
 
 void TakenRows::merge(int arithmetic) {
     arithmetic_ = arithmetic;
-    merged_ = merge_rows(numbers_of(indices_), indices_.size(), values_.view, arithmetic);
+    merged_ = merge_rows(numbers(), count(), values(), arithmetic);
     rows_ = {merged_.numbers.data(), static_cast<std::int64_t>(merged_.numbers.size())};
     shape_[0] = static_cast<Extent>(rows_.count);
     strides_.resize(shape_.size());

@@ -18,6 +18,12 @@ class TakenRows {
     // An error unless these are rows of the parameter.
     void require_fit(const Name& name, const Name& parameter_name, const Shared& parameter) const;
 
+    // As they were given.
+    const std::int64_t* numbers() const { return reinterpret_cast<const std::int64_t*>(indices_.data()); }
+    std::int64_t count() const { return indices_.size(); }
+    const View& values() const { return values_.view; }
+    bool is_tensor() const { return values_.by_dlpack; }
+
     // Adds up rows of the same number, after which the next two may be called.
     void merge(int arithmetic);
     const RowNumbers& rows() const { return rows_; }

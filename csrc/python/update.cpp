@@ -251,19 +251,4 @@ void Update::zero_converted() const {
     for (const Converted& each : converted_) each.from.attr("fill")(0);
 }
 
-// Raises the tensors' version counters, so that autograd refuses a backward pass that needs their old values.
-void Update::count_changes(const std::vector<py::object>& tensors) {
-    if (tensors.empty()) return;
-    static std::atomic<PyObject*> known{nullptr};
-    if (!known.load()) {
-        const py::object graph = py::module_::import("torch.autograd.graph");
-        known.store(py::object(py::getattr(graph, "increment_version", py::none())).release().ptr());
-    }
-    if (known.load() == Py_None) return;
-    py::list all;
-    for (const py::object& tensor : tensors) all.append(tensor);
-    const auto done = py::reinterpret_steal<py::object>(PyObject_CallOneArg(known.load(), all.ptr()));
-    if (!done) throw py::error_already_set();
-}
-
 }  // namespace fusedstep

@@ -144,7 +144,6 @@ class Update {
     void commit();
     void run_in_turn();
     void zero_converted() const;
-    static void count_changes(const std::vector<py::object>& tensors);
 
     std::vector<Member> members_;
     const Assignment assignment_;

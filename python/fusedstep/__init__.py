@@ -2,7 +2,7 @@
 
 from fusedstep import dialects, initializers, reference, schedules
 from fusedstep._native import version as __version__
-from fusedstep._rows import Rows
+from fusedstep._rows import Rows, add_rows
 from fusedstep.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
 from fusedstep.config import (
     get_include,
@@ -56,6 +56,7 @@ from fusedstep.optimizers import (
     gradient_norm,
     rules,
     step,
+    weighted_mean,
 )
 from fusedstep.state_files import load_state, save_state
 
@@ -100,6 +101,7 @@ __all__ = [
     "Yogi",
     "__version__",
     "accumulate",
+    "add_rows",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
@@ -122,4 +124,5 @@ __all__ = [
     "show_config",
     "step",
     "use_isa",
+    "weighted_mean",
 ]

@@ -25,6 +25,7 @@ LIMITS = {
     "gain": (math.inf, False),
     "end": (math.inf, False),
     "dropout_ratio": (1.0, True),
+    "weight": (math.inf, False),
 }
 _MOST_CHARACTERS = 1000
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusedstep import _native
 from fusedstep._limits import shown
 
 
@@ -54,3 +55,27 @@ class Rows:
             raise ValueError(f"values has shape {tuple(values.shape)}, indices has {rows.shape}")
         object.__setattr__(self, "indices", np.ascontiguousarray(rows, np.int64))
         object.__setattr__(self, "values", values)
+
+
+def add_rows(target: Any, indices: ArrayLike, values: Any) -> None:
+    """Adds rows to rows of a matrix, in place: `target[indices[i]] += values[i]` for i from 0 on.
+
+    The gradient of an embedding, for example. Rows of target that have several indices get all their values, one after
+    another: the bits are those of `numpy.add.at`, which takes much longer for rows of some length, with any number of
+    threads. (Subnormal numbers are flushed to zero, see `set_flush_subnormals`.)
+
+    Arguments:
+        target: An array or tensor of shape (rows, ...), in float32, float64, float16 or bfloat16; the sum of a narrow
+            type is computed in float32, and rounded after each addition. Any strides.
+        indices: Integers from 0 to below the number of rows, shape (n,).
+        values: An array or tensor of shape (n, ...), with the remaining axes of target, in any of these types. If it
+            shares memory with target, it is copied first.
+
+    Raises:
+        IndexError: An index is out of range.
+        ValueError: A shape doesn't fit, or target is read-only or has elements that share memory.
+        TypeError: indices are not integers, or an array has another type.
+
+    After an error nothing has been written.
+    """
+    _native.add_rows(target, Rows(indices, values))

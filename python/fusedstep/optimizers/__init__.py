@@ -14,7 +14,7 @@ from fusedstep.optimizers.options import Options
 from fusedstep.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from fusedstep.optimizers.signs import Lion, SignSGD, Signum
 from fusedstep.optimizers.split import Split
-from fusedstep.optimizers.stateless import StepResult, accumulate, gradient_norm, rules, step
+from fusedstep.optimizers.stateless import StepResult, accumulate, gradient_norm, rules, step, weighted_mean
 
 __all__ = [
     "ADOPT",
@@ -56,6 +56,7 @@ __all__ = [
     "gradient_norm",
     "rules",
     "step",
+    "weighted_mean",
 ]
 
 # Saved state has the names by which users import the classes.

@@ -1,6 +1,10 @@
 """One step of a rule with parameters, state, counts and hyper-parameters from the caller, for adapters."""
 
+import math
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from fusedstep import _native
 from fusedstep._limits import checked, checked_choice, checked_flag, checked_norm, checked_uint64, shown
@@ -115,6 +119,79 @@ def accumulate(sums: Params, grads: Grads, scale: float = 1.0) -> float:
         KeyError, ValueError, TypeError: As in `Optimizer.update`. Nothing has changed.
     """
     return _native.accumulate(sums, grads, checked("scale", scale))
+
+
+def weighted_mean(lists: Iterable[Any], weights: Iterable[float]) -> Any:
+    """The weighted mean of lists of arrays, in one pass and one parallel region: of models that clients have trained.
+
+        factor_i = weights[i] / sum(weights)
+        mean = factor_0 lists[0]
+        mean = mean + factor_i lists[i]            for i from 1 on
+
+    The factors are computed in float64, and rounded to the type that the arrays are computed in: float64 for float64
+    arrays, else float32. The bits are those of these formulas in NumPy, with any number of threads.
+
+    Arguments:
+        lists: For each weight a dict, list or tuple of arrays or tensors, or of further ones, or one array; as many as
+            there is memory for. All have the same keys, lengths and shapes.
+        weights: Numbers that are not negative, not all of them 0: the number of examples of each client, for example.
+
+    Returns:
+        New NumPy arrays in containers like lists[0], of its arrays' types: float32, float64, float16 or bfloat16
+        (which needs ml_dtypes). Other lists may have other floating-point types, which are converted.
+
+    Raises:
+        ValueError: There are no lists, or as many weights, or a weight is negative, infinite or NaN, or all are 0, or
+            lengths, keys or shapes differ.
+        TypeError: An array isn't of a floating-point type, or containers differ in kind.
+    """
+    parts = list(lists)
+    numbers = [checked("weight", weight, f"weights[{i}]") for i, weight in enumerate(weights)]
+    if not parts or len(parts) != len(numbers):
+        raise ValueError(f"lists has length {len(parts)}, weights has {len(numbers)}, expected the same, at least 1")
+    total = sum(numbers)
+    if not 0 < total < math.inf:
+        raise ValueError(f"the sum of weights is {total}, expected a finite number above 0")
+    arrays: list[list[Any]] = []
+    paths: list[tuple[Any, ...]] = []
+    _collect(parts, (), arrays, paths)
+    means = iter(_native.weighted_means(arrays, paths, [number / total for number in numbers]))
+    return _in_containers(parts[0], means)
+
+
+def _collect(parts: list[Any], path: tuple[Any, ...], arrays: list[list[Any]], paths: list[tuple[Any, ...]]) -> None:
+    """Appends the arrays of each place below a path that all lists have, and the place."""
+    first = parts[0]
+    if not isinstance(first, dict | list | tuple):
+        arrays.append(parts)
+        paths.append(path)
+        return
+    for i, part in enumerate(parts):
+        if not isinstance(part, dict if isinstance(first, dict) else (list, tuple)):
+            raise TypeError(
+                f"{_place(i, path)} is a {type(part).__name__}, {_place(0, path)} is a {type(first).__name__}"
+            )
+        if len(part) != len(first):
+            raise ValueError(f"{_place(i, path)} has length {len(part)}, {_place(0, path)} has {len(first)}")
+        if isinstance(first, dict) and (lacks := first.keys() - part.keys()):
+            raise ValueError(f"{_place(i, path)} lacks {shown(lacks.pop())}, which {_place(0, path)} has")
+    for key in first if isinstance(first, dict) else range(len(first)):
+        _collect([part[key] for part in parts], (*path, key), arrays, paths)
+
+
+def _place(i: int, path: tuple[Any, ...]) -> str:
+    return "".join(["lists", *(f"[{key!r}]" for key in (i, *path))])
+
+
+def _in_containers(like: Any, means: Iterator[Any]) -> Any:
+    """Containers of the kinds of another, with the next of the arrays in the places of its arrays."""
+    if isinstance(like, dict):
+        return {key: _in_containers(value, means) for key, value in like.items()}
+    if isinstance(like, list | tuple):
+        made = [_in_containers(value, means) for value in like]
+        return made if isinstance(like, list) else tuple(made)
+    mean = next(means)
+    return mean[()] if isinstance(like, float | np.generic) else mean
 
 
 def gradient_norm(grads: Grads) -> float:

@@ -1,0 +1,106 @@
+"""Rows added to rows of a matrix, against numpy.add.at."""
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import fusedstep as fs
+
+KINDS = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]
+SHAPES = [(50, 7), (50,), (30, 3, 5), (20, 3000), (4, 0), (1, 64), (700, 100)]
+
+
+def expected_of(target: Any, indices: Any, values: Any) -> Any:
+    """By a loop: NumPy's own has no bfloat16."""
+    expected = target.copy()
+    for row, value in zip(indices, values, strict=True):
+        if target.dtype.itemsize < 4:
+            expected[row] = (expected[row].astype(np.float32) + value.astype(np.float32)).astype(target.dtype)
+        else:
+            expected[row] += value
+    return expected
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_bits(kind: Any, shape: tuple[int, ...], isa: str, threads: int, rng: np.random.Generator) -> None:
+    for count in (0, 1, 200, 3000):
+        target = rng.standard_normal(shape).astype(kind)
+        indices = rng.integers(0, shape[0], count)
+        values = (rng.standard_normal((count, *shape[1:])) * 10.0 ** rng.integers(-4, 2)).astype(kind)
+        expected, kept = expected_of(target, indices, values), values.copy()
+        fs.add_rows(target, indices, values)
+        np.testing.assert_array_equal(target, expected, strict=True)
+        np.testing.assert_array_equal(values, kept)
+        if kind is not ml_dtypes.bfloat16:
+            again = rng.standard_normal(shape).astype(kind)
+            by_numpy = again.copy()
+            np.add.at(by_numpy, indices, values)
+            fs.add_rows(again, indices, values)
+            np.testing.assert_array_equal(again, by_numpy)
+
+
+def test_layouts_and_types(isa: str, threads: int, rng: np.random.Generator) -> None:
+    for made in (
+        np.asfortranarray,
+        lambda w: np.repeat(w, 2, axis=0)[::2],
+        lambda w: np.repeat(w, 3, axis=1)[:, ::3],
+        lambda w: w[::-1],
+        lambda w: w.T.copy().T,
+    ):
+        target = made(rng.standard_normal((90, 40)).astype(np.float32))
+        indices = rng.integers(0, 90, 500, dtype=np.int32)
+        values: Any = made(rng.standard_normal((500, 40)))
+        expected = expected_of(target, indices, values.astype(np.float32))
+        fs.add_rows(target, indices, values)
+        np.testing.assert_array_equal(target, expected)
+        fs.add_rows(target, indices.tolist(), np.broadcast_to(values[:1], (500, 40)))
+
+
+def test_values_of_the_target_itself() -> None:
+    target = np.arange(12.0).reshape(6, 2)
+    expected = target.copy()
+    np.add.at(expected, [1, 2, 2], target[:3].copy())
+    fs.add_rows(target, [1, 2, 2], target[:3])
+    np.testing.assert_array_equal(target, expected)
+
+
+def test_tensors() -> None:
+    torch = pytest.importorskip("torch", reason="compares with PyTorch's tensors where that is installed")
+    target = torch.zeros((4, 2), requires_grad=True)
+    loss = (target * target).sum()
+    fs.add_rows(target, [3, 3], torch.ones((2, 2), dtype=torch.bfloat16))
+    assert target.tolist() == [[0, 0], [0, 0], [0, 0], [2, 2]]
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize(
+    ("target", "indices", "values", "error", "message"),
+    [
+        (np.zeros((3, 2)), [0, -1], np.ones((2, 2)), IndexError, r"rows.indices\[1\] is -1, target has 3 rows"),
+        (np.zeros((3, 2)), [0, 3], np.ones((2, 2)), IndexError, r"rows.indices\[1\] is 3, target has 3 rows"),
+        (np.zeros((3, 2)), [0], np.ones((1, 3)), ValueError, r"rows has values of shape \(1, 3\), target has shape"),
+        (np.zeros((3, 2)), [0], np.ones((2, 2)), ValueError, r"values has shape \(2, 2\), indices has \(1,\)"),
+        (np.zeros((3, 2)), [0.5], np.ones((1, 2)), TypeError, "indices has dtype float64, expected integers"),
+        (np.zeros((3, 2)), [0], np.ones((1, 2), int), TypeError, "rows has values that are no array of float32"),
+        (np.zeros((3, 2), int), [0], np.ones((1, 2)), TypeError, "target has dtype int64, expected float32"),
+        (np.zeros(()), [0], np.ones(1), ValueError, "rows has values of shape"),
+        (np.broadcast_to(np.zeros(2), (3, 2)), [0], np.ones((1, 2)), ValueError, "target is read-only"),
+        (
+            np.lib.stride_tricks.as_strided(np.zeros(4), (3, 2), (8, 8)),
+            [0],
+            np.ones((1, 2)),
+            ValueError,
+            "target has elements that share memory",
+        ),
+        ([[0.0]], [0], np.ones((1, 1)), TypeError, "target is a list, expected an array"),
+    ],
+)
+def test_errors(target: Any, indices: Any, values: Any, error: type[Exception], message: str) -> None:
+    before = np.array(target)
+    with pytest.raises(error, match=message):
+        fs.add_rows(target, indices, values)
+    np.testing.assert_array_equal(target, before)
