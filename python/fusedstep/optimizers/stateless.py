@@ -173,7 +173,7 @@ def _collect(parts: list[Any], path: tuple[Any, ...], arrays: list[list[Any]], p
             )
         if len(part) != len(first):
             raise ValueError(f"{_place(i, path)} has length {len(part)}, {_place(0, path)} has {len(first)}")
-        if isinstance(first, dict) and (lacks := first.keys() - part.keys()):
+        if isinstance(first, dict) and (lacks := first.keys() - set(part)):
             raise ValueError(f"{_place(i, path)} lacks {shown(lacks.pop())}, which {_place(0, path)} has")
     for key in first if isinstance(first, dict) else range(len(first)):
         _collect([part[key] for part in parts], (*path, key), arrays, paths)
