@@ -127,12 +127,14 @@ LIKE_ANOTHER = {
 KINDS = tuple(param for param, row in zip(ALL_ROWS, ROWS, strict=True) if row.optimizer not in LIKE_ANOTHER)
 
 CAUTIOUS = {"lr": schedule, "weight_decay": 2.0, "decoupled": True, "cautious_decay": True, "max_lr": 0.05}
+AFTER = {"lr": schedule, "weight_decay": 2.0, "decay_after": True}
 COMMON_OPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"lr": 0.3, "weight_decay": 0.1},
     {"lr": 0.3, "weight_decay": 0.1, "decoupled": True},
     {"lr": schedule},
     CAUTIOUS,
+    AFTER,
 )
 
 

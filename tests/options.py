@@ -37,6 +37,7 @@ FACTORS: dict[str, tuple[Any, ...]] = {
     "decoupled": (False, True),
     "cautious_decay": (False, True),
     "max_lr": (None, 0.4),
+    "decay_after": (False, True),
     "count_updates": (False, True),
     "average": (None, 0.9, average_schedule),
     "groups": ((), GROUPS),

@@ -112,8 +112,7 @@ def thinc_step(name: str, options: dict[str, Any], arrays: Arrays, lr: float) ->
     optimizers = pytest.importorskip("thinc.optimizers", reason="compares with thinc where that is installed")
     from thinc.schedules import constant
 
-    given = {"L2_is_weight_decay": False, "grad_clip": 0.0, "use_averages": False} | options
-    optimizer: Any = getattr(optimizers, name)(lr, **given)
+    optimizer: Any = getattr(optimizers, name)(lr, grad_clip=0.0, use_averages=False, **options)
     params = {key: array.copy() for key, array in arrays.items()}
 
     def step(grads: Arrays, lr: float) -> Arrays:
@@ -176,6 +175,7 @@ def distance(cell: Cell, options: dict[str, Any], dtype: str, seed: int = 0) -> 
 
 
 DECAY: tuple[dict[str, Any], ...] = ({}, {"weight_decay": 0.1})
+THINC_DECAY: tuple[dict[str, Any], ...] = ({}, {"L2": 0.1}, {"L2": 0.1, "L2_is_weight_decay": False})
 CELLS = (
     Cell("torch", "SGD", (4, 4), (*DECAY, {"momentum": 0.9, "dampening": 0.3}, {"momentum": 0.8, "nesterov": True})),
     Cell("torch", "Adam", (8, 8), (*DECAY, {"amsgrad": True}, {"betas": (0.8, 0.95), "eps": 1e-3})),
@@ -238,8 +238,8 @@ CELLS = (
     Cell("optax", "lars", (4, 4), (*DECAY, {"nesterov": True})),
     Cell("sklearn", "SGDOptimizer", (32, 64), ({}, {"nesterov": False})),
     Cell("sklearn", "AdamOptimizer", (4, 4)),
-    Cell("thinc", "Adam", (64,), ({}, {"L2": 0.1})),
-    Cell("thinc", "SGD", (0,), ({}, {"L2": 0.1})),
+    Cell("thinc", "Adam", (64,), THINC_DECAY),
+    Cell("thinc", "SGD", (0,), THINC_DECAY),
 )
 
 

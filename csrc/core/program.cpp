@@ -162,8 +162,9 @@ void build(const Rule& rule, int arithmetic, const double* values, std::int64_t 
     for (std::size_t i = 0; i < rule.scalars.size(); ++i)
         program.scalars[i] = program.old_scalars[i] = scalars ? scalars[i] : rule.scalars[i].start;
     std::copy_n(values, rule.hyperparameters.size(), program.values);
-    const bool cautious = values[kCautiousDecay] != 0, is_corrected = values[kMaxLearningRate] != kOff;
-    const bool decouples = values[kDecoupled] != 0 || cautious || is_corrected;
+    const bool cautious = values[kCautiousDecay] != 0, after = cautious || values[kDecayAfter] != 0;
+    const bool is_corrected = values[kMaxLearningRate] != kOff;
+    const bool decouples = values[kDecoupled] != 0 || after || is_corrected;
     double decay = values[kWeightDecay];
     const double lr = values[kLearningRate];
     if (is_corrected && decay != 0) decay = decay * (lr / values[kMaxLearningRate]);
@@ -177,14 +178,17 @@ void build(const Rule& rule, int arithmetic, const double* values, std::int64_t 
     if (values[kClipValue] != kOff) program.call("clip", {kGradient}, {values[kClipValue]});
     if (decay != 0 && !decouples) program.call("add_decay", {kGradient, kParameter}, {decay});
     if (decay != 0 && cautious) program.call("assign", {kBefore, kParameter}, {});
-    if (decay != 0 && decouples && !cautious) {
+    if (decay != 0 && decouples && !after) {
         if (rule.decays)
             program.own_decay = decay;
         else
             program.call("shrink", {kParameter}, {1 - lr * decay});
     }
     rule.build(program);
-    if (decay != 0 && cautious) program.call("decay_cautiously", {kParameter, kBefore}, {lr * decay});
+    if (decay != 0 && cautious)
+        program.call("decay_cautiously", {kParameter, kBefore}, {lr * decay});
+    else if (decay != 0 && after)
+        program.call("decay", {kParameter}, {lr * decay});
     if (average == kOff) return;
     const int mean = kState + program.states - 1;
     if (average == 0)

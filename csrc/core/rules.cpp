@@ -19,6 +19,7 @@ std::vector<Hyperparameter> with_options(double lr, std::vector<Hyperparameter> 
         {"average", kOff, Limit::kUpToOneOrOff},
         {"cautious_decay", 0, Limit::kFlag},
         {"max_lr", kOff, Limit::kNotNegativeOrOff},
+        {"decay_after", 0, Limit::kFlag},
     };
     all.insert(all.end(), own.begin(), own.end());
     return all;

@@ -40,6 +40,7 @@ enum {
     kAverage,
     kCautiousDecay,
     kMaxLearningRate,
+    kDecayAfter,
     kFirstOwn
 };
 using Values = double[kMaxHyperparameters];

@@ -23,6 +23,7 @@ template <class List> constexpr void list_stages(List& list) {
     list.template stage<AddDecay>("add_decay");
     list.template stage<Shrink>("shrink");
     list.template stage<Clip>("clip");
+    list.template stage<Decay>("decay");
     list.template stage<DecayCautiously>("decay_cautiously");
     list.template stage<Average>("average");
     list.template stage<Assign>("assign");

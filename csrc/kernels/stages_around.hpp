@@ -35,7 +35,14 @@ template <class T> struct Shrink {
     void operator()(T& w) const { w *= keep; }
 };
 
-// The same after the rule, where it has not moved the weight away from zero (Chen et al. 2025).
+// After the rule. A factor 1 - decay would be rounded, by as much in each step.
+template <class T> struct Decay {
+    T decay;
+
+    void operator()(T& w) const { w -= decay * w; }
+};
+
+// After the rule, of the weight before it, where it has not moved the weight away from zero (Chen et al. 2025).
 template <class T> struct DecayCautiously {
     T decay;
 

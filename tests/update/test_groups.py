@@ -67,7 +67,7 @@ OVERRIDES = [(row.optimizer, name, value) for row in ROWS for name, value in ove
 @pytest.mark.parametrize(("cls", "name", "value"), OVERRIDES)
 def test_any_hyperparameter_may_be_overridden(cls: Any, name: str, value: Any, rng: np.random.Generator) -> None:
     decay: dict[str, Any] = {"weight_decay": 0.1}
-    if name in ("cautious_decay", "max_lr"):
+    if name in ("cautious_decay", "max_lr", "decay_after"):
         decay["decoupled"] = True
     decay |= WITH.get(name, {})
     ours, usual, other = cls(**decay, groups=[("W1", {name: value})]), cls(**decay), cls(**decay)

@@ -56,7 +56,7 @@ def test_max_lr_is_above_zero() -> None:
         fs.AdamW(max_lr=0.0)
 
 
-@pytest.mark.parametrize("option", [{"cautious_decay": True}, {"max_lr": 0.2}], ids=str)
+@pytest.mark.parametrize("option", [{"cautious_decay": True}, {"max_lr": 0.2}, {"decay_after": True}], ids=str)
 def test_special_decay_is_decoupled_by_itself(option: dict[str, Any], rng: np.random.Generator) -> None:
     g = rng.standard_normal(9)
     params = [rng.standard_normal(9)]

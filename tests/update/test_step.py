@@ -38,6 +38,7 @@ def test_every_rule_has_an_oracle() -> None:
             "average": None,
             "cautious_decay": False,
             "max_lr": None,
+            "decay_after": False,
             "beta1": 0.9,
             "beta2": 0.999,
             "eps": 1e-8,

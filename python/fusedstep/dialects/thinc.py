@@ -1,10 +1,12 @@
 """The optimizers of thinc 9, spaCy's, which count the updates of each parameter.
 
-They clip the gradient of each array by its own norm, and decay after the step; both are out of these functions, whose
-results have `grad_clip=0` and `L2=0`, or `L2_is_weight_decay=False`.
+thinc clips the gradient of each array by its own norm. That is out of these functions, whose results have
+`grad_clip=0`; `fusedstep.thinc` has it.
 """
 
-from typing import Unpack
+from typing import Any, Unpack
+
+import numpy as np
 
 from fusedstep import optimizers
 from fusedstep.optimizers.options import LearningRate, Options
@@ -17,15 +19,25 @@ def Adam(
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
+    L2_is_weight_decay: bool = True,
     **options: Unpack[Options],
 ) -> optimizers.Adam:
-    """thinc.optimizers.Adam with L2_is_weight_decay=False and grad_clip=0.
+    """thinc.optimizers.Adam with grad_clip=0, whose betas are rounded to float32.
 
     Averages of the weights are the option average: thinc's begin with zeros, these with the weights.
     """
-    return optimizers.Adam(learn_rate, beta1, beta2, eps, eps_corrected=False, weight_decay=L2, **options)
+    given: Any = _decay(L2_is_weight_decay) | options
+    betas = float(np.float32(beta1)), float(np.float32(beta2))
+    return optimizers.Adam(learn_rate, *betas, eps, eps_corrected=False, weight_decay=L2, **given)
 
 
-def SGD(learn_rate: LearningRate, *, L2: float = 0.0, **options: Unpack[Options]) -> optimizers.SGD:
-    """thinc.optimizers.SGD with L2_is_weight_decay=False and grad_clip=0."""
-    return optimizers.SGD(learn_rate, weight_decay=L2, **options)
+def SGD(
+    learn_rate: LearningRate, *, L2: float = 0.0, L2_is_weight_decay: bool = True, **options: Unpack[Options]
+) -> optimizers.SGD:
+    """thinc.optimizers.SGD with grad_clip=0."""
+    given: Any = _decay(L2_is_weight_decay) | options
+    return optimizers.SGD(learn_rate, weight_decay=L2, **given)
+
+
+def _decay(after: bool) -> dict[str, Any]:
+    return {"decay_after": True} if after else {}

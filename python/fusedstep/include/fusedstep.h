@@ -131,7 +131,8 @@ typedef struct fusedstep_settings {
                                         0: it becomes the new parameter, for the first step; -1: off
                                         cautious_decay: 1: decoupled decay comes after the rule, only where that has not
                                         moved the parameter away from 0
-                                        max_lr: decoupled decay is multiplied by lr / max_lr; -1: it isn't */
+                                        max_lr: decoupled decay is multiplied by lr / max_lr; -1: it isn't
+                                        decay_after: 1: lr weight_decay w is subtracted after the rule */
     int64_t option_count;            /* 0: options may be NULL */
     int64_t stochastic; /* 1: parameters narrower than arithmetic are rounded up or down at random, so that the mean of
                            the result is the number before; 0: to nearest even, as copies always are */

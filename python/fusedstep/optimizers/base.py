@@ -30,6 +30,7 @@ _SPECIAL = (
     "cautious_decay",
     "clip_norm",
     "clip_value",
+    "decay_after",
     "groups",
     "master",
     "max_lr",
@@ -76,6 +77,7 @@ class Optimizer:
     count_updates: bool = False
     cautious_decay: bool = False
     max_lr: float | None = None
+    decay_after: bool = False
     clip_norm: float | None = None
     clip_value: float | None = None
     maximize: bool = False

@@ -39,6 +39,7 @@ class Options(TypedDict, total=False):
         w = w (1 - lr weight_decay)                if decoupled, in place of L2
         the rule
         w = w - lr weight_decay before             if cautious_decay, in place of the line before the rule
+        w = w - lr weight_decay w                  if decay_after, in place of both
         mean = mean + (1 - average) (w - mean)     if average
         copies[key] = w, rounded                   `copies` is an argument of `update`
         gradient = 0                               `zero_grads` is an argument of `update`
@@ -54,6 +55,8 @@ class Options(TypedDict, total=False):
         max_lr: Decoupled decay, whatever decoupled is, which is multiplied by lr / max_lr, so that it goes with the
             square of a learning rate that is at most max_lr (Defazio 2025, arXiv:2506.02285, corrected weight decay);
             above 0, or None for no factor.
+        decay_after: Decoupled decay, whatever decoupled is, which comes after the rule, as in thinc. With
+            cautious_decay, which comes there too, it changes nothing.
         count_updates: Corrections of a bias count the updates of the optimizer, as in Keras, scikit-learn and the book,
             instead of those that each parameter has had, as in PyTorch; steps stays empty. They differ for parameters
             that come late or have no gradient now and then. Not for groups.
@@ -97,6 +100,7 @@ class Options(TypedDict, total=False):
     count_updates: bool
     cautious_decay: bool
     max_lr: float | None
+    decay_after: bool
     clip_norm: float | None
     clip_value: float | None
     maximize: bool

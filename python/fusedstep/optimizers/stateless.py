@@ -64,8 +64,8 @@ def step(
         norm, zero_grads, copies: As in `Optimizer.update`.
         hyperparameters: lr, weight_decay, decoupled (weight decay of the parameter in place of L2), scale (the factor
             that the gradients are multiplied by first), maximize, clip_value, average (its decay), cautious_decay,
-            max_lr, and the rule's own: each a number for all parameters, or containers like `params` with one for each.
-            Those that are not given have their defaults.
+            max_lr, decay_after, and the rule's own: each a number for all parameters, or containers like `params` with
+            one for each. Those that are not given have their defaults.
 
     Returns:
         The norm of the gradients, and whether the step was skipped.

@@ -34,8 +34,9 @@ class Optimizer:
     5. L2 decay: weight_decay times the parameter is added to the gradient.
     6. Decoupled decay: the parameter is multiplied by 1 - lr * weight_decay. With max_lr, weight_decay is first
        multiplied by lr / max_lr.
-    7. The rule. After it, with cautious_decay and in place of 6: lr * weight_decay times the parameter before the rule
-       is subtracted where the rule has not moved it away from zero.
+    7. The rule. After it, in place of 6: with cautious_decay, lr * weight_decay times the parameter before the rule is
+       subtracted where the rule has not moved it away from zero; else with decay_after, lr * weight_decay times the
+       parameter is subtracted.
     8. The average: it moves by 1 - average of its distance to the new parameter. The first one is a copy.
     9. The parameter is rounded to its storage type, and the copy to its own.
     10. The gradients become zeros, if zero_grads is set, even those of a step that was skipped.
@@ -60,6 +61,7 @@ class Optimizer:
         count_updates: bool = False,
         cautious_decay: bool = False,
         max_lr: float | None = None,
+        decay_after: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
         maximize: bool = False,
@@ -77,6 +79,7 @@ class Optimizer:
         self.count_updates = count_updates
         self.cautious_decay = cautious_decay
         self.max_lr = max_lr
+        self.decay_after = decay_after
         self.clip_norm = clip_norm
         self.clip_value = clip_value
         self.maximize = maximize
@@ -172,7 +175,8 @@ class Optimizer:
         if self.clip_value is not None:
             bound = t(self.clip_value)
             g = np.where(g > bound, bound, np.where(g < -bound, -bound, g))
-        decoupled = self.decoupled or self.cautious_decay or self.max_lr is not None
+        after = self.cautious_decay or self.decay_after
+        decoupled = self.decoupled or after or self.max_lr is not None
         if decay != 0 and not decoupled:
             g = g + t(decay) * w
         if self.max_lr is not None and decay != 0:
@@ -180,8 +184,8 @@ class Optimizer:
         before = w.copy()
         counts: dict[str, Any] = {name: state[name] for name in self.scalars}
         if self.decays:
-            counts["decay"] = decay if decoupled and not self.cautious_decay else 0.0
-        elif decay != 0 and decoupled and not self.cautious_decay:
+            counts["decay"] = decay if decoupled and not after else 0.0
+        elif decay != 0 and decoupled and not after:
             w *= t(1 - lr * decay)
         if self.counts_steps:
             # State that was set from outside counts as having had all updates of the optimizer.
@@ -197,6 +201,8 @@ class Optimizer:
             moved = w - before
             grows = (moved > 0) & (before > 0) | (moved < 0) & (before < 0)
             w[...] = np.where(grows, w, w - t(lr * decay) * before)
+        elif decay != 0 and after:
+            w -= t(lr * decay) * w
 
         if self.average is not None:
             keep = _now(self.average, made_before)

@@ -14,15 +14,16 @@ from fusedstep.torch._tensors import rows
 
 _RULES = rules()
 # Of Options, what a parameter group may have.
-_GROUP_OPTIONS = ("decoupled", "maximize", "clip_value", "cautious_decay", "max_lr")
+_GROUP_OPTIONS = ("decoupled", "maximize", "clip_value", "cautious_decay", "max_lr", "decay_after")
 
 
 class FurtherRule(Optimizer):
     """The base class of optimizers whose rule torch.optim hasn't.
 
     They take parameters or groups and then the arguments of fusedstep's optimizer of that name, of which groups may
-    have their own; decoupled, maximize, clip_value, cautious_decay and max_lr of its options; and what `Optimizer` here
-    adds. The state has the names of fusedstep's, and "step". A sparse gradient steps the rows that it has.
+    have their own; decoupled, maximize, clip_value, cautious_decay, max_lr and decay_after of its options; and what
+    `Optimizer` here adds. The state has the names of fusedstep's, and "step". A sparse gradient steps the rows that it
+    has.
 
     Arguments:
         params: Parameters, named parameters or groups, as torch.optim's optimizers take them.

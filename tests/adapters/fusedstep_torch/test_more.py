@@ -29,6 +29,7 @@ MODES = [pytest.param(rule, id=rule.__name__) for rule in RULES if hasattr(rule,
 EVERY: tuple[dict[str, Any], ...] = (
     {"weight_decay": 0.1, "decoupled": False, "maximize": True, "clip_value": 0.5},
     {"weight_decay": 0.1, "cautious_decay": True},
+    {"weight_decay": 0.1, "decay_after": True},
     {"weight_decay": 0.1, "max_lr": 2.0},
     {"average": 0.75},
 )
