@@ -5,13 +5,25 @@ A ratio is the time of the other row over the time of fusedstep, each with its b
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from benchmarks import dropouts, every_rule, norms, pairs, peers, sklearn_steps, torch_steps, touched_rows, whole_steps
+from benchmarks import (
+    dropouts,
+    every_rule,
+    norms,
+    pairs,
+    peers,
+    sklearn_steps,
+    thinc_steps,
+    torch_steps,
+    touched_rows,
+    whole_steps,
+)
 from benchmarks.results import Against, duration, work_text, write_ratios
 from benchmarks.training import ROWS
 from benchmarks.turns import Sides, add_arguments, chosen, measure_in_new_process
@@ -90,12 +102,12 @@ def _torch_steps() -> Iterator[Pair]:
                 yield Pair("torch", row, "Adam", "float32", work, make, "torch")
 
 
-def _sklearn_steps() -> Iterator[Pair]:
-    for work in sklearn_steps.WORKS:
-        for solver in sklearn_steps.SOLVERS:
-            for dtype in ("float32", "float64"):
-                make = partial(sklearn_steps.works, solver, work, dtype, [*THREADS])
-                yield Pair("scikit-learn", sklearn_steps.THEIRS, solver, dtype, work, make, "sklearn")
+def _libraries() -> Iterator[Pair]:
+    """Optimizers of other libraries, and the classes that take their place."""
+    for each in (sklearn_steps, thinc_steps):
+        for work, rule, dtype in itertools.product(each.WORKS, each.RULES, each.DTYPES):
+            make = partial(each.works, rule, work, dtype, [*THREADS])
+            yield Pair(each.LIBRARY, each.LIBRARY, rule, dtype, work, make, each.PACKAGE)
 
 
 def _rules() -> Iterator[Pair]:
@@ -135,7 +147,7 @@ def all_pairs() -> list[Pair]:
         *_updates("many", "float64", LISTS),
         *_whole_steps(),
         *_torch_steps(),
-        *_sklearn_steps(),
+        *_libraries(),
         *_rules(),
     ]
 

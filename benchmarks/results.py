@@ -165,7 +165,8 @@ def works(ratios: Iterable[Against]) -> dict[str, list[Against]]:
 
 def work_text(kind: str, rule: str, dtype: str, work: str) -> str:
     """A work in words."""
-    names = {
+    # What needs no word but the library's name.
+    names = {library: f"{library}: {rule}, {work}" for library in ("scikit-learn", "thinc")} | {
         "batch norm": f"batch normalisation {work} {rule}",
         "dropout": f"dropout {work} {rule}",
         "training": f"training iteration {work}",
@@ -173,6 +174,5 @@ def work_text(kind: str, rule: str, dtype: str, work: str) -> str:
         "rows": f"{rule}, rows: {work}",
         "rule": f"rule {rule}, {work}",
         "torch": f"PyTorch's parameters: {rule}, {work}",
-        "scikit-learn": f"scikit-learn's networks: {rule}, {work}",
     }
     return f"{names.get(kind, f'{rule}, {work}')}, {dtype}"

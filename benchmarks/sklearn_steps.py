@@ -11,8 +11,9 @@ import numpy as np
 from benchmarks.turns import Sides, Work
 from benchmarks.workloads import Shapes, arrays
 
-OURS, THEIRS = "fusedstep.sklearn", "scikit-learn"
-SOLVERS = ("AdamOptimizer", "SGDOptimizer")
+LIBRARY, PACKAGE = "scikit-learn", "sklearn"
+RULES = ("AdamOptimizer", "SGDOptimizer")
+DTYPES = ("float32", "float64")
 
 
 def _network(*units: int) -> Shapes:
@@ -27,14 +28,14 @@ WORKS = {
 }
 
 
-def works(solver: str, work: str, dtype: str, threads: list[int]) -> Sides:
+def works(rule: str, work: str, dtype: str, threads: list[int]) -> Sides:
     """scikit-learn's step and ours, after one of each has given the same bits."""
     theirs = importlib.import_module("sklearn.neural_network._stochastic_optimizers")
     steps: list[Callable[[], Any]] = []
     results = []
     for module in (theirs, importlib.import_module("fusedstep.sklearn")):
         params, grads = (arrays(WORKS[work], dtype, seed) for seed in (1, 2))
-        steps.append(partial(getattr(module, solver)(params).update_params, params, grads))
+        steps.append(partial(getattr(module, rule)(params).update_params, params, grads))
         steps[-1]()
         results.append([w.copy() for w in params])
     for w, expected in zip(*results, strict=True):

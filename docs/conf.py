@@ -25,7 +25,7 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 # The page of a module that needs another library is built where that is installed.
-LIBRARIES = ("keras", "sklearn", "torch")
+LIBRARIES = ("keras", "sklearn", "thinc", "torch")
 for library in LIBRARIES:
     if find_spec(library) is None:
         exclude_patterns.append(f"api/{library}.*")
@@ -33,7 +33,7 @@ for library in LIBRARIES:
 os.environ.setdefault("KERAS_BACKEND", "numpy")  # by default it would be TensorFlow
 doctest_global_setup = f"""
 from importlib.util import find_spec
-has_keras, has_sklearn, has_torch = (find_spec(name) is not None for name in {LIBRARIES})
+globals().update({{"has_" + name: find_spec(name) is not None for name in {LIBRARIES}}})
 """
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
@@ -41,7 +41,7 @@ myst_heading_anchors = 3
 # A name in the backticks of a docstring is a link, and has to lead somewhere.
 default_role = "py:obj"
 # Other projects' names would need their inventories, and no build of these pages reads from the network.
-nitpick_ignore_regex = [("py:.*", r"(keras|numpy|sklearn|torch)\..*")]
+nitpick_ignore_regex = [("py:.*", r"(keras|numpy|sklearn|thinc|torch)\..*")]
 
 # The docstrings name the types in words; written out, the aliases are longer than the rest of a signature.
 autodoc_typehints = "none"
