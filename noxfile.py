@@ -15,6 +15,12 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 LINTERS = nox.project.dependency_groups(PROJECT, "lint")
 
 
+def _run_in_place(session: nox.Session, plugin: str, *tests: str) -> None:
+    """Runs another library's tests with our classes in the place of its own."""
+    in_place = ("-p", plugin, "-c", os.devnull, "--rootdir", session.create_tmp(), "-W", "ignore", "-rs")
+    session.run("python", "-m", "pytest", *in_place, "--pyargs", *tests, env={"PYTHONPATH": "tests/adapters"})
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check the form of code, texts, workflows and of the project itself."""
@@ -77,9 +83,32 @@ def sklearn(session: nox.Session) -> None:
     # pandas: two of their tests need it.
     session.install(".[test]", *(peer for peer in peers if peer.startswith("scikit-learn")), "pandas")
     session.run("python", "-m", "pytest", "tests/adapters/test_sklearn.py", *session.posargs)
-    tests = [f"sklearn.neural_network.tests.test_{name}" for name in ("mlp", "stochastic_optimizers")]
-    in_place = ("-p", "sklearn_in_place", "-c", os.devnull, "--rootdir", session.create_tmp(), "-rs")
-    session.run("python", "-m", "pytest", *in_place, "--pyargs", *tests, env={"PYTHONPATH": "tests/adapters"})
+    tests = (f"sklearn.neural_network.tests.test_{name}" for name in ("mlp", "stochastic_optimizers"))
+    _run_in_place(session, "sklearn_in_place", *tests)
+
+
+@nox.session(default=False)
+def thinc(session: nox.Session) -> None:
+    """Run thinc's own tests of its optimizers with our classes in place, and ours beside them."""
+    session.install(".[test]", "thinc>=9")
+    _run_in_place(session, "thinc_in_place", "thinc.tests.test_optimizers")
+    session.run("python", "-m", "pytest", "tests/adapters/test_thinc.py", *session.posargs)
+
+
+@nox.session(default=False)
+def spacy(session: nox.Session) -> None:
+    """Train pipelines of spaCy, which has an older thinc, and run spaCy's own tests of training with our classes."""
+    session.install(".[test]", "spacy>=3.8")
+    _run_in_place(session, "thinc_in_place", "thinc.tests.test_optimizers", "spacy.tests.training.test_training")
+    session.run("python", "-m", "pytest", *(f"tests/adapters/test_{name}.py" for name in ("spacy", "thinc")))
+
+
+@nox.session(default=False)
+def dezero(session: nox.Session) -> None:
+    """Run the tests of fusedstep.dezero beside DeZero."""
+    session.install(".[test]", "dezero==0.0.13", "matplotlib", "pillow")
+    names = ("dezero", "dezero_fallbacks", "dezero_hooks")
+    session.run("python", "-m", "pytest", *(f"tests/adapters/test_{name}.py" for name in names), *session.posargs)
 
 
 @nox.session(default=False)
