@@ -9,7 +9,7 @@ The module needs thinc, which the rest of fusedstep doesn't; 8.3 (spaCy 3.8) and
 with.
 """
 
-import functools
+import inspect
 import math
 from typing import Any, cast
 
@@ -71,12 +71,12 @@ class Optimizer(original.Optimizer):
             own = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "threshold": _AT_LEAST_5}
         elif beta1 > 0 and beta2 > 0:
             # thinc rounds the numbers of the moments to float32, but not those of the correction.
-            rounded = [float(np.float32(beta)) for beta in (beta1, beta2)]
-            if max(rounded) >= 1:
+            rounded1, rounded2 = float(np.float32(beta1)), float(np.float32(beta2))
+            if rounded1 >= 1 or rounded2 >= 1:
                 return False
             rule, t_of_rule = "adam", t
-            own = {"lr": scaled * _correction(beta1, beta2, t) / _correction(*rounded, t)}
-            own |= {"beta1": rounded[0], "beta2": rounded[1], "eps": eps, "eps_corrected": False}
+            own = {"lr": scaled * _correction(beta1, beta2, t) / _correction(rounded1, rounded2, t)}
+            own |= {"beta1": rounded1, "beta2": rounded2, "eps": eps, "eps_corrected": False}
         elif beta2 > 0:
             return False
         else:
@@ -129,14 +129,13 @@ def _correction(beta1: float, beta2: float, t: int) -> float:
 def _with_our_step(function: Any) -> Any:
     """A function of thinc with thinc's signature, from which spaCy checks a configuration."""
 
-    @functools.wraps(function)
     def make(*arguments: Any, **keywords: Any) -> Optimizer:
         optimizer = function(*arguments, **keywords)
         optimizer.__class__ = Optimizer
         return cast(Optimizer, optimizer)
 
-    make.__module__ = __name__
-    name = function.__name__
+    name = make.__name__ = make.__qualname__ = function.__name__
+    vars(make)["__signature__"] = inspect.signature(function)
     make.__doc__ = f'thinc.optimizers.{name} with our step: "fusedstep.{name}.v1" in the registry of optimizers.'
     return make
 

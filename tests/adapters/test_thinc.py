@@ -286,7 +286,7 @@ def test_nonfinite_gradients_are_not_clipped(made: list[bool]) -> None:
             with np.errstate(all="ignore"):
                 make(module, "SGD", {})((0, "W"), w, g)
             results.append(w)
-        np.testing.assert_array_equal(*results)
+        np.testing.assert_array_equal(results[0], results[1])
     assert made == [True, True]
 
 

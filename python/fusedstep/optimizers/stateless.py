@@ -137,8 +137,8 @@ def weighted_mean(lists: Iterable[Any], weights: Iterable[float]) -> Any:
         weights: Numbers that are not negative, not all of them 0: the number of examples of each client, for example.
 
     Returns:
-        New NumPy arrays in containers like lists[0], of its arrays' types: float32, float64, float16 or bfloat16
-        (which needs ml_dtypes). Other lists may have other floating-point types, which are converted.
+        New NumPy arrays in containers like those of the first list, in its arrays' types, which are float32, float64,
+        float16 or bfloat16 (which needs ml_dtypes). Other lists may have other floating-point types.
 
     Raises:
         ValueError: There are no lists, or as many weights, or a weight is negative, infinite or NaN, or all are 0, or
