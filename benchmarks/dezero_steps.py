@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.turns import Sides, Work
 
 LIBRARY, PACKAGE = "DeZero", "dezero"
-RULES = ("SGD", "MomentumSGD", "AdaGrad", "Adam")
+RULES = ("SGD", "MomentumSGD", "AdaGrad", "AdaDelta", "Adam")
 DTYPES = ("float64",)  # and biases in float32, as DeZero makes them
 
 # Units of a perceptron's layers after 784 pixels, or of an LSTM.

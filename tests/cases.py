@@ -31,7 +31,7 @@ ROWS = (
     Row(fs.ASGD, reference.ASGD, ({"lambd": 0.1, "t0": 0.0}, {"t0": 0.0, "alpha": 0.5, "lambd": 2.0})),
     Row(fs.Rprop, reference.Rprop, ({"step_min": 0.005, "step_max": 0.02}, {"eta_minus": 0.0, "eta_plus": 3.0})),
     Row(fs.AdaGrad, reference.AdaGrad, ({"eps_inside_root": True}, {"eps": 0.1, "initial_accumulator": 0.1})),
-    Row(fs.Adadelta, reference.Adadelta, ({"rho": 0.5, "eps": 0.1},)),
+    Row(fs.Adadelta, reference.Adadelta, ({"rho": 0.5, "eps": 0.1}, {"one_root": True})),
     Row(
         fs.RMSProp,
         reference.RMSProp,

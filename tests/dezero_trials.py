@@ -24,7 +24,7 @@ Array = np.ndarray[Any, Any]
 SHAPES = [(64, 10), (10, 3), (10,), (3,), (0, 4), ()]
 
 
-names = pytest.mark.parametrize("name", ["SGD", "MomentumSGD", "AdaGrad", "Adam"])
+names = pytest.mark.parametrize("name", ["SGD", "MomentumSGD", "AdaGrad", "AdaDelta", "Adam"])
 
 
 class Target:

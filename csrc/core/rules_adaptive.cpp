@@ -11,8 +11,9 @@ void adagrad(Program& p) {
 }
 
 void adadelta(Program& p) {
-    const auto [rho, eps] = own<2>(p);
-    p.call("adadelta", {kParameter, kGradient, kState, kState + 1}, {p.values[kLearningRate], eps, rho, 1 - rho});
+    const auto [rho, eps, one_root] = own<3>(p);
+    p.call(one_root != 0 ? "adadelta_one_root" : "adadelta", {kParameter, kGradient, kState, kState + 1},
+           {p.values[kLearningRate], eps, rho, 1 - rho});
 }
 
 template <bool centered> void rmsprop(Program& p) {
@@ -60,7 +61,8 @@ std::vector<Rule> adaptive_rules() {
          adagrad},
         {"adadelta",
          {"h", "d"},
-         with_options(1, {{"rho", 0.9, Limit::kBelowOne}, {"eps", 1e-6, Limit::kNotNegative}}),
+         with_options(
+             1, {{"rho", 0.9, Limit::kBelowOne}, {"eps", 1e-6, Limit::kNotNegative}, {"one_root", 0, Limit::kFlag}}),
          false,
          adadelta},
         {"rmsprop", {h}, rmsprop_options(false), false, rmsprop<false>},

@@ -42,6 +42,7 @@ template <class List> constexpr void list_stages(List& list) {
     list.template rule<Rprop>("rprop");
     list.template rule<AdaGrad>("adagrad");
     list.template rule<Adadelta>("adadelta");
+    list.template rule<AdadeltaOneRoot>("adadelta_one_root");
     list.template rule<RmsProp>("rmsprop");
     list.template rule<RmsPropCentered>("rmsprop_centered");
     list.template rule<RmsPropMomentum>("rmsprop_momentum");

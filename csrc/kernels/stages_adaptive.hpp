@@ -52,6 +52,19 @@ template <class T> struct Adadelta {
     }
 };
 
+// DeZero's form.
+template <class T> struct AdadeltaOneRoot {
+    T lr, eps;
+    MeanSquare<T> square;
+
+    void operator()(T& w, const T& g, T& h, T& d) const {
+        square(g, h);
+        const T delta = std::sqrt((d + eps) / (h + eps)) * g;
+        square(delta, d);
+        w -= lr * delta;
+    }
+};
+
 // Tieleman & Hinton 2012.
 template <class T> struct RmsProp {
     T lr;

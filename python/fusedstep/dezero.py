@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from dezero import optimizers as original
-from dezero.optimizers import AdaDelta, ClipGrad, FreezeParam, Optimizer, WeightDecay
+from dezero.optimizers import ClipGrad, FreezeParam, Optimizer, WeightDecay
 
 from fusedstep.optimizers.stateless import accumulate, step
 
@@ -39,6 +39,7 @@ class _Fused(Optimizer):
     _rule: ClassVar[str]
     _hyperparameters: ClassVar[tuple[str, ...]]
     _states: ClassVar[tuple[str, ...]] = ()
+    _fixed: ClassVar[dict[str, Any]] = {}
 
     def update(self) -> None:
         """Runs the hooks, then makes a step of all parameters that have a gradient, in place."""
@@ -57,7 +58,7 @@ class _Fused(Optimizer):
         ours, left = _divided(params, values.values())
         weights, state = [p.data for p in ours], [self._state(p) for p in ours]
         try:
-            step(self._rule, weights, [p.grad.data for p in ours], state, t=_CORRECTED, **values)
+            step(self._rule, weights, [p.grad.data for p in ours], state, t=_CORRECTED, **values, **self._fixed)
         except (TypeError, ValueError):  # DeZero may take it: gradients that broadcast, numbers beyond limits
             return params
         for p, w in zip(ours, weights, strict=True):
@@ -140,6 +141,21 @@ class AdaGrad(original.AdaGrad, _Fused):
 
     _original, _rule, _hyperparameters = original.AdaGrad, "adagrad", ("lr", "eps")
     _states = ("hs",)
+
+
+class AdaDelta(original.AdaDelta, _Fused):
+    """dezero.optimizers.AdaDelta with our step.
+
+        msg = rho msg + (1 - rho) g^2
+        dx = sqrt((msdx + eps) / (msg + eps)) g
+        msdx = rho msdx + (1 - rho) dx^2
+        w = w - dx
+
+    `SGD` says what is the same, and what is left to DeZero.
+    """
+
+    _original, _rule, _hyperparameters = original.AdaDelta, "adadelta", ("rho", "eps")
+    _states, _fixed = ("msg", "msdx"), {"lr": 1.0, "one_root": True}
 
 
 class Adam(original.Adam, _Fused):

@@ -52,13 +52,14 @@ class Adadelta(Optimizer):
         w = w - lr delta
 
     With lr 1 it is the paper's, and PyTorch's; Keras and optax scale it by a smaller lr, Keras with rho 0.95 and eps
-    1e-7. DeZero takes one root of the quotient, which differs by rounding. Take it where no learning rate is known:
-    eps sets the first steps.
+    1e-7. DeZero's has one_root: sqrt((d + eps) / (h + eps)), which differs by rounding. Take it where no learning rate
+    is known: eps sets the first steps.
 
     Arguments:
         lr: The learning rate, or a schedule.
         rho: The decay of both means, from 0 to below 1.
         eps: Keeps the quotient finite, and the first steps above 0.
+        one_root: Whether to take the root of the quotient in place of the quotient of roots.
         weight_decay: L2 weight decay.
         options: What all optimizers have; see `Options`.
     """
@@ -71,12 +72,14 @@ class Adadelta(Optimizer):
         rho: float = 0.9,
         eps: float = 1e-6,
         *,
+        one_root: bool = False,
         weight_decay: float = 0.0,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(lr, weight_decay=weight_decay, **options)
         self.rho = rho
         self.eps = eps
+        self.one_root = one_root
 
 
 class RMSProp(Optimizer):

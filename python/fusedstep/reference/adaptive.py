@@ -40,15 +40,19 @@ class Adadelta(Optimizer):
 
     state_names: ClassVar[tuple[str, ...]] = ("h", "d")
 
-    def __init__(self, lr: Any = 1.0, rho: float = 0.9, eps: float = 1e-6, **options: Any) -> None:
+    def __init__(
+        self, lr: Any = 1.0, rho: float = 0.9, eps: float = 1e-6, *, one_root: bool = False, **options: Any
+    ) -> None:
         super().__init__(lr, **options)
         self.rho = rho
         self.eps = eps
+        self.one_root = one_root
 
     def step(self, t: Rounded, lr: float, w: Array, g: Array, h: Array, d: Array) -> None:  # type: ignore[override]
         keep, c = t(self.rho), t(1 - self.rho)
         h[...] = keep * h + c * g * g
-        delta = np.sqrt(d + t(self.eps)) / np.sqrt(h + t(self.eps)) * g
+        eps = t(self.eps)
+        delta = (np.sqrt((d + eps) / (h + eps)) if self.one_root else np.sqrt(d + eps) / np.sqrt(h + eps)) * g
         d[...] = keep * d + c * delta * delta
         w -= t(lr) * delta
 
