@@ -112,6 +112,13 @@ def dezero(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def flower(session: nox.Session) -> None:
+    """Run the tests of fusedstep.flower beside Flower's own strategies."""
+    session.install(".[test]", "flwr>=1.28")
+    session.run("python", "-m", "pytest", "tests/adapters/test_flower.py", "tests/adapters/test_flower_edges.py")
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure beside NumPy, two minutes of it (arguments in place of --quick go to pytest)."""
     session.install(".[bench]")

@@ -16,6 +16,7 @@ from benchmarks import (
     dezero_steps,
     dropouts,
     every_rule,
+    flower_steps,
     norms,
     pairs,
     peers,
@@ -105,7 +106,7 @@ def _torch_steps() -> Iterator[Pair]:
 
 def _libraries() -> Iterator[Pair]:
     """Optimizers of other libraries, and the classes that take their place."""
-    for each in (sklearn_steps, thinc_steps, dezero_steps):
+    for each in (sklearn_steps, thinc_steps, dezero_steps, flower_steps):
         for work, rule, dtype in itertools.product(each.WORKS, each.RULES, each.DTYPES):
             make = partial(each.works, rule, work, dtype, [*THREADS])
             yield Pair(each.LIBRARY, each.LIBRARY, rule, dtype, work, make, each.PACKAGE)

@@ -166,7 +166,7 @@ def works(ratios: Iterable[Against]) -> dict[str, list[Against]]:
 def work_text(kind: str, rule: str, dtype: str, work: str) -> str:
     """A work in words."""
     # What needs no word but the library's name.
-    names = {library: f"{library}: {rule}, {work}" for library in ("DeZero", "scikit-learn", "thinc")} | {
+    names = {library: f"{library}: {rule}, {work}" for library in ("DeZero", "Flower", "scikit-learn", "thinc")} | {
         "batch norm": f"batch normalisation {work} {rule}",
         "dropout": f"dropout {work} {rule}",
         "training": f"training iteration {work}",

@@ -27,16 +27,16 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 # The page of a module that needs another library is built where that is installed.
-LIBRARIES = ("dezero", "keras", "sklearn", "thinc", "torch")
-for library in LIBRARIES:
+LIBRARIES = {"flower": "flwr"} | {name: name for name in ("dezero", "keras", "sklearn", "thinc", "torch")}
+for page, library in LIBRARIES.items():
     if find_spec(library) is None:
-        exclude_patterns.append(f"api/{library}.*")
+        exclude_patterns.append(f"api/{page}.*")
         suppress_warnings = ["toc.excluded", "myst.xref_missing"]
 vars(np).setdefault("int", int)  # for DeZero 0.0.13, which is older than NumPy 1.24
 os.environ.setdefault("KERAS_BACKEND", "numpy")  # by default it would be TensorFlow
 doctest_global_setup = f"""
 from importlib.util import find_spec
-globals().update({{"has_" + name: find_spec(name) is not None for name in {LIBRARIES}}})
+globals().update({{"has_" + name: find_spec(name) is not None for name in {[*LIBRARIES.values()]}}})
 """
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
@@ -44,7 +44,7 @@ myst_heading_anchors = 3
 # A name in the backticks of a docstring is a link, and has to lead somewhere.
 default_role = "py:obj"
 # Other projects' names would need their inventories, and no build of these pages reads from the network.
-nitpick_ignore_regex = [("py:.*", r"(dezero|keras|numpy|sklearn|thinc|torch)\..*")]
+nitpick_ignore_regex = [("py:.*", r"(dezero|flwr|keras|numpy|sklearn|thinc|torch)\..*")]
 
 # The docstrings name the types in words; written out, the aliases are longer than the rest of a signature.
 autodoc_typehints = "none"
