@@ -3,10 +3,11 @@
 import argparse
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.results import Row, Run, duration, groups, read, works
+from benchmarks.trainers import Shares, read_shares, table
 from benchmarks.workloads import BOOK, IN_PLACE, LIMIT
 
 # The columns of the summary, and the rows of which the fastest counts.
@@ -56,7 +57,7 @@ def _memory_table(rows: list[Row]) -> list[str]:
     return lines
 
 
-def markdown(run: Run, pictures: Iterable[str]) -> str:
+def markdown(run: Run, pictures: Iterable[str], trainings: Sequence[Shares] = ()) -> str:
     """The report."""
     lines = ["# Benchmarks", "", f"{run.subtitle}.", ""]
     lines.append(
@@ -65,6 +66,9 @@ def markdown(run: Run, pictures: Iterable[str]) -> str:
         "the middle half of the rounds, as a part of the median. GB/s counts the bytes that have to be moved."
     )
     lines += _summary(run)
+    if trainings:
+        lines += ["", "## Trainings", "", "With a library's own optimizer, and with fusedstep's in its place.", ""]
+        lines += table(trainings)
     lines += [line for name in pictures for line in ("", f"![{Path(name).stem.replace('_', ' ')}]({name})")]
     for name, rows in groups(row for row in run.rows if row.kind != "memory").items():
         lines += _group_table(name, rows)
@@ -76,16 +80,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("json", type=Path, help="what `pytest benchmarks --benchmark-json FILE` wrote")
     parser.add_argument("--ratios", type=Path, help="what `python -m benchmarks.compare --json FILE` wrote")
+    parser.add_argument("--trainers", type=Path, help="what `python -m benchmarks.trainers --json FILE` wrote")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
     arguments = parser.parse_args()
     try:
         run = read(arguments.json, arguments.ratios)
+        trainings = read_shares(arguments.trainers) if arguments.trainers else []
         arguments.out.mkdir(parents=True, exist_ok=True)
         from benchmarks.pictures import draw_all  # matplotlib is slow to import, and may be missing
 
         pictures = draw_all(run, arguments.out)
         report = arguments.out / "report.md"
-        report.write_text(markdown(run, pictures))
+        report.write_text(markdown(run, pictures, trainings))
     except (OSError, ValueError, ImportError) as error:
         print(f"benchmarks.report: {error}", file=sys.stderr)
         return 2
