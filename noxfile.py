@@ -65,8 +65,7 @@ def tests(session: nox.Session) -> None:
 @nox.parametrize("backend", ["numpy", "torch"])
 def keras(session: nox.Session, backend: str) -> None:
     """Run Keras' own tests of its optimizers with the classes of fusedstep.keras in their place."""
-    peers = PROJECT["project"]["optional-dependencies"]["peers"]
-    session.install(".", "absl-py", "pytest", *(peer for peer in peers if peer.startswith(("keras", "torch"))))
+    session.install(".[keras,torch]", "absl-py", "pytest")
     session.run(
         *("python", "-m", "pytest", "-p", "keras_in_place", "-p", "no:cacheprovider"),
         *("-c", os.devnull, "--rootdir", session.create_tmp(), "-W", "ignore", "--pyargs", "keras.src.optimizers"),
@@ -79,9 +78,7 @@ def keras(session: nox.Session, backend: str) -> None:
 @nox.session(default=False)
 def sklearn(session: nox.Session) -> None:
     """Run scikit-learn's own tests of its networks with our classes in place, and ours beside them."""
-    peers = PROJECT["project"]["optional-dependencies"]["peers"]
-    # pandas: two of their tests need it.
-    session.install(".[test]", *(peer for peer in peers if peer.startswith("scikit-learn")), "pandas")
+    session.install(".[test,sklearn]", "pandas")  # which two of their tests need
     session.run("python", "-m", "pytest", "tests/adapters/test_sklearn.py", *session.posargs)
     tests = (f"sklearn.neural_network.tests.test_{name}" for name in ("mlp", "stochastic_optimizers"))
     _run_in_place(session, "sklearn_in_place", *tests)
@@ -90,7 +87,7 @@ def sklearn(session: nox.Session) -> None:
 @nox.session(default=False)
 def thinc(session: nox.Session) -> None:
     """Run thinc's own tests of its optimizers with our classes in place, and ours beside them."""
-    session.install(".[test]", "thinc>=9")
+    session.install(".[test,thinc]")
     _run_in_place(session, "thinc_in_place", "thinc.tests.test_optimizers")
     session.run("python", "-m", "pytest", "tests/adapters/test_thinc.py", *session.posargs)
 
@@ -98,7 +95,7 @@ def thinc(session: nox.Session) -> None:
 @nox.session(default=False)
 def spacy(session: nox.Session) -> None:
     """Train pipelines of spaCy, which has an older thinc, and run spaCy's own tests of training with our classes."""
-    session.install(".[test]", "spacy>=3.8")
+    session.install(".[test,spacy]")
     _run_in_place(session, "thinc_in_place", "thinc.tests.test_optimizers", "spacy.tests.training.test_training")
     session.run("python", "-m", "pytest", *(f"tests/adapters/test_{name}.py" for name in ("spacy", "thinc")))
 
@@ -106,7 +103,7 @@ def spacy(session: nox.Session) -> None:
 @nox.session(default=False)
 def dezero(session: nox.Session) -> None:
     """Run the tests of fusedstep.dezero beside DeZero."""
-    session.install(".[test]", "dezero==0.0.13", "matplotlib", "pillow")
+    session.install(".[test,dezero]")
     names = ("dezero", "dezero_fallbacks", "dezero_hooks")
     session.run("python", "-m", "pytest", *(f"tests/adapters/test_{name}.py" for name in names), *session.posargs)
 
@@ -114,7 +111,7 @@ def dezero(session: nox.Session) -> None:
 @nox.session(default=False)
 def flower(session: nox.Session) -> None:
     """Run the tests of fusedstep.flower beside Flower's own strategies."""
-    session.install(".[test]", "flwr>=1.28")
+    session.install(".[test,flower]")
     session.run("python", "-m", "pytest", "tests/adapters/test_flower.py", "tests/adapters/test_flower_edges.py")
 
 
