@@ -9,118 +9,46 @@ with `**`, which for about one number in a thousand rounds the last bit otherwis
 line of the book's Adam in float64, and the other rules have the book's bits if the gradients are float32 too.
 Parameters may be dicts, as in the first volume, or lists, as in the second.
 
-    python -m fusedstep.book SCRIPT [ARGS...]
+Gradients of the second volume's embeddings are rows: those that a batch has touched, which code that isn't ours may use
+as the book's array. SGD and AdaGrad step these rows only, and have the bits that they have with the array. So that the
+other optimizers have the book's numbers, they are given the array, unless their attribute lazy is True: then rows that
+a batch doesn't touch keep their values and their moments, as with `fusedstep.Rows`.
+
+    python -m fusedstep.book [--lazy] SCRIPT [ARGS...]
 
 runs a script of the book unchanged, with these classes in place of the book's.
 """
 
 import copy
-from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusedstep import _native, optimizers
 from fusedstep._limits import checked, checked_count, checked_flag, shown
 from fusedstep._types import Copies, Grads, Params
+from fusedstep.book._embedding import Embedding, TimeEmbedding
+from fusedstep.book._gradient import RowsGradient, replaced
+from fusedstep.book._letters import letter_property
+from fusedstep.book._negative_sampling import EmbeddingDot, NegativeSamplingLoss, UnigramSampler
+from fusedstep.book._trainer import clip_grads, remove_duplicate
 
 __all__ = ["SGD", "AdaGrad", "Adam", "BatchNormalization", "Dropout", "Momentum", "Nesterov", "RMSprop", "np"]
+__all__ += ["Embedding", "EmbeddingDot", "NegativeSamplingLoss", "TimeEmbedding", "UnigramSampler"]
+__all__ += ["clip_grads", "remove_duplicate"]
+
+for _part in (
+    Embedding,
+    TimeEmbedding,
+    EmbeddingDot,
+    NegativeSamplingLoss,
+    UnigramSampler,
+    clip_grads,
+    remove_duplicate,
+):
+    _part.__module__ = __name__
 
 _EPS = 1e-7
-
-
-class _Letter(dict[Any, Any]):
-    """The arrays of one letter in an optimizer's state, by the parameter's key: a view that behaves as a plain dict."""
-
-    def __init__(self, optimizer: "_Dialect", letter: str) -> None:
-        self._optimizer, self._letter = optimizer, letter
-
-    def __getitem__(self, key: Any) -> Any:
-        arrays = self._optimizer.state.get(key, {})
-        if self._letter not in arrays:
-            raise KeyError(key)
-        return arrays[self._letter]
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        array = _copied(value)
-        if array.ndim == 0 and key in self:  # a number for an array, which would be broadcast
-            array = np.full_like(self[key], array)
-        self._optimizer.state.setdefault(key, {})[self._letter] = array
-
-    def __delitem__(self, key: Any) -> None:
-        self[key]
-        state = self._optimizer.state
-        del state[key][self._letter]
-        if not state[key]:
-            del state[key]
-        self._optimizer._letters_are_none = False
-
-    def __iter__(self) -> Iterator[Any]:
-        return (key for key, arrays in self._optimizer.state.items() if self._letter in arrays)
-
-    def __reversed__(self) -> Any:
-        return reversed(list(self))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __repr__(self) -> str:
-        return repr(self.copy())
-
-    def __reduce__(self) -> Any:
-        return dict, (self.copy(),)
-
-    def copy(self) -> dict[Any, Any]:
-        return {key: self[key] for key in self}
-
-    def popitem(self) -> tuple[Any, Any]:
-        for key in reversed(self):
-            return key, self.pop(key)
-        raise KeyError("popitem(): dictionary is empty")
-
-    def __or__(self, other: Any) -> Any:
-        return self.copy() | other
-
-    def __ror__(self, other: Any) -> Any:
-        return other | self.copy()
-
-    def __ior__(self, other: Any) -> Self:
-        self.update(other)
-        return self
-
-    __ne__ = object.__ne__
-
-
-# The others follow from these; dict's own would look into the view instead of the state.
-for _name in ("__contains__", "__eq__", "get", "keys", "values", "items", "pop", "clear", "update", "setdefault"):
-    setattr(_Letter, _name, getattr(MutableMapping, _name))
-
-
-def _copied(value: Any) -> NDArray[Any]:
-    array = np.array(value)
-    return array.astype(np.float64) if array.dtype.kind in "iub" else array
-
-
-def _state(letter: str) -> Any:
-    def arrays(self: "_Dialect") -> _Letter | None:
-        return None if not self.state and self._letters_are_none else _Letter(self, letter)
-
-    def replace(self: "_Dialect", value: Any) -> None:
-        if value is None:
-            self.state.clear()
-        elif isinstance(value, Mapping | list):
-            pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
-            copies = {key: _copied(array) for key, array in pairs}
-            view = _Letter(self, letter)
-            view.clear()
-            view.update(copies)
-        else:
-            raise TypeError(f"{letter} is {shown(value)}, expected a dict or list of arrays, or None")
-        self._letters_are_none = value is None
-
-    doc = f"The arrays {letter} by the parameter's key; None before the first update. None forgets the state."
-    return property(arrays, replace, doc=doc)
 
 
 def _floats(container: Any) -> dict[Any, float]:
@@ -134,6 +62,7 @@ def _floats(container: Any) -> dict[Any, float]:
 class _Dialect(optimizers.Optimizer):
     """Takes integers as parameters, and subclasses without a call of __init__, as the book's optimizers do."""
 
+    lazy: bool = False
     _letters_are_none = True  # v, h and m, as long as the state is empty
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
@@ -142,6 +71,16 @@ class _Dialect(optimizers.Optimizer):
         if ours is not cls:
             ours.__init__(self)  # a reader's subclass may not call it
         return self
+
+    def _checked(self, name: str, value: Any) -> Any:
+        return checked_flag(name, value) if name == "lazy" else super()._checked(name, value)
+
+    def _has_same_numbers_with_rows(self) -> bool:
+        return self._rule in ("sgd", "adagrad") and self.weight_decay == 0 and not self._is_special
+
+    def _taken(self, gradient: RowsGradient) -> Any:
+        """What a step takes as the gradient of an embedding."""
+        return gradient.rows() if self.lazy or self._has_same_numbers_with_rows() else gradient.array()
 
     def update(
         self,
@@ -154,6 +93,10 @@ class _Dialect(optimizers.Optimizer):
         norm: float | None = None,
     ) -> None:
         """Makes one step, as `fusedstep.Optimizer.update`; integers count as floats too."""
+        if zero_grads:
+            grads = replaced(grads, RowsGradient.shared_array)
+        else:
+            grads = replaced(grads, self._taken if copies is None else RowsGradient.array)
         options: Any = {"scale": scale, "zero_grads": zero_grads, "copies": copies, "norm": norm}
         try:
             super().update(params, grads, **options)
@@ -181,7 +124,7 @@ class SGD(_Dialect, optimizers.SGD):
 class Momentum(_Dialect, optimizers.Momentum):
     """Momentum: v = momentum v - lr g, w = w + v."""
 
-    v: Any = _state("v")
+    v: Any = letter_property("v")
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
         super().__init__(lr, momentum)
@@ -208,7 +151,7 @@ class Nesterov(_Dialect, optimizers.Nesterov):
         legacy: True for the second order.
     """
 
-    v: Any = _state("v")
+    v: Any = letter_property("v")
     legacy: bool = False
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9, legacy: bool = False) -> None:
@@ -223,7 +166,7 @@ class Nesterov(_Dialect, optimizers.Nesterov):
 class AdaGrad(_Dialect, optimizers.AdaGrad):
     """AdaGrad: h = h + g^2, w = w - lr g / (sqrt(h) + 1e-7)."""
 
-    h: Any = _state("h")
+    h: Any = letter_property("h")
 
     def __init__(self, lr: float = 0.01) -> None:
         super().__init__(lr, _EPS)
@@ -232,7 +175,7 @@ class AdaGrad(_Dialect, optimizers.AdaGrad):
 class RMSprop(_Dialect, optimizers.RMSProp):
     """RMSprop: h = decay_rate h + (1 - decay_rate) g^2, w = w - lr g / (sqrt(h) + 1e-7)."""
 
-    h: Any = _state("h")
+    h: Any = letter_property("h")
 
     def __init__(self, lr: float = 0.01, decay_rate: float = 0.99) -> None:
         super().__init__(lr, decay_rate, _EPS)
@@ -250,8 +193,8 @@ class Adam(_Dialect, optimizers.Adam):
     eps_corrected: bool = False
     count_updates: bool = True
 
-    m: Any = _state("m")
-    v: Any = _state("v")
+    m: Any = letter_property("m")
+    v: Any = letter_property("v")
 
     def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
         super().__init__(lr, beta1, beta2, _EPS, eps_corrected=False)
