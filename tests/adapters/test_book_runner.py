@@ -354,7 +354,7 @@ def test_wrong_calls(chapter: Path, tmp_path: Path, tmp_path_factory: pytest.Tem
     alone = tmp_path_factory.mktemp("alone") / "script.py"  # above which no folder has the book's package
     alone.write_text("pass\n")
     for words, folder, message in (
-        ((), chapter, "no script given, expected python -m fusedstep.book SCRIPT [ARGS...]"),
+        ((), chapter, "no script given, expected python -m fusedstep.book [--lazy] SCRIPT [ARGS...]"),
         (("nothing.py",), chapter, "there is no file nothing.py"),
         ((".",), chapter, "there is no file ."),
         ((str(importing),), elsewhere, "run it from its folder, as after cd ch06"),
@@ -391,4 +391,4 @@ def test_the_script_stays_main_to_the_end(chapter: Path) -> None:
 def test_help() -> None:
     out, err, status = run("--help", folder=Path.cwd())
     assert (err, status) == ("", 0)
-    assert out.startswith("usage: python -m fusedstep.book SCRIPT [ARGS...]\n")
+    assert out.startswith("usage: python -m fusedstep.book [--lazy] SCRIPT [ARGS...]\n")

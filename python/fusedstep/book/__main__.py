@@ -6,16 +6,28 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from fusedstep.book._substitution import CLASSES, Finder
+from fusedstep.book._substitution import Finder, tell_of_rows
+from fusedstep.book._trials import REPLACEMENTS
 
 HELP = """\
-usage: python -m fusedstep.book SCRIPT [ARGS...]
+usage: python -m fusedstep.book [--lazy] SCRIPT [ARGS...]
 
-Runs a script of Deep Learning from Scratch as `python SCRIPT [ARGS...]` does, from the script's folder, with
-fusedstep's SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam, BatchNormalization and Dropout in place of those in the
-book's common/optimizer.py and common/layers.py. Where you have changed one of these so that it gives other numbers, a
-line on stderr says so; one that has more than the book's (an argument, a method, an attribute) stays, with a line too.
-Processes that the script starts afresh (spawn) have the book's own classes."""
+Runs a script of Deep Learning from Scratch, of the first or the second volume, as `python SCRIPT [ARGS...]` does, from
+the script's folder, with fusedstep's classes and functions in place of the book's:
+
+    common/optimizer.py                SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam
+    common/layers.py                   BatchNormalization, Dropout, Embedding
+    common/time_layers.py              TimeEmbedding
+    common/trainer.py                  remove_duplicate
+    common/util.py                     clip_grads
+    ch04/negative_sampling_layer.py    UnigramSampler
+
+Where you have changed one of these so that it gives other numbers, a line on stderr says so; one that has more than the
+book's (an argument, a method, an attribute) stays, with a line too. Processes that the script starts afresh (spawn)
+have the book's own classes.
+
+With --lazy, Momentum, Nesterov, RMSprop and Adam step only the words of a batch, as SGD and AdaGrad always do. This is
+faster, but other words keep their weights and moments, which changes the numbers; a line on stderr says so."""
 
 
 def _fail(message: str) -> NoReturn:
@@ -42,8 +54,11 @@ def _run(path: Path) -> None:
 def main() -> None:
     """Runs sys.argv[1] as __main__ with the rest of sys.argv."""
     del sys.argv[0]
+    lazy = sys.argv[:1] == ["--lazy"]
+    if lazy:
+        del sys.argv[0]
     if not sys.argv:
-        _fail("no script given, expected python -m fusedstep.book SCRIPT [ARGS...]")
+        _fail("no script given, expected python -m fusedstep.book [--lazy] SCRIPT [ARGS...]")
     script = sys.argv[0]
     if script in ("-h", "--help"):
         print(HELP)
@@ -54,6 +69,7 @@ def main() -> None:
     if not sys.flags.safe_path:
         sys.path[0] = str(path.resolve().parent)
     sys.meta_path.insert(0, Finder())
+    tell_of_rows(lazy)
     try:
         _run(path)
     except ModuleNotFoundError as error:
@@ -61,7 +77,7 @@ def main() -> None:
             raise
         _fail_outside(script)
     near: list[str | Path] = [*sys.path, *path.parents, *Path.cwd().parents]
-    if sys.modules.keys().isdisjoint(CLASSES) and not any(map(_has_the_books_package, near)):
+    if sys.modules.keys().isdisjoint(REPLACEMENTS) and not any(map(_has_the_books_package, near)):
         _fail_outside(script)
 
 

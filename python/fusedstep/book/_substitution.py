@@ -1,4 +1,4 @@
-"""Replaces the book's classes in the reader's own modules by fusedstep's, and reports changes of numbers."""
+"""Replaces the book's classes and functions in the reader's own modules by fusedstep's, and reports other numbers."""
 
 import contextlib
 import importlib.abc
@@ -15,80 +15,18 @@ from typing import Any
 import numpy as np
 
 from fusedstep import book
+from fusedstep.book._gradient import RowsGradient
+from fusedstep.book._trials import REPLACEMENTS, Trial
 
-
-class LegacyNesterov(book.Nesterov):
-    """`fusedstep.book.Nesterov` in its legacy order, with the arguments of the book's class."""
-
-    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
-        super().__init__(lr, momentum, legacy=True)
-
-
-# Three trials, each of which makes objects of a class and returns all results. The inputs have sizes at which a change
-# of any constant of the book changes the results.
-def _try_optimizer(make: Callable[..., Any]) -> list[Any]:
-    wave = np.sin(np.arange(1.0, 13.0)).reshape(3, 4)
-    first, other = wave + 2, wave[0] - 3
-    optimizer = make()
-    params: Any = [first, other]
-    grads: Any = [np.zeros_like(first), np.zeros_like(other)]
-    try:
-        optimizer.update(params, grads)
-    except Exception:  # the second volume has lists, the first dicts
-        optimizer, keys = make(), ("W", "b")
-        params, grads = dict(zip(keys, params, strict=True)), dict(zip(keys, grads, strict=True))
-        optimizer.update(params, grads)
-    for step in range(1, 6):
-        for n, key in enumerate(params if isinstance(params, dict) else (0, 1)):
-            grads[key][...] = np.cos(step * params[key]) * np.logspace(-8, 3, 4) * (n + 1)
-        optimizer.update(params, grads)
-    # If params has other arrays now, layers that hold the first ones have not learned.
-    return [optimizer, first, other, *(params.values() if isinstance(params, dict) else params)]
-
-
-def _try_batch_normalization(make: Callable[..., Any]) -> list[Any]:
-    results = []
-    wave = np.sin(np.arange(48.0) ** 2)
-    for shape in ((4, 12), (4, 3, 2, 2)):
-        layer = make(gamma=wave[:12] + 2, beta=wave[12:24])
-        x = (wave.reshape(4, 12) * np.logspace(-4, 1, 12)).reshape(shape)
-        for scale in (1.0, 3.0):
-            results += [layer.forward(scale * x, True), layer.backward(np.cos(x)), layer.dgamma, layer.dbeta]
-        results += [layer.forward(x, False), layer.running_mean, layer.running_var]
-    return [layer, *results]
-
-
-def _try_dropout(make: Callable[..., Any]) -> list[Any]:
-    np.random.seed(0)  # noqa: NPY002, the state is restored
-    layer, x = make(), np.arange(1.0, 61.0).reshape(3, 20)
-    results = [layer.forward(x, True), layer.backward(2 * x), layer.forward(x, False)]
-    return [layer, *results, np.random.rand()]  # noqa: NPY002
-
-
-Trial = Callable[[Callable[..., Any]], list[Any]]
-CLASSES: dict[str, dict[str, tuple[Trial, tuple[type[Any], ...]]]] = {
-    "common.optimizer": {
-        "SGD": (_try_optimizer, (book.SGD,)),
-        "Momentum": (_try_optimizer, (book.Momentum,)),
-        "Nesterov": (_try_optimizer, (book.Nesterov, LegacyNesterov)),
-        "AdaGrad": (_try_optimizer, (book.AdaGrad,)),
-        "RMSprop": (_try_optimizer, (book.RMSprop,)),
-        "Adam": (_try_optimizer, (book.Adam,)),
-    },
-    "common.layers": {
-        "BatchNormalization": (_try_batch_normalization, (book.BatchNormalization,)),
-        "Dropout": (_try_dropout, (book.Dropout,)),
-    },
-}
-# Attributes of the book's classes that ours lack: its batch normalisation keeps them for the backward pass.
-_INTERNAL = {"xc", "xn", "std"}
+# Attributes of the book's classes that ours lack, which its layers keep for the backward pass.
+_INTERNAL = {"xc", "xn", "std", "layers"}
 
 
 def _note(message: str) -> None:
     print(f"fusedstep.book: {message}", file=sys.stderr)
 
 
-def _arguments(cls: type[Any]) -> dict[str, Any]:
+def _arguments(cls: Callable[..., Any]) -> dict[str, Any]:
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {p.name: p.default for p in inspect.signature(cls).parameters.values() if p.kind in named}
 
@@ -106,8 +44,8 @@ def _require(names: Sequence[str], verb: str) -> None:
         raise _LacksError(f"{verb} {', '.join(names)}")
 
 
-def _difference(theirs: type[Any], ours: type[Any], trial: Trial) -> str | None:
-    """The difference between our class and the reader's, as the end of a sentence; None if there is none."""
+def _difference(theirs: Callable[..., Any], ours: Callable[..., Any], trial: Trial) -> str | None:
+    """The difference between the reader's class or function and ours, as the end of a sentence; None for none."""
     printed = io.StringIO()
     try:
         # As text, because a default may be an array.
@@ -137,8 +75,8 @@ def _difference(theirs: type[Any], ours: type[Any], trial: Trial) -> str | None:
     return "prints" if printed.getvalue() else None
 
 
-def _stand_in(theirs: type[Any], candidates: Sequence[type[Any]], trial: Trial) -> Any:
-    """Our class for the reader's, and the difference between them."""
+def _stand_in(theirs: Callable[..., Any], candidates: Sequence[Callable[..., Any]], trial: Trial) -> Any:
+    """Our class or function for the reader's, and the difference between them."""
     ours = candidates[0]
     _require([name for name in _arguments(theirs) if name not in _arguments(ours)], "takes")
     _require(sorted(_public(theirs) - _public(ours) - set(_arguments(ours))), "has")
@@ -148,9 +86,9 @@ def _stand_in(theirs: type[Any], candidates: Sequence[type[Any]], trial: Trial) 
 
 
 def substitute(module: ModuleType) -> None:
-    """Replaces the module's own classes by ours of the same name.
+    """Replaces the module's own classes and functions by ours of the same name.
 
-    If that changes the results of a script, a line on stderr says so. A class stays only if it has something that ours
+    If that changes the results of a script, a line on stderr says so. One stays only if it has something that ours
     lacks: an argument, a method, an attribute. The state of NumPy's global generator is restored.
     """
     names = vars(module)
@@ -158,9 +96,9 @@ def substitute(module: ModuleType) -> None:
         _note(f"keeps {module.__name__} as it is, which computes without NumPy")
         return
     random_state = np.random.get_state()  # noqa: NPY002
-    for name, (trial, candidates) in CLASSES[module.__name__].items():
+    for name, (trial, candidates) in REPLACEMENTS[module.__name__].items():
         theirs = names.get(name)
-        if not inspect.isclass(theirs) or theirs.__module__ != module.__name__:
+        if not (inspect.isclass(theirs) or inspect.isfunction(theirs)) or theirs.__module__ != module.__name__:
             continue
         which = f"the {name} of {module.__name__}"
         try:
@@ -187,7 +125,11 @@ def _execute(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
 
 
 def _provide(module: ModuleType) -> None:
-    vars(module).update({name: ours[0] for name, (_, ours) in CLASSES[module.__name__].items()}, np=np)
+    vars(module).update({name: ours[0] for name, (_, ours) in REPLACEMENTS[module.__name__].items()}, np=np)
+
+
+# Of the other modules, scripts need more than ours.
+_PROVIDED = {"common.optimizer", "common.layers"}
 
 
 class _Provider(importlib.abc.Loader):
@@ -198,16 +140,39 @@ class _Provider(importlib.abc.Loader):
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Finds the book's modules as Python does, and substitutes their classes as soon as they have run."""
+    """Finds the book's modules as Python does, and substitutes in them as soon as they have run."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """The spec of one of the book's modules, with a loader that substitutes; None for any other module."""
-        if fullname not in CLASSES:
+        if fullname not in REPLACEMENTS:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is None or spec.loader is None:
+            if fullname not in _PROVIDED:
+                return None
             return importlib.machinery.ModuleSpec(fullname, _Provider())
         spec.loader.exec_module = partial(_execute, spec.loader.exec_module)  # type: ignore[method-assign]
         return spec
+
+
+def tell_of_rows(lazy: bool) -> None:
+    """Makes optimizers lazy or not, and has a line on stderr tell of each whose numbers depend on it."""
+    told, taken = set(), book._Dialect._taken
+    book._Dialect.lazy = lazy
+
+    def telling(optimizer: book._Dialect, gradient: RowsGradient) -> Any:
+        name = type(optimizer).__name__
+        if name not in told and not optimizer._has_same_numbers_with_rows():
+            told.add(name)
+            _note(f"{name} {_IS_LAZY if lazy else _IS_DENSE}")
+        return taken(optimizer, gradient)
+
+    book._Dialect._taken = telling  # type: ignore[assignment, method-assign]
+
+
+_IS_LAZY = "is lazy: words that a batch doesn't have keep their weights and moments, so the numbers aren't the book's"
+_IS_DENSE = (
+    "makes gradients of embeddings dense, for the book's numbers; --lazy, before the script, is faster without them"
+)
