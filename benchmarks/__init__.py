@@ -3,5 +3,6 @@
 import sys
 from pathlib import Path
 
-# The network whose training is measured is that of the examples, which are scripts and no package.
-sys.path.append(str(Path(__file__).parent.parent / "examples"))
+# The network whose training is measured is that of the examples, and the book's second volume that of the tests. Both
+# are folders of scripts and no packages.
+sys.path += [str(Path(__file__).parent.parent / folder) for folder in ("examples", "tests")]

@@ -25,6 +25,7 @@ from benchmarks import (
     torch_steps,
     touched_rows,
     whole_steps,
+    word2vec,
 )
 from benchmarks.results import Against, duration, work_text, write_ratios
 from benchmarks.training import ROWS
@@ -141,9 +142,15 @@ def all_pairs() -> list[Pair]:
         for row in ROWS
         if row != OURS
     ]
+    words = [
+        Pair("word2vec", BOOK, rule, "float32", f"{word2vec.WORK} drawn {draws}", partial(pairs.words, rule, draws))
+        for draws in word2vec.DRAWS
+        for rule in word2vec.RULES
+    ]
     return [
         *sorted(_layers(), key=lambda pair: (pair.kind, pair.rule == "backward")),
         *training,
+        *words,
         *_updates("update", "float32", {str(size): [(size,)] for size in SIZES}),
         *_updates("many", "float32", LISTS),
         *_updates("many", "float64", LISTS),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from benchmarks import every_rule, norms, pairs, peers, torch_steps, touched_rows, whole_steps
+from benchmarks import every_rule, norms, pairs, peers, torch_steps, touched_rows, whole_steps, word2vec
 from benchmarks.turns import Sides
 from benchmarks.workloads import BOOK, LIMIT, LISTS, OURS, OURS_OUT, RULES, THREADS, threads_text
 
@@ -166,6 +166,9 @@ def _other_floors() -> Iterator[Floor]:
     yield Floor(name, 1.2, 1.05, pairs.subnormal, at_most=True)
     for work, floor, aim in (("[100] * 5", 1.35, 1.5), ("[1000] * 3", 1.4, 1.7)):
         yield Floor(f"training iteration {work}: NumPy / ours", floor, aim, partial(pairs.training, BOOK, work))
+    for rule in word2vec.RULES:
+        name = f"iteration of word2vec, {word2vec.WORK} drawn at once, {rule} float32: NumPy / ours"
+        yield Floor(name, 20, 30, partial(pairs.words, rule, "at once"))
     yield Floor("matrix products around our step / around NumPy's", 1.03, 1.0, pairs.products, at_most=True)
 
 

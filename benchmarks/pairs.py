@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 import fusedstep as fs
-from benchmarks import baselines, dropouts, norms, peers, touched_rows, whole_steps
+from benchmarks import baselines, dropouts, norms, peers, touched_rows, whole_steps, word2vec
 from benchmarks.limit import Limit
 from benchmarks.rows import UpdateCase, checked_first_step
 from benchmarks.training import checked_training
 from benchmarks.turns import Sides, Work
 from benchmarks.workloads import (
+    BOOK,
     LIMIT,
     LR,
     NETWORKS,
@@ -104,6 +105,12 @@ def rows(row: str, rule: str, threads: Sequence[int], our_threads: Sequence[int]
         return [Work(step, n) for n in threads]
 
     return works(row, threads), works(OURS, our_threads)
+
+
+def words(rule: str, draws: str) -> Sides:
+    """An iteration of word2vec with the book's code, and with ours."""
+    theirs, ours = ([Work(word2vec.checked(row, rule, draws))] for row in (BOOK, OURS))
+    return theirs, ours
 
 
 def norm(row: str, ours: str, work: str, direction: str, threads: Sequence[int], our_threads: Sequence[int]) -> Sides:

@@ -170,6 +170,7 @@ def work_text(kind: str, rule: str, dtype: str, work: str) -> str:
         "batch norm": f"batch normalisation {work} {rule}",
         "dropout": f"dropout {work} {rule}",
         "training": f"training iteration {work}",
+        "word2vec": f"iteration of word2vec, {work}, {rule}",
         "whole step": f"{rule} + clipping + average + zeros, {work}",
         "rows": f"{rule}, rows: {work}",
         "rule": f"rule {rule}, {work}",
