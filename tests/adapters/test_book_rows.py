@@ -94,6 +94,11 @@ def test_a_gradient_is_used_as_an_array(use: str, dtype: str, rng: np.random.Gen
         assert np.asarray(got).dtype == np.asarray(right).dtype
     np.testing.assert_array_equal(gradient.copy(), array, strict=True)
     np.testing.assert_array_equal(other.copy(), other_array, strict=True)
+    rows = gradient.rows()
+    if isinstance(rows, fs.Rows):
+        assert_rows(rows, array)
+    else:
+        np.testing.assert_array_equal(rows, array)
     # The next batch's gradient isn't touched by any of these.
     gradient.assign(np.array([[4, 4]]), np.ones((1, 2, 4)))
     np.testing.assert_array_equal(gradient.copy(), np.outer([0, 0, 0, 0, 2, 0], np.ones(4)))
@@ -119,6 +124,26 @@ def test_reading_keeps_the_rows(rng: np.random.Generator) -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         gradient.nothing  # noqa: B018
     assert_rows(gradient, array)
+
+
+def test_sums_of_unlike_gradients(rng: np.random.Generator) -> None:
+    gradient, array = pair(rng, "float32")
+    other, other_array = pair(rng, "float64")
+    gradient += other
+    array += other_array
+    np.testing.assert_array_equal(gradient.copy(), array, strict=True)
+    for held in (gradient, other):
+        np.asarray(held)
+    gradient, array = pair(rng)
+    gradient += (held := pair(rng)[0])
+    array += np.asarray(held)
+    gradient += held  # whose array is the gradient now
+    array += held
+    np.testing.assert_array_equal(gradient.copy(), array, strict=True)
+    gradient, array = pair(rng)
+    with pytest.raises(ValueError, match="broadcast"):
+        gradient += pair(rng, rows=7)[0]
+    np.testing.assert_array_equal(gradient.copy(), array, strict=True)
 
 
 VIEWS: dict[str, Any] = {
