@@ -257,18 +257,28 @@ def test_options_are_those_of_the_dense_gradient(rule: str, option: str, rng: np
         optimizer = getattr(book, rule)(0.1)
         setattr(optimizer, option, OPTIONS[option])
         w = np.ones((6, 4), np.float32)
-        half = np.zeros((6, 4), np.float16)
         optimizer.update([w], [given])
-        optimizer.update([w], [given], scale=0.5, copies=[half])
-        results.append((w, half, optimizer.gradient_norm))
+        optimizer.update([w], [given], scale=0.5)
+        results.append((w, optimizer.gradient_norm))
     np.testing.assert_equal(results[0], results[1])
 
 
 def test_gradients_are_zeroed(rng: np.random.Generator) -> None:
-    for rule in (book.SGD, book.Adam):
+    for rule in (book.SGD, book.Momentum):
         gradient, _ = pair(rng)
-        rule().update([np.ones((6, 4), np.float32)], [gradient], zero_grads=True)
+        w = np.ones((6, 4), np.float32)
+        rule().update([w], [gradient], zero_grads=True)
         assert not gradient.copy().any()
+        before = w.copy()
+        rule().update([w], [gradient])
+        np.testing.assert_array_equal(w, before)
+
+
+def test_copies_have_all_rows(rng: np.random.Generator) -> None:
+    for rule in (book.SGD, book.Adam):
+        w, half = np.ones((6, 4), np.float32), np.zeros((6, 4), np.float16)
+        rule(0.25).update([w], [pair(rng)[0]], copies=[half])
+        np.testing.assert_array_equal(half, w.astype(np.float16))
 
 
 @OPTIMIZERS
