@@ -10,7 +10,7 @@ from fusedstep.book._gradient import RowsGradient
 
 def gradient_of(w: Any) -> Any:
     """A new gradient of a matrix: of its rows, if it is an array that our optimizers take, else the book's zeros."""
-    if isinstance(w, np.ndarray) and w.ndim and w.dtype.char in "efd":
+    if isinstance(w, np.ndarray) and w.ndim and w.dtype.isnative and w.dtype.char in "efd":
         return RowsGradient(w)
     return np.zeros_like(w)
 
