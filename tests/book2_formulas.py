@@ -166,4 +166,5 @@ def assert_rows(gradient: Any, expected: Any) -> None:
     np.add.at(dense, gradient.indices, gradient.values)
     np.testing.assert_array_equal(dense, expected, strict=True)
     np.testing.assert_array_equal(gradient.copy(), expected, strict=True)
+    np.testing.assert_array_equal(np.signbit(gradient.copy()), np.signbit(expected))
     assert isinstance(gradient.rows(), fs.Rows)

@@ -1,6 +1,7 @@
 """The gradient of an embedding: the rows that a batch has touched, which all other code may use as the book's array."""
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, Self
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
-from fusedstep._rows import Rows, add_rows
+from fusedstep._rows import Rows
 
 # Methods whose results are no view of the array.
 _METHODS = frozenset(
@@ -18,15 +19,27 @@ _METHODS = frozenset(
 
 
 def _summed(keys: NDArray[np.int64], values: NDArray[Any], dtype: Any) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """The distinct keys, and the sum of each one's values, rounded to dtype after each addition, as by np.add.at."""
-    distinct, first, places = np.unique(keys, return_index=True, return_inverse=True)
-    if len(distinct) == len(keys):
+    """The distinct keys, and the sum of each one's values in order, rounded to dtype after each addition.
+
+    These are the bits of np.add.at, also where values of float64 are added to sums of float32.
+    """
+    order = keys.argsort(kind="stable")
+    is_first = np.ones(len(keys), bool)
+    np.not_equal(keys[order[1:]], keys[order[:-1]], out=is_first[1:])
+    begin = np.flatnonzero(is_first)
+    if len(begin) == len(keys):
         return keys, values.astype(dtype, copy=False)
-    sums = values[first].astype(dtype, copy=False)
-    repeated = np.ones(len(keys), bool)
-    repeated[first] = False
-    add_rows(sums, places[repeated], values[repeated])
-    return distinct, sums
+    distinct = order[begin]
+    sums = values[distinct].astype(dtype, copy=False)
+    # The second values of all keys that have two are added at once, then the third ones, and so on.
+    group = is_first.cumsum() - 1
+    turn = np.arange(len(keys)) - begin[group]
+    by_turn = turn.argsort(kind="stable")
+    ends = np.bincount(turn).cumsum()
+    for start, end in itertools.pairwise(ends.tolist()):
+        at = by_turn[start:end]
+        sums[group[at]] += values[order[at]]
+    return keys[distinct], sums
 
 
 def _is_positive_number(value: Any) -> bool:
@@ -127,7 +140,8 @@ class RowsGradient(NDArrayOperatorsMixin, Rows):
             elif self._in_array is not rows:
                 self._array[... if self._in_array is None else self._in_array[0]] = 0
             if self._in_array is not rows:
-                add_rows(self._array, *rows)
+                indices, sums = self._sums()
+                self._array[indices] += sums
                 self._in_array = rows
         assert self._array is not None
         return self._array
