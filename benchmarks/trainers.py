@@ -19,12 +19,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 import fusedstep as fs
-from benchmarks import dezero_steps, flower_steps, peers
+from benchmarks import dezero_steps, flower_steps, peers, word2vec
 from benchmarks.turns import add_arguments, chosen
 from benchmarks.workloads import arrays
 
@@ -144,6 +145,24 @@ def dezero(ours: bool, clock: Clock) -> Callable[[], Any]:
     return iterate
 
 
+def book2(ours: bool, clock: Clock) -> Callable[[], Any]:
+    """Word2vec (CBOW) with 100 000 words by SGD, of the book's second volume."""
+    training = word2vec.Training(word2vec.OURS if ours else word2vec.BOOK, "SGD", "at once")
+    remove, update = training._layers.remove_duplicate, training._rule.update
+
+    def remove_duplicate(*arguments: Any) -> Any:
+        with clock.running():
+            return remove(*arguments)
+
+    def timed_update(*arguments: Any) -> None:
+        with clock.running():
+            update(*arguments)
+
+    training._layers = SimpleNamespace(remove_duplicate=remove_duplicate)
+    training._rule = SimpleNamespace(update=timed_update)
+    return training.step
+
+
 def flower(ours: bool, clock: Clock) -> Callable[[], Any]:
     """A server's round for ten clients with 11 million weights, from their messages to the next."""
     flwr = importlib.import_module("flwr.app")
@@ -178,6 +197,7 @@ class Training:
 
 
 TRAININGS = (
+    Training("the book", "numpy", book2),
     Training("PyTorch", "torch", torch),
     Training("scikit-learn", "sklearn", sklearn),
     Training("thinc", "thinc", thinc),
