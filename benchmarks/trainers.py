@@ -27,7 +27,7 @@ import numpy as np
 import fusedstep as fs
 from benchmarks import dezero_steps, flower_steps, peers, word2vec
 from benchmarks.turns import add_arguments, chosen
-from benchmarks.workloads import arrays
+from benchmarks.workloads import BOOK, OURS, arrays
 
 SECONDS = 2.0  # for a training at least
 
@@ -147,7 +147,7 @@ def dezero(ours: bool, clock: Clock) -> Callable[[], Any]:
 
 def book2(ours: bool, clock: Clock) -> Callable[[], Any]:
     """Word2vec (CBOW) with 100 000 words by SGD, of the book's second volume."""
-    training = word2vec.Training(word2vec.OURS if ours else word2vec.BOOK, "SGD", "at once")
+    training = word2vec.Training(OURS if ours else BOOK, "SGD", "at once")
     remove, update = training._layers.remove_duplicate, training._rule.update
 
     def remove_duplicate(*arguments: Any) -> Any:
