@@ -164,7 +164,7 @@ MergedRows merge_rows(const std::int64_t* numbers, std::int64_t count, const Vie
 
 void add_rows(const View& matrix, const std::int64_t* numbers, std::int64_t count, const View& values) {
     if (values.size() == 0) return;
-    const int arithmetic = arithmetic_of(matrix.storage);
+    const int arithmetic = std::max(arithmetic_of(matrix.storage), arithmetic_of(values.storage));
     const std::int64_t row_size = values.size() / count, bytes = row_size * size_of(arithmetic);
     const RowParts from(values, arithmetic), to(matrix, arithmetic);
     const auto add = [&](std::int64_t i) {

@@ -1,5 +1,6 @@
 """Rows added to rows of a matrix, against numpy.add.at."""
 
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -8,6 +9,13 @@ import pytest
 
 import fusedstep as fs
 
+LAYOUTS: list[Callable[[Any], Any]] = [
+    np.asfortranarray,
+    lambda w: np.repeat(w, 2, axis=0)[::2],
+    lambda w: np.repeat(w, 3, axis=1)[:, ::3],
+    lambda w: w[::-1],
+    lambda w: w.T.copy().T,
+]
 KINDS = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]
 SHAPES = [(50, 7), (50,), (30, 3, 5), (20, 3000), (4, 0), (1, 64), (700, 100)]
 
@@ -16,10 +24,8 @@ def expected_of(target: Any, indices: Any, values: Any) -> Any:
     """By a loop: NumPy's own has no bfloat16."""
     expected = target.copy()
     for row, value in zip(indices, values, strict=True):
-        if target.dtype.itemsize < 4:
-            expected[row] = (expected[row].astype(np.float32) + value.astype(np.float32)).astype(target.dtype)
-        else:
-            expected[row] += value
+        wide: Any = np.float64 if np.float64 in (target.dtype, values.dtype) else np.float32
+        expected[row] = (expected[row].astype(wide) + value.astype(wide)).astype(target.dtype)
     return expected
 
 
@@ -42,21 +48,32 @@ def test_bits(kind: Any, shape: tuple[int, ...], isa: str, threads: int, rng: np
             np.testing.assert_array_equal(again, by_numpy)
 
 
-def test_layouts_and_types(isa: str, threads: int, rng: np.random.Generator) -> None:
-    for made in (
-        np.asfortranarray,
-        lambda w: np.repeat(w, 2, axis=0)[::2],
-        lambda w: np.repeat(w, 3, axis=1)[:, ::3],
-        lambda w: w[::-1],
-        lambda w: w.T.copy().T,
-    ):
+def test_layouts(isa: str, threads: int, rng: np.random.Generator) -> None:
+    for made in LAYOUTS:
         target = made(rng.standard_normal((90, 40)).astype(np.float32))
         indices = rng.integers(0, 90, 500, dtype=np.int32)
         values: Any = made(rng.standard_normal((500, 40)))
-        expected = expected_of(target, indices, values.astype(np.float32))
+        expected = target.copy()
+        np.add.at(expected, indices, values)
         fs.add_rows(target, indices, values)
         np.testing.assert_array_equal(target, expected)
         fs.add_rows(target, indices.tolist(), np.broadcast_to(values[:1], (500, 40)))
+
+
+@pytest.mark.parametrize("of_values", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("of_target", KINDS, ids=lambda kind: kind.__name__)
+def test_types(of_target: Any, of_values: Any, isa: str, threads: int, rng: np.random.Generator) -> None:
+    """The wider of both computes each sum, as in NumPy."""
+    target = rng.standard_normal((20, 9)).astype(of_target)
+    indices = rng.integers(0, 20, 400)
+    values = rng.standard_normal((400, 9)).astype(of_values)
+    expected = expected_of(target, indices, values)
+    if ml_dtypes.bfloat16 not in (of_target, of_values):
+        by_numpy = target.copy()
+        np.add.at(by_numpy, indices, values)
+        np.testing.assert_array_equal(by_numpy, expected)
+    fs.add_rows(target, indices, values)
+    np.testing.assert_array_equal(target, expected, strict=True)
 
 
 def test_values_of_the_target_itself() -> None:
