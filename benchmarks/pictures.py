@@ -1,7 +1,7 @@
 """The report's pictures."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.results import Against, Run, duration, works
+from benchmarks.trainers import Shares
 from benchmarks.workloads import BOOK, IN_PLACE, LIMIT, OURS, threads_text
 
 # From Okabe & Ito's palette, which colour-blind people can tell apart; a marker for each as well.
@@ -144,6 +145,35 @@ def _panels(run: Run, kind: str, title: str) -> Figure | None:
             ax.remove()
         top += height
     return figure
+
+
+def draw_trainings(trainings: Sequence[Shares], subtitle: str, path: Path) -> None:
+    """Draws the time of an iteration with a library's own optimizer, and with ours, of which a part is the optimizer's.
+
+    Raises:
+        OSError: The picture can't be written.
+    """
+    with mpl.rc_context(STYLE):
+        figure = _figure(1.55 + 0.42 * len(trainings), "Where the time of a training goes", subtitle)
+        (ax,) = _row_axes(figure, 1, 0.115, 0, 0.7, 0.8)
+        for i, own in enumerate(trainings):
+            sides = (("its own", own.share_before, 1.0), ("fusedstep's", own.share_after, own.after / own.before))
+            for j, (name, share, whole) in enumerate(sides):
+                y, colour = i + 0.36 * j, LOOKS[BOOK if j == 0 else OURS][0]
+                ax.barh(y, share * whole, 0.32, color=colour, label=f"optimizer, {name}" if i == 0 else None)
+                rest = whole - share * whole
+                ax.barh(y, rest, 0.32, share * whole, color="#DDDDDD", label="the rest" if i + j == 0 else None)
+                seconds = duration(own.after if j else own.before)
+                ax.text(whole, y, f"  {seconds}", va="center", fontsize=7.5, color=GREY)
+        ax.set(yticks=[i + 0.18 for i in range(len(trainings))], xlim=(0, 1.12))
+        ax.set_yticklabels([own.name for own in trainings], color=BLACK)
+        ax.set_xlabel("time of an iteration / its time with the library's own optimizer")
+        ax.invert_yaxis()
+        ax.tick_params(left=False)
+        ax.spines["left"].set_visible(False)
+        handles, labels = ax.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="lower center", ncols=3, fontsize=8, labelcolor=GREY)
+        figure.savefig(path)
 
 
 PICTURES: dict[str, Callable[[Run], Figure | None]] = {

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmarks.results import Row, Run, duration, groups, read, works
+from benchmarks.results import LIBRARIES, Row, Run, duration, groups, read, work_text, works
 from benchmarks.trainers import Shares, read_shares, table
 from benchmarks.workloads import BOOK, IN_PLACE, LIMIT
 
@@ -18,6 +18,8 @@ _BESIDE = {
     "limit": (LIMIT,),
 }
 
+TRAININGS = "trainings.png"
+
 
 def _summary(run: Run) -> list[str]:
     if not run.ratios:
@@ -28,12 +30,18 @@ def _summary(run: Run) -> list[str]:
         "",
     ]
     lines += ["| | fusedstep | " + " | ".join(_BESIDE) + " |", "|---|--:" + "|--:" * len(_BESIDE) + "|"]
-    for name, ratios in works(run.ratios).items():
+    for name, ratios in works(one for one in run.ratios if one.kind not in LIBRARIES).items():
         cells = [name, duration(statistics.median(one.ratio.denominator for one in ratios))]
         for alternatives in _BESIDE.values():
             found = [one.ratio.median for one in ratios if one.row in alternatives]
             cells.append(f"{min(found):.2g}" if found else "")
         lines.append("| " + " | ".join(cells) + " |")
+    libraries = [one for one in run.ratios if one.kind in LIBRARIES]
+    if libraries:
+        lines += ["", "### The library's own optimizer", "", "| | fusedstep | the library's |", "|---|--:|--:|"]
+    for one in libraries:
+        name = work_text(one.kind, one.rule, one.dtype, one.work)
+        lines.append(f"| {name} | {duration(one.ratio.denominator)} | {one.ratio.median:.2g} |")
     return lines
 
 
@@ -68,7 +76,7 @@ def markdown(run: Run, pictures: Iterable[str], trainings: Sequence[Shares] = ()
     lines += _summary(run)
     if trainings:
         lines += ["", "## Trainings", "", "With a library's own optimizer, and with fusedstep's in its place.", ""]
-        lines += table(trainings)
+        lines += [*table(trainings), "", f"![trainings]({TRAININGS})"]
     lines += [line for name in pictures for line in ("", f"![{Path(name).stem.replace('_', ' ')}]({name})")]
     for name, rows in groups(row for row in run.rows if row.kind != "memory").items():
         lines += _group_table(name, rows)
@@ -85,11 +93,13 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         run = read(arguments.json, arguments.ratios)
-        trainings = read_shares(arguments.trainers) if arguments.trainers else []
+        trainings, subtitle = read_shares(arguments.trainers) if arguments.trainers else ([], "")
         arguments.out.mkdir(parents=True, exist_ok=True)
-        from benchmarks.pictures import draw_all  # matplotlib is slow to import, and may be missing
+        from benchmarks.pictures import draw_all, draw_trainings  # matplotlib is slow to import, and may be missing
 
         pictures = draw_all(run, arguments.out)
+        if trainings:
+            draw_trainings(trainings, subtitle, arguments.out / TRAININGS)
         report = arguments.out / "report.md"
         report.write_text(markdown(run, pictures, trainings))
     except (OSError, ValueError, ImportError) as error:

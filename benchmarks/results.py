@@ -15,6 +15,9 @@ from benchmarks import peers
 from benchmarks.turns import Ratio
 from benchmarks.workloads import THREADS
 
+# Whose optimizers are measured beside the classes that take their place; they are kinds of work, and rows.
+LIBRARIES = ("scikit-learn", "thinc", "DeZero", "Flower")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -69,7 +72,7 @@ def _processor() -> str:
 
 
 def origin() -> dict[str, Any]:
-    """What this machine and its libraries are; `subtitle` puts it in words."""
+    """What this machine and its libraries are; `subtitle_of` puts it in words."""
     return {
         "processor": _processor(),
         "most_threads": max(THREADS),
@@ -82,7 +85,7 @@ def origin() -> dict[str, Any]:
     }
 
 
-def _subtitle(o: dict[str, Any]) -> str:
+def subtitle_of(o: dict[str, Any]) -> str:
     place = f"{o['processor']} ({o['most_threads']} threads at most, {o['isa']}), {o['date']}"
     versions = f"fusedstep {o['fusedstep']}, NumPy {o['numpy']}, Python {o['python']}"
     return ", ".join([place, versions, *o["peers"]])
@@ -101,7 +104,7 @@ def read(path: Path, ratios: Path | None) -> Run:
         rows = [_row(b) for b in ours]
         if not rows:
             raise ValueError(f"{path} holds none of these benchmarks")
-        subtitle = _subtitle(ours[0]["extra_info"]["origin"])
+        subtitle = subtitle_of(ours[0]["extra_info"]["origin"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not what pytest-benchmark writes: no {error}") from error
     return Run(rows, subtitle, *(_read_ratios(ratios) if ratios else ([], "")))
@@ -134,7 +137,7 @@ def _read_ratios(path: Path) -> tuple[list[Against], str]:
     data = json.loads(path.read_text())
     try:
         ratios = [Against(**{**one, "ratio": Ratio(**one["ratio"])}) for one in data["ratios"]]
-        return ratios, _subtitle(data["origin"])
+        return ratios, subtitle_of(data["origin"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not what benchmarks.compare writes: no {error}") from error
 
@@ -166,7 +169,7 @@ def works(ratios: Iterable[Against]) -> dict[str, list[Against]]:
 def work_text(kind: str, rule: str, dtype: str, work: str) -> str:
     """A work in words."""
     # What needs no word but the library's name.
-    names = {library: f"{library}: {rule}, {work}" for library in ("DeZero", "Flower", "scikit-learn", "thinc")} | {
+    names = {library: f"{library}: {rule}, {work}" for library in LIBRARIES} | {
         "batch norm": f"batch normalisation {work} {rule}",
         "dropout": f"dropout {work} {rule}",
         "training": f"training iteration {work}",

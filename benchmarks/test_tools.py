@@ -1,5 +1,6 @@
 """The tools that measure in turns and report: their arithmetic, and files that pass from one to the next."""
 
+import dataclasses
 import json
 from functools import partial
 from pathlib import Path
@@ -131,6 +132,9 @@ def test_report(tmp_path: Path) -> None:
     assert "| batch normalisation (128, 1024) backward, float32 | 1 ms | 2 |  | 2 | 2 |" in text
     assert "| fusedstep | 1 ms | 10 % | 1.0 |" in text
     assert f"{max(THREADS)} threads at most" in text
+    libraries = [results.Against("DeZero", "DeZero", "Adam", "float64", "a network", RATIO)]
+    text = report.markdown(dataclasses.replace(run, ratios=libraries), [])
+    assert "| DeZero: Adam, a network, float64 | 1 ms | 2 |" in text
 
 
 def test_report_without_ratios(tmp_path: Path) -> None:

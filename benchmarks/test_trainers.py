@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import peers, report, trainers
+from benchmarks import peers, pictures, report, trainers
 from benchmarks.results import Run
 
 
@@ -28,11 +28,15 @@ def test_a_file_becomes_a_table(tmp_path: Path) -> None:
     path = tmp_path / "trainers.json"
     made = [trainers.Shares("A", "a batch", 2e-3, 0.5, 1.25e-3, 0.2)]
     trainers.write_shares(path, made)
-    assert trainers.read_shares(path) == made
+    shares, subtitle = trainers.read_shares(path)
+    assert shares == made
+    assert "fusedstep" in subtitle
     row = "| A | a batch | 50%, 20% | 4 | 1.60 |"
     assert trainers.table(made)[2:] == [row]
     assert row in report.markdown(Run([], "about", [], ""), [], made)
-    path.write_text('[{"name": "A"}]')
+    pictures.draw_trainings(shares, subtitle, tmp_path / "trainings.png")
+    assert (tmp_path / "trainings.png").read_bytes().startswith(b"\x89PNG")
+    path.write_text('{"origin": {}, "shares": [{"name": "A"}]}')
     with pytest.raises(ValueError, match=r"is not a file of benchmarks\.trainers"):
         trainers.read_shares(path)
 

@@ -26,6 +26,7 @@ import numpy as np
 
 import fusedstep as fs
 from benchmarks import dezero_steps, flower_steps, peers, word2vec
+from benchmarks.results import origin, subtitle_of
 from benchmarks.turns import add_arguments, chosen
 from benchmarks.workloads import BOOK, OURS, arrays
 
@@ -249,18 +250,19 @@ def measure(training: Training, rounds: int) -> Shares:
 
 def write_shares(path: Path, all_shares: list[Shares]) -> None:
     """Writes them for `read_shares`."""
-    path.write_text(json.dumps([asdict(own) for own in all_shares], indent=1))
+    path.write_text(json.dumps({"origin": origin(), "shares": [asdict(own) for own in all_shares]}, indent=1) + "\n")
 
 
-def read_shares(path: Path) -> list[Shares]:
-    """What `main` has written to a file.
+def read_shares(path: Path) -> tuple[list[Shares], str]:
+    """What `main` has written to a file, and its origin in words.
 
     Raises:
         ValueError: It is another file.
     """
+    data = json.loads(path.read_text())
     try:
-        return [Shares(**own) for own in json.loads(path.read_text())]
-    except TypeError as error:
+        return [Shares(**own) for own in data["shares"]], subtitle_of(data["origin"])
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a file of benchmarks.trainers") from error
 
 

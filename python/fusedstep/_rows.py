@@ -65,9 +65,9 @@ def add_rows(target: Any, indices: ArrayLike, values: Any) -> None:
     threads. (Subnormal numbers are flushed to zero, see `set_flush_subnormals`.)
 
     Arguments:
-        target: An array or tensor of shape (rows, ...), in float32, float64, float16 or bfloat16, with any strides. Sums
-            are computed in float64 if target or values are float64, else in float32, and rounded to the type of target
-            after each addition.
+        target: An array or tensor of shape (rows, ...), in float32, float64, float16 or bfloat16, with any strides.
+            Sums are computed in float64 if target or values are float64, else in float32, and rounded to the type of
+            target after each addition.
         indices: Integers from 0 to below the number of rows, shape (n,).
         values: An array or tensor of shape (n, ...), with the remaining axes of target, in any of these types. If it
             shares memory with target, it is copied first.
