@@ -110,6 +110,31 @@ def test_adam_in_files(needs: Needs, tmp_path: Path) -> None:
     step_and_compare(ours, reference.Adam(), file_of_zeros(tmp_path / "w"), g, 0.0, 0.3)
 
 
+def test_the_mean_of_a_list(needs: Needs) -> None:
+    needs(1, 0)
+    first = np.full(N, 3, np.float16)  # half as many bytes, as is the result
+    for i, place in enumerate(places()):
+        first[place] = i % 7
+    second = np.broadcast_to(np.float16(1), (N,))
+    mean = fs.weighted_mean([first, second], [1, 3])
+    for i, place in enumerate(places()):
+        np.testing.assert_array_equal(mean[place], np.float16((i % 7 + 3) / 4))
+        mean[place] = 1.5
+    assert sum(np.count_nonzero(mean[chunk] != 1.5) for chunk in chunks()) == 0
+
+
+def test_rows_added_to_a_matrix(needs: Needs) -> None:
+    needs(1, 0)
+    matrix = np.zeros((N // 3, 3), np.float16)
+    rows = np.array([0, EDGE // 6, EDGE // 3, len(matrix) - 1, 0])
+    fs.add_rows(matrix, rows, np.arange(15, dtype=np.float16).reshape(5, 3))
+    expected = [[12, 14, 16], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
+    np.testing.assert_array_equal(matrix[rows[:4]], expected)
+    matrix[rows] = 0
+    flat = matrix.reshape(-1)
+    assert sum(np.count_nonzero(flat[chunk]) for chunk in chunks()) == 0
+
+
 @pytest.mark.parametrize(("shape", "axis"), [((1, N), 0), ((N // 3, 3), 1)], ids=["one channel", "three columns"])
 def test_batch_norm_in_place(needs: Needs, shape: tuple[int, ...], axis: int) -> None:
     needs(1, 0)
