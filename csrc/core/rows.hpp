@@ -35,8 +35,8 @@ struct MergedRows {
 // Adds up the rows of the same number in their order, from zeros. values: has a row for each of `count` numbers.
 MergedRows merge_rows(const std::int64_t* numbers, std::int64_t count, const View& values, int arithmetic);
 
-// Adds each row of values to the row of a matrix that has its number, in their order, in the wider of their
-// arithmetics. They share no memory.
+// Adds each row of values to the row of a matrix that has its number, in their order, computed in the wider of their
+// types. They share no memory.
 void add_rows(const View& matrix, const std::int64_t* numbers, std::int64_t count, const View& values);
 
 }  // namespace fusedstep
