@@ -97,7 +97,9 @@ def spacy(session: nox.Session) -> None:
     """Train pipelines of spaCy, which has an older thinc, and run spaCy's own tests of training with our classes."""
     session.install(".[test,spacy]")
     _run_in_place(session, "thinc_in_place", "thinc.tests.test_optimizers", "spacy.tests.training.test_training")
-    session.run("python", "-m", "pytest", *(f"tests/adapters/test_{name}.py" for name in ("spacy", "thinc")))
+    session.run(
+        "python", "-m", "pytest", *(f"tests/adapters/test_{name}.py" for name in ("spacy", "thinc")), *session.posargs
+    )
 
 
 @nox.session(default=False)
@@ -112,7 +114,14 @@ def dezero(session: nox.Session) -> None:
 def flower(session: nox.Session) -> None:
     """Run the tests of fusedstep.flower beside Flower's own strategies."""
     session.install(".[test,flower]")
-    session.run("python", "-m", "pytest", "tests/adapters/test_flower.py", "tests/adapters/test_flower_edges.py")
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "tests/adapters/test_flower.py",
+        "tests/adapters/test_flower_edges.py",
+        *session.posargs,
+    )
 
 
 @nox.session(default=False)

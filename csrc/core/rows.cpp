@@ -1,6 +1,7 @@
 #include "rows.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <mutex>
 #include <numeric>
 
@@ -135,6 +136,20 @@ class RowParts {
 
 constexpr std::size_t kScratch = kTile * sizeof(double);
 
+// In row-major order.
+RowMemory copy_of(const View& view, int storage) {
+    const FloatMode mode;
+    const RowParts from(view, storage);
+    RowMemory memory(static_cast<std::size_t>(view.size() * size_of(storage)));
+    for (std::int64_t begin = 0, n; begin < view.size(); begin += n) {
+        n = std::min(kTile, view.size() - begin);
+        char* const to = memory.get() + begin * size_of(storage);
+        const char* const loaded = from.load(begin, n, to);
+        if (loaded != to) std::memcpy(to, loaded, static_cast<std::size_t>(n * size_of(storage)));
+    }
+    return memory;
+}
+
 }  // namespace
 
 MergedRows merge_rows(const std::int64_t* numbers, std::int64_t count, const View& values, int arithmetic) {
@@ -164,6 +179,15 @@ MergedRows merge_rows(const std::int64_t* numbers, std::int64_t count, const Vie
 
 void add_rows(const View& matrix, const std::int64_t* numbers, std::int64_t count, const View& values) {
     if (values.size() == 0) return;
+    if (share_memory(matrix, values)) {
+        const int storage = arithmetic_of(values.storage);
+        const RowMemory memory = copy_of(values, storage);
+        Extents strides(static_cast<std::size_t>(values.dimensions));
+        auto stride = static_cast<Extent>(size_of(storage));
+        for (std::size_t d = strides.size(); d-- > 0; stride *= values.shape[d]) strides[d] = stride;
+        const View copy{memory.get(), storage, values.dimensions, values.shape, strides.data(), true};
+        return add_rows(matrix, numbers, count, copy);
+    }
     const int arithmetic = std::max(arithmetic_of(matrix.storage), arithmetic_of(values.storage));
     const std::int64_t row_size = values.size() / count, bytes = row_size * size_of(arithmetic);
     const RowParts from(values, arithmetic), to(matrix, arithmetic);

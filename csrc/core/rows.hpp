@@ -36,7 +36,7 @@ struct MergedRows {
 MergedRows merge_rows(const std::int64_t* numbers, std::int64_t count, const View& values, int arithmetic);
 
 // Adds each row of values to the row of a matrix that has its number, in their order, computed in the wider of their
-// types. They share no memory.
+// types. Values that share memory with the matrix are copied first; the numbers share none.
 void add_rows(const View& matrix, const std::int64_t* numbers, std::int64_t count, const View& values);
 
 }  // namespace fusedstep

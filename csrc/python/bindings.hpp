@@ -38,7 +38,7 @@ void bind_sums(py::module_& module);
 // How an error names an array: params['W1'], params['conv']['W'], state['W1']['m'], x. Put together only when an error
 // is raised.
 struct Name {
-    const char* container;
+    const char* container = nullptr;
     py::handle key = {}, letter = {};
     bool is_path = false;  // the key: a tuple with the key of each level
 

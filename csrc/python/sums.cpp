@@ -101,11 +101,8 @@ void add_rows_to(const py::object& target, const py::object& rows) {
         throw py::type_error("target has dtype " + matrix.dtype() + ", expected " + kFloats);
     if (!matrix.writeable) throw py::value_error("target is read-only");
     require_distinct_elements(name, matrix.view);
-    const TakenRows taken({"rows"}, rows);
-    taken.require_fit({"rows"}, name, matrix);
-    if (share_memory(matrix.view, taken.values()))
-        return add_rows_to(target,
-                           py::type::of(rows)(rows.attr("indices"), numpy().attr("array")(rows.attr("values"))));
+    const TakenRows taken({}, rows);
+    taken.require_fit({}, name, matrix);
     {
         std::optional<WithoutGil> released;
         if (!matrix.by_dlpack && !taken.is_tensor()) released.emplace();

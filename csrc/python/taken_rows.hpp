@@ -11,6 +11,7 @@ class TakenRows {
   public:
     static bool is_rows(const py::object& given);
 
+    // name: of the rows; without one they are the arguments `indices` and `values`.
     TakenRows(const Name& name, const py::object& given);
     TakenRows(const TakenRows&) = delete;
     TakenRows& operator=(const TakenRows&) = delete;

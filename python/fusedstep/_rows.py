@@ -37,6 +37,8 @@ class Rows:
     values: Any
 
     def __init__(self, indices: ArrayLike, values: Any) -> None:
+        if isinstance(indices, np.ma.MaskedArray):
+            raise TypeError("indices is a masked array, whose mask would be ignored; expected a plain array")
         try:
             rows = np.asarray(indices)
         except Exception as error:
@@ -53,6 +55,8 @@ class Rows:
             raise TypeError(f"values is a {type(values).__name__}, expected an array") from error
         if length != rows.shape:
             raise ValueError(f"values has shape {tuple(values.shape)}, indices has {rows.shape}")
+        if rows.dtype == np.uint64:
+            rows = np.minimum(rows, np.uint64(np.iinfo(np.int64).max))  # in place of negative numbers
         object.__setattr__(self, "indices", np.ascontiguousarray(rows, np.int64))
         object.__setattr__(self, "values", values)
 
@@ -79,4 +83,7 @@ def add_rows(target: Any, indices: ArrayLike, values: Any) -> None:
 
     After an error nothing has been written.
     """
-    _native.add_rows(target, Rows(indices, values))
+    rows = Rows(indices, values)
+    if np.may_share_memory(rows.indices, np.asarray(indices)):
+        object.__setattr__(rows, "indices", rows.indices.copy())  # target may share it, and others may write it
+    _native.add_rows(target, rows)

@@ -11,6 +11,7 @@ with.
 
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -89,7 +90,7 @@ class Optimizer(original.Optimizer):
             own["average"] = min((1 + t) / (10 + t), _MOST_DECAY_OF_AVERAGE)
             if (average := self.averages.get(key)) is None:
                 average = np.zeros(weights.shape, _FLOAT32)
-            if not _is_plain(average):
+            if not (_is_plain(average) and average.shape == weights.shape):
                 return False
             stepped.append(average.reshape(-1))
         is_sum = False
@@ -119,14 +120,19 @@ class Optimizer(original.Optimizer):
 
 def _is_plain(array: Any) -> bool:
     """Whether it is an array that a step can take as a row of numbers."""
-    return type(array) is np.ndarray and array.dtype is _FLOAT32 and array.flags.c_contiguous and array.flags.writeable
+    return (
+        type(array) is np.ndarray
+        and (array.dtype is _FLOAT32 or array.dtype == _FLOAT32)  # pickle makes other objects of a type
+        and array.flags.c_contiguous
+        and array.flags.writeable
+    )
 
 
 def _correction(beta1: float, beta2: float, t: int) -> float:
     return float((1 - beta2**t) ** 0.5 / (1 - beta1**t))
 
 
-def _with_our_step(function: Any) -> Any:
+def _with_our_step(function: Any) -> Callable[..., Optimizer]:
     """A function of thinc with thinc's signature, from which spaCy checks a configuration."""
 
     def make(*arguments: Any, **keywords: Any) -> Optimizer:
@@ -140,6 +146,6 @@ def _with_our_step(function: Any) -> Any:
     return make
 
 
-Adam = _with_our_step(original.Adam)
-RAdam = _with_our_step(original.RAdam)
-SGD = _with_our_step(original.SGD)
+Adam: Callable[..., Optimizer] = _with_our_step(original.Adam)
+RAdam: Callable[..., Optimizer] = _with_our_step(original.RAdam)
+SGD: Callable[..., Optimizer] = _with_our_step(original.SGD)

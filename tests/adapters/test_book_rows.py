@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -309,3 +310,73 @@ def test_other_optimizers_take_the_rows(rng: np.random.Generator) -> None:
     np.asarray(gradient)
     fs.SGD(1.0).update(w, gradient)
     np.testing.assert_array_equal(w, expected - array)
+
+
+class Half(dict[str, Any]):
+    """Gives what it has by halves, and for other keys ones."""
+
+    def __getitem__(self, key: str) -> Any:
+        return 0.5 * np.asarray(super().__getitem__(key)) if key in self else np.ones(3)
+
+
+class Sequence(list[Any]):
+    pass
+
+
+CONTAINERS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "dict that answers itself": (lambda w: {"W": w}, lambda g: Half(W=g)),
+    "dict that answers itself, nested": (lambda w: [{"W": w}], lambda g: [Half(W=g)]),
+    "ordered dict": (lambda w: {"W": w}, lambda g: OrderedDict(W=g)),
+    "ordered dict in a list": (lambda w: [{"W": w}], lambda g: [OrderedDict(W=g)]),
+    "subclass of list": (lambda w: [w], lambda g: Sequence([g])),
+    "subclass of list in a dict": (lambda w: {"layer": [w]}, lambda g: {"layer": Sequence([g])}),
+    "tuple in a tuple": (lambda w: ((w,),), lambda g: ((g,),)),
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+@OPTIMIZERS
+def test_containers_of_other_types(ours: Any, formula: Any, defaults: Any, name: str, rng: np.random.Generator) -> None:
+    of_params, of_grads = CONTAINERS[name]
+    results = []
+    for is_dense in (False, True):
+        w = matrix(np.random.default_rng(3), (6, 4), "float64")
+        layer, optimizer = book.Embedding(w), ours(**defaults)
+        for t in range(3):
+            layer.forward(np.array([t, 5, t]))
+            layer.backward(np.full((3, 4), 0.5 + t))
+            g = np.array(copy.deepcopy(layer.grads[0])) if is_dense else layer.grads[0]
+            optimizer.update(of_params(w), of_grads(g))
+        results.append(w)
+    np.testing.assert_array_equal(results[0], results[1])
+
+
+def test_a_dict_with_answers_for_other_keys(rng: np.random.Generator) -> None:
+    g, _ = pair(rng)
+    w, b = np.zeros((6, 4), np.float32), np.zeros(3)
+    book.SGD(lr=1.0).update({"W": w, "b": b}, Half(W=g))
+    assert b.tolist() == [-1, -1, -1]
+
+
+def test_lazy_is_saved() -> None:
+    optimizer = book.Adam()
+    optimizer.lazy = True
+    saved = optimizer.state_dict()
+    other = book.Adam()
+    other.load_state_dict(saved)
+    assert other.lazy is True
+    for name in saved:
+        if isinstance(saved[name], dict):
+            saved[name].pop("lazy", None)
+    other.load_state_dict(saved)
+    assert other.lazy is False
+
+
+def test_gradients_of_many_batches_are_added_up(rng: np.random.Generator) -> None:
+    total, expected = pair(rng)
+    for _ in range(300):
+        other, array = pair(rng)
+        total += other
+        expected += array
+    assert len(total._terms) <= 64
+    np.testing.assert_array_equal(np.array(total), expected)

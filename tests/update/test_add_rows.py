@@ -76,11 +76,25 @@ def test_types(of_target: Any, of_values: Any, isa: str, threads: int, rng: np.r
     np.testing.assert_array_equal(target, expected, strict=True)
 
 
-def test_values_of_the_target_itself() -> None:
-    target = np.arange(12.0).reshape(6, 2)
-    expected = target.copy()
-    np.add.at(expected, [1, 2, 2], target[:3].copy())
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_values_of_the_target_itself(kind: Any) -> None:
+    target = np.arange(-6, 6).reshape(6, 2).astype(kind)
+    expected = expected_of(target, [1, 2, 2], target[:3].copy())
     fs.add_rows(target, [1, 2, 2], target[:3])
+    np.testing.assert_array_equal(target, expected)
+    expected = expected_of(target, [0, 0, 5], target[::-2].copy())
+    fs.add_rows(target, [0, 0, 5], target[::-2])
+    np.testing.assert_array_equal(target, expected)
+
+
+@pytest.mark.parametrize("count", [2000, 300_000])
+def test_indices_of_the_target_itself(count: int, threads: int) -> None:
+    indices = np.zeros(count, np.int64)
+    indices[1:] = 5
+    target = indices.view(np.float64).reshape(count, 1)
+    expected, values = target.copy(), np.full((count, 1), 1e300)
+    np.add.at(expected, indices.copy(), values)
+    fs.add_rows(target, indices, values)
     np.testing.assert_array_equal(target, expected)
 
 
@@ -92,19 +106,28 @@ def test_tensors() -> None:
     assert target.tolist() == [[0, 0], [0, 0], [0, 0], [2, 2]]
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+    for tensor in (torch.ones((4, 2), dtype=torch.bfloat16), torch.ones((4, 2), requires_grad=True)):
+        fs.add_rows(tensor, [0], tensor[1:2])
+        assert tensor.tolist() == [[2, 2], [1, 1], [1, 1], [1, 1]]
 
 
 @pytest.mark.parametrize(
     ("target", "indices", "values", "error", "message"),
     [
-        (np.zeros((3, 2)), [0, -1], np.ones((2, 2)), IndexError, r"rows.indices\[1\] is -1, target has 3 rows"),
-        (np.zeros((3, 2)), [0, 3], np.ones((2, 2)), IndexError, r"rows.indices\[1\] is 3, target has 3 rows"),
-        (np.zeros((3, 2)), [0], np.ones((1, 3)), ValueError, r"rows has values of shape \(1, 3\), target has shape"),
+        (np.zeros((3, 2)), [0, -1], np.ones((2, 2)), IndexError, r"^indices\[1\] is -1, target has 3 rows"),
+        (np.zeros((3, 2)), [0, 3], np.ones((2, 2)), IndexError, r"^indices\[1\] is 3, target has 3 rows"),
+        (np.zeros((3, 2)), [0], np.ones((1, 3)), ValueError, r"^values has shape \(1, 3\), target has shape \(3, 2\)"),
         (np.zeros((3, 2)), [0], np.ones((2, 2)), ValueError, r"values has shape \(2, 2\), indices has \(1,\)"),
         (np.zeros((3, 2)), [0.5], np.ones((1, 2)), TypeError, "indices has dtype float64, expected integers"),
-        (np.zeros((3, 2)), [0], np.ones((1, 2), int), TypeError, "rows has values that are no array of float32"),
+        (
+            np.zeros((3, 2)),
+            [0],
+            np.ones((1, 2), int),
+            TypeError,
+            "^values has dtype int64, expected an array of float32",
+        ),
         (np.zeros((3, 2), int), [0], np.ones((1, 2)), TypeError, "target has dtype int64, expected float32"),
-        (np.zeros(()), [0], np.ones(1), ValueError, "rows has values of shape"),
+        (np.zeros(()), [0], np.ones(1), ValueError, r"^values has shape \(1,\), target has shape \(\)"),
         (np.broadcast_to(np.zeros(2), (3, 2)), [0], np.ones((1, 2)), ValueError, "target is read-only"),
         (
             np.lib.stride_tricks.as_strided(np.zeros(4), (3, 2), (8, 8)),
@@ -114,6 +137,9 @@ def test_tensors() -> None:
             "target has elements that share memory",
         ),
         ([[0.0]], [0], np.ones((1, 1)), TypeError, "target is a list, expected an array"),
+        (np.zeros((3, 2)), np.ma.array([0]), np.ones((1, 2)), TypeError, "indices is a masked array"),
+        (np.zeros((3, 2)), [0], np.ma.ones((1, 2)), TypeError, "^values is a masked array"),
+        (np.zeros((3, 2)), np.array([2**64 - 1], np.uint64), np.ones((1, 2)), IndexError, r"^indices\[0\] is 9223"),
     ],
 )
 def test_errors(target: Any, indices: Any, values: Any, error: type[Exception], message: str) -> None:

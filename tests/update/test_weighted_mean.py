@@ -1,6 +1,7 @@
 """The weighted mean of lists of arrays, against the formula in NumPy."""
 
 import gc
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -87,6 +88,29 @@ def test_containers() -> None:
     assert fs.weighted_mean([[], []], [1, 2]) == []
 
 
+class Exporter:
+    """An array by DLPack whose export runs a function."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function, self.array = function, np.full(3, 2.0)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        self.function()
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.array.__dlpack_device__()
+
+
+@pytest.mark.parametrize("change", ["clear", "append"])
+def test_lists_that_change_meanwhile(change: str) -> None:
+    given: list[Any] = []
+    given += [Exporter(given.clear if change == "clear" else lambda: given.append(np.ones(1))), np.ones(3)]
+    first, second = fs.weighted_mean([given], [1])
+    assert first.tolist() == [2, 2, 2]
+    assert second.tolist() == [1, 1, 1]
+
+
 def test_tensors(rng: np.random.Generator) -> None:
     torch = pytest.importorskip("torch", reason="compares with PyTorch's tensors where that is installed")
     arrays = drawn(rng, np.float32, 50, 3)
@@ -140,6 +164,9 @@ def test_results_stay_when_others_are_made(rng: np.random.Generator) -> None:
         ([np.ones(2)] * 2, [1e308, 1e308], ValueError, "the sum of weights is inf, expected a finite number above 0"),
         ([np.ones(2)] * 2, [1, -1], ValueError, "weights[1] is -1, expected a finite number >= 0"),
         ([np.ones(2)], [np.nan], ValueError, "weights[0] is nan, expected a finite number >= 0"),
+        ([np.ones(2)], 1, TypeError, "weights is 1, expected a list"),
+        ([np.ones(2)], {0: 1.0}, TypeError, "weights is {0: 1.0}, expected a list"),
+        (1, [1], TypeError, "lists is 1, expected a list"),
         ([np.ones(2)], ["1"], TypeError, "weights[0] is '1', expected a number"),
     ],
 )

@@ -75,6 +75,9 @@ class _Dialect(optimizers.Optimizer):
     def _checked(self, name: str, value: Any) -> Any:
         return checked_flag(name, value) if name == "lazy" else super()._checked(name, value)
 
+    def _hyperparameters(self) -> dict[str, Any]:
+        return super()._hyperparameters() | {"lazy": self.lazy}
+
     def _has_same_numbers_with_rows(self) -> bool:
         return self._rule in ("sgd", "adagrad") and self.weight_decay == 0 and not self._is_special
 

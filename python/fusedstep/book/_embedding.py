@@ -53,8 +53,9 @@ def _put(gradient: Any, idx: Any, dout: Any, *, in_steps: bool = False) -> None:
 class Embedding:
     """Rows of a matrix by their numbers: y = W[idx].
 
-    The gradient, in grads, is handed over to this module's optimizers as the rows that were touched. For all other code
-    it behaves as the book's array, and has its numbers.
+    The gradient, in grads, is handed over to this module's optimizers as the rows that were touched. fusedstep's other
+    functions take it as `fusedstep.Rows`, so that its optimizers with moments are lazy; for all other code it behaves
+    as the book's array, and has its numbers.
 
     Arguments:
         W: The matrix, an array of shape (rows, ...).

@@ -17,6 +17,8 @@ _METHODS = frozenset(
     ("all", "any", "argmax", "argmin", "copy", "dot", "max", "mean", "min", "nonzero", "prod", "std", "sum", "var")
 )
 
+_MOST_TERMS = 64  # before they are added up: gradients may be accumulated over any number of batches
+
 
 def _summed(keys: NDArray[np.int64], values: NDArray[Any], dtype: Any) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """The distinct keys, and the sum of each one's values in order, rounded to dtype after each addition.
@@ -189,6 +191,9 @@ class RowsGradient(NDArrayOperatorsMixin, Rows):
         if sum(len(indices) for indices, _ in terms) > 1:
             indices, values = other._sums()
             terms = [(indices[np.newaxis], values[np.newaxis])]
+        if len(self._terms) >= _MOST_TERMS:
+            indices, values = self._sums()
+            self._terms = [(indices[np.newaxis], values[np.newaxis])]
         self._replace(self._terms + terms)
         return True
 
@@ -231,11 +236,22 @@ def replaced(grads: Any, take: Callable[[RowsGradient], Any]) -> Any:
     if isinstance(grads, RowsGradient):
         return take(grads)
     if isinstance(grads, list | tuple):
-        if not _MAY_BE_REPLACED.isdisjoint(map(type, grads)):
-            return [replaced(value, take) for value in grads]
-    elif isinstance(grads, dict) and not _MAY_BE_REPLACED.isdisjoint(map(type, grads.values())):
-        return {key: replaced(value, take) for key, value in grads.items()}
-    return grads
+        return [replaced(value, take) for value in grads] if _may_have_rows(grads) else grads
+    if type(grads) is dict:
+        return {key: replaced(value, take) for key, value in grads.items()} if _may_have_rows(grads.values()) else grads
+    return _Asked(grads, take) if isinstance(grads, dict) else grads
 
 
-_MAY_BE_REPLACED = {RowsGradient, list, tuple, dict}
+def _may_have_rows(values: Any) -> bool:
+    return any(issubclass(kind, RowsGradient | list | tuple | dict) for kind in set(map(type, values)))
+
+
+class _Asked(dict[Any, Any]):
+    """A dict of a type of its own, which is asked for each of its values, as Python would."""
+
+    def __init__(self, given: Any, take: Callable[[RowsGradient], Any]) -> None:
+        super().__init__()
+        self._given, self._take = given, take
+
+    def __getitem__(self, key: Any) -> Any:
+        return replaced(self._given[key], self._take)

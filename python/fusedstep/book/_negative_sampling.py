@@ -20,9 +20,9 @@ class EmbeddingDot:
     """
 
     def __init__(self, W: Any) -> None:  # noqa: N803, the book's name
-        self.embed = Embedding(W)
-        self.params = self.embed.params
-        self.grads = self.embed.grads
+        self.embed: Embedding = Embedding(W)
+        self.params: list[Any] = self.embed.params
+        self.grads: list[Any] = self.embed.grads
         self.cache: Any = None
 
     def forward(self, h: Any, idx: Any) -> Any:
@@ -141,10 +141,10 @@ class UnigramSampler:
     """
 
     def __init__(self, corpus: Any, power: float, sample_size: int, at_once: bool = False) -> None:
-        self.sample_size = checked_count("sample_size", sample_size)
-        self.at_once = checked_flag("at_once", at_once)
+        self.sample_size: int = checked_count("sample_size", sample_size)
+        self.at_once: bool = checked_flag("at_once", at_once)
         counts = collections.Counter(np.asarray(corpus).tolist())
-        self.vocab_size = len(counts)
+        self.vocab_size: int = len(counts)
         p = np.power([float(counts[word]) for word in range(self.vocab_size)], power)
         self.word_p: NDArray[Any] = p / np.sum(p)
         self._search: _Search | None = None
@@ -179,12 +179,12 @@ class NegativeSamplingLoss:
         sample_size: int = 5,
         at_once: bool = False,
     ) -> None:
-        self.sampler = UnigramSampler(corpus, power, sample_size, at_once)
-        self.sample_size = self.sampler.sample_size
-        self.loss_layers = [_SigmoidWithLoss() for _ in range(sample_size + 1)]
-        self.embed_dot_layers = [EmbeddingDot(W) for _ in range(sample_size + 1)]
-        self.params = [w for layer in self.embed_dot_layers for w in layer.params]
-        self.grads = [g for layer in self.embed_dot_layers for g in layer.grads]
+        self.sampler: UnigramSampler = UnigramSampler(corpus, power, sample_size, at_once)
+        self.sample_size: int = self.sampler.sample_size
+        self.loss_layers: list[Any] = [_SigmoidWithLoss() for _ in range(sample_size + 1)]
+        self.embed_dot_layers: list[EmbeddingDot] = [EmbeddingDot(W) for _ in range(sample_size + 1)]
+        self.params: list[Any] = [w for layer in self.embed_dot_layers for w in layer.params]
+        self.grads: list[Any] = [g for layer in self.embed_dot_layers for g in layer.grads]
 
     def forward(self, h: Any, target: Any) -> Any:
         """The loss of vectors of shape (N, H) with targets, integers of shape (N,)."""

@@ -163,7 +163,7 @@ def tell_of_rows(lazy: bool) -> None:
     book._Dialect.lazy = lazy
 
     def telling(optimizer: book._Dialect, gradient: RowsGradient) -> Any:
-        name = type(optimizer).__name__
+        name = type(optimizer).__name__.removeprefix("Legacy")  # as readers know it
         if name not in told and not optimizer._has_same_numbers_with_rows():
             told.add(name)
             _note(f"{name} {_IS_LAZY if lazy else _IS_DENSE}")

@@ -1,7 +1,7 @@
 """One step of a rule with parameters, state, counts and hyper-parameters from the caller, for adapters."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -129,7 +129,8 @@ def weighted_mean(lists: Iterable[Any], weights: Iterable[float]) -> Any:
         mean = mean + factor_i lists[i]            for i from 1 on
 
     The factors are computed in float64, and rounded to the type that the arrays are computed in: float64 for float64
-    arrays, else float32. The bits are those of these formulas in NumPy, with any number of threads.
+    arrays, else float32. The bits are those of these formulas in NumPy, with any number of threads. (Subnormal numbers
+    are flushed to zero, see `set_flush_subnormals`.)
 
     Arguments:
         lists: For each weight a dict, list or tuple of arrays or tensors, or of further ones, or one array; as many as
@@ -137,16 +138,16 @@ def weighted_mean(lists: Iterable[Any], weights: Iterable[float]) -> Any:
         weights: Numbers that are not negative, not all of them 0: the number of examples of each client, for example.
 
     Returns:
-        New NumPy arrays in containers like those of the first list, in its arrays' types, which are float32, float64,
-        float16 or bfloat16 (which needs ml_dtypes). Other lists may have other floating-point types.
+        New NumPy arrays in dicts, lists and tuples as the first list has them, in its arrays' types, which are float32,
+        float64, float16 or bfloat16 (which needs ml_dtypes). Other lists may have other floating-point types.
 
     Raises:
         ValueError: There are no lists, or as many weights, or a weight is negative, infinite or NaN, or all are 0, or
             lengths, keys or shapes differ.
         TypeError: An array isn't of a floating-point type, or containers differ in kind.
     """
-    parts = list(lists)
-    numbers = [checked("weight", weight, f"weights[{i}]") for i, weight in enumerate(weights)]
+    parts = _as_list("lists", lists)
+    numbers = [checked("weight", weight, f"weights[{i}]") for i, weight in enumerate(_as_list("weights", weights))]
     if not parts or len(parts) != len(numbers):
         raise ValueError(f"lists has length {len(parts)}, weights has {len(numbers)}, expected the same, at least 1")
     total = sum(numbers)
@@ -154,18 +155,29 @@ def weighted_mean(lists: Iterable[Any], weights: Iterable[float]) -> Any:
         raise ValueError(f"the sum of weights is {total}, expected a finite number above 0")
     arrays: list[list[Any]] = []
     paths: list[tuple[Any, ...]] = []
-    _collect(parts, (), arrays, paths)
-    means = iter(_native.weighted_means(arrays, paths, [number / total for number in numbers]))
-    return _in_containers(parts[0], means)
+    places = _collect(parts, (), arrays, paths)
+    kept = [isinstance(terms[0], float | np.generic) for terms in arrays]
+    means = _native.weighted_means(arrays, paths, [number / total for number in numbers])
+    return _at_places(places, [mean[()] if is_number else mean for mean, is_number in zip(means, kept, strict=True)])
 
 
-def _collect(parts: list[Any], path: tuple[Any, ...], arrays: list[list[Any]], paths: list[tuple[Any, ...]]) -> None:
-    """Appends the arrays of each place below a path that all lists have, and the place."""
+def _as_list(name: str, given: Any) -> list[Any]:
+    if not isinstance(given, Iterable) or isinstance(given, Mapping | str):
+        raise TypeError(f"{name} is {shown(given)}, expected a list")
+    return list(given)
+
+
+def _collect(parts: list[Any], path: tuple[Any, ...], arrays: list[list[Any]], paths: list[tuple[Any, ...]]) -> Any:
+    """Appends the arrays of each place below a path that all lists have, and the place.
+
+    Returns:
+        Containers like those of the first list, of indices into arrays.
+    """
     first = parts[0]
     if not isinstance(first, dict | list | tuple):
         arrays.append(parts)
         paths.append(path)
-        return
+        return len(arrays) - 1
     for i, part in enumerate(parts):
         if not isinstance(part, dict if isinstance(first, dict) else (list, tuple)):
             raise TypeError(
@@ -175,23 +187,25 @@ def _collect(parts: list[Any], path: tuple[Any, ...], arrays: list[list[Any]], p
             raise ValueError(f"{_place(i, path)} has length {len(part)}, {_place(0, path)} has {len(first)}")
         if isinstance(first, dict) and (lacks := first.keys() - set(part)):
             raise ValueError(f"{_place(i, path)} lacks {shown(lacks.pop())}, which {_place(0, path)} has")
-    for key in first if isinstance(first, dict) else range(len(first)):
-        _collect([part[key] for part in parts], (*path, key), arrays, paths)
+    keys = list(first) if isinstance(first, dict) else range(len(first))
+    inner = [_collect([part[key] for part in parts], (*path, key), arrays, paths) for key in keys]
+    if isinstance(first, dict):
+        return dict(zip(keys, inner, strict=True))
+    return inner if isinstance(first, list) else tuple(inner)
 
 
 def _place(i: int, path: tuple[Any, ...]) -> str:
     return "".join(["lists", *(f"[{key!r}]" for key in (i, *path))])
 
 
-def _in_containers(like: Any, means: Iterator[Any]) -> Any:
-    """Containers of the kinds of another, with the next of the arrays in the places of its arrays."""
-    if isinstance(like, dict):
-        return {key: _in_containers(value, means) for key, value in like.items()}
-    if isinstance(like, list | tuple):
-        made = [_in_containers(value, means) for value in like]
-        return made if isinstance(like, list) else tuple(made)
-    mean = next(means)
-    return mean[()] if isinstance(like, float | np.generic) else mean
+def _at_places(places: Any, means: list[Any]) -> Any:
+    """The containers that `_collect` returns, with arrays in place of their indices."""
+    if isinstance(places, dict):
+        return {key: _at_places(inner, means) for key, inner in places.items()}
+    if isinstance(places, list | tuple):
+        made = [_at_places(inner, means) for inner in places]
+        return made if isinstance(places, list) else tuple(made)
+    return means[places]
 
 
 def gradient_norm(grads: Grads) -> float:
