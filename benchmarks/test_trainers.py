@@ -15,6 +15,7 @@ from benchmarks.results import Run
 def test_both_sides_iterate(training: trainers.Training, monkeypatch: pytest.MonkeyPatch) -> None:
     if why := peers.missing(training.package):
         pytest.skip(why)
+    monkeypatch.setenv("KERAS_BACKEND", "torch")  # by default it would be TensorFlow
     if training.package == "keras" and importlib.import_module("keras").backend.backend() != "torch":
         pytest.skip("another test has chosen a backend that can't train")
     monkeypatch.setattr(trainers, "SECONDS", 0.0)
