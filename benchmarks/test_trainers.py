@@ -1,4 +1,4 @@
-"""The shares of trainings: what is measured, and the table of a report."""
+"""The shares of trainings: the measurement, its file, and the table of a report."""
 
 import importlib
 from pathlib import Path

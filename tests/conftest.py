@@ -71,6 +71,22 @@ def numbers_in_double() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.fixture
+def fused(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of parameters of each step of fusedstep.dezero."""
+    from dezero_trials import recorded_steps  # which needs DeZero
+
+    return recorded_steps(monkeypatch)
+
+
+@pytest.fixture
+def flower_steps(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each step of fusedstep.flower was ours."""
+    from flower_rounds import recorded_steps  # which needs Flower
+
+    return recorded_steps(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the project's own build, made once."""

@@ -59,6 +59,13 @@ bool is_dense(const Extents& shape, const Extents& strides, std::int64_t item_si
     return true;
 }
 
+Extents row_major_strides(const Extents& shape, int storage) {
+    Extents strides(shape.size());
+    auto stride = static_cast<Extent>(size_of(storage));
+    for (std::size_t d = shape.size(); d-- > 0; stride *= shape[d]) strides[d] = stride;
+    return strides;
+}
+
 Extents permuted(const Extent* values, const std::vector<int>& order) {
     Extents result;
     for (const int axis : order) result.push_back(values[axis]);

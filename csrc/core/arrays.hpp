@@ -89,6 +89,9 @@ std::vector<int> memory_order(const View& view);
 // Whether elements follow each other without gaps when axes of these lengths and strides are nested in this order.
 bool is_dense(const Extents& shape, const Extents& strides, std::int64_t item_size);
 
+// In bytes, of an array without gaps.
+Extents row_major_strides(const Extents& shape, int storage);
+
 // The elements of a list of extents in another order.
 Extents permuted(const Extent* values, const std::vector<int>& order);
 

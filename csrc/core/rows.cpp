@@ -182,9 +182,7 @@ void add_rows(const View& matrix, const std::int64_t* numbers, std::int64_t coun
     if (share_memory(matrix, values)) {
         const int storage = arithmetic_of(values.storage);
         const RowMemory memory = copy_of(values, storage);
-        Extents strides(static_cast<std::size_t>(values.dimensions));
-        auto stride = static_cast<Extent>(size_of(storage));
-        for (std::size_t d = strides.size(); d-- > 0; stride *= values.shape[d]) strides[d] = stride;
+        const Extents strides = row_major_strides(Extents(values.shape, values.shape + values.dimensions), storage);
         const View copy{memory.get(), storage, values.dimensions, values.shape, strides.data(), true};
         return add_rows(matrix, numbers, count, copy);
     }

@@ -8,6 +8,9 @@
 
 namespace fusedstep {
 
+// For error messages: the types that kernels read.
+constexpr char kFloats[] = "float32, float64, float16 or bfloat16";
+
 // What was given, or the NumPy array of its memory, and a view of it that is good as long as `owner` is kept and isn't
 // resized.
 class Shared {

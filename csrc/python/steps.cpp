@@ -165,8 +165,7 @@ double gradient_norm(const py::object& grads) {
             gradient.take_array(std::move(array), storage);
         }
         if (gradient.view.storage == kNoStorage)
-            throw py::type_error(name.text() + " has dtype " + gradient.dtype() +
-                                 ", expected float32, float64, float16 or bfloat16");
+            throw py::type_error(name.text() + " has dtype " + gradient.dtype() + ", expected " + kFloats);
         owners.push_back(gradient.owner);
         const View views[] = {gradient.view, gradient.view};
         step.add(measurement(arithmetic_of(gradient.view.storage)), views);

@@ -10,8 +10,6 @@
 namespace fusedstep {
 namespace {
 
-const char* const kFloats = "float32, float64, float16 or bfloat16";
-
 // An array of lists[i], or of the object in its place, and the place for errors: a tuple that begins with i.
 class Term {
   public:

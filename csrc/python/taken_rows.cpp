@@ -13,13 +13,12 @@ bool TakenRows::is_rows(const py::object& given) {
 TakenRows::TakenRows(const Name& name, const py::object& given)
     : indices_(
           py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>(py::object(given.attr("indices")))) {
-    const char* const expected = "float32, float64, float16 or bfloat16";
     const bool is_shared = values_.take(name.container ? name : Name{"values"}, given.attr("values"));
     if (!is_shared || values_.view.storage == kNoStorage) {
-        if (name.container) throw py::type_error(name.text() + " has values that are no array of " + expected);
+        if (name.container) throw py::type_error(name.text() + " has values that are no array of " + kFloats);
         const std::string found =
             is_shared ? "has dtype " + values_.dtype() : "is a " + type_name(given.attr("values"));
-        throw py::type_error("values " + found + ", expected an array of " + expected);
+        throw py::type_error("values " + found + ", expected an array of " + kFloats);
     }
     const View& values = values_.view;
     if (indices_.ndim() != 1 || values.dimensions == 0 || values.shape[0] != indices_.shape(0))
@@ -47,9 +46,7 @@ void TakenRows::merge(int arithmetic) {
     merged_ = merge_rows(numbers(), count(), values(), arithmetic);
     rows_ = {merged_.numbers.data(), static_cast<std::int64_t>(merged_.numbers.size())};
     shape_[0] = static_cast<Extent>(rows_.count);
-    strides_.resize(shape_.size());
-    auto stride = static_cast<Extent>(size_of(arithmetic));
-    for (std::size_t d = shape_.size(); d-- > 0; stride *= shape_[d]) strides_[d] = stride;
+    strides_ = row_major_strides(shape_, arithmetic);
 }
 
 View TakenRows::view() const {

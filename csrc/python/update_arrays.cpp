@@ -8,8 +8,6 @@
 namespace fusedstep {
 namespace {
 
-const char* const kFloats = "float32, float64, float16 or bfloat16";
-
 void require_float(const Name& name, const Shared& array) {
     if (array.view.storage == kNoStorage)
         throw py::type_error(name.text() + " has dtype " + array.dtype() + ", expected " + kFloats);

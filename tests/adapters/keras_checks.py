@@ -287,7 +287,7 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
     assert_close(results[1], results[0], bound=0)
 
 
-needs_torch = pytest.mark.skipif(BACKEND != "torch", reason="Keras computes no gradients with NumPy")
+needs_torch = pytest.mark.skipif(BACKEND != "torch", reason="Keras' backend numpy computes no gradients to fit a model")
 
 
 @needs_torch

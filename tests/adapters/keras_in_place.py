@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if keras.backend.backend() == "numpy":
         for item in items:
             if item.get_closest_marker("requires_trainable_backend"):
-                item.add_marker(pytest.mark.skip(reason="Keras computes no gradients with NumPy"))
+                item.add_marker(pytest.mark.skip(reason="Keras' backend numpy computes no gradients to fit a model"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -23,15 +23,8 @@ from dezero_trials import (
     of_all_sizes,
     ours,
     parameters,
-    recorded_steps,
     theirs,
 )
-
-
-@pytest.fixture
-def fused(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    return recorded_steps(monkeypatch)
-
 
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {}),

@@ -18,14 +18,8 @@ from dezero_trials import (
     of_all_sizes,
     ours,
     parameters,
-    recorded_steps,
     theirs,
 )
-
-
-@pytest.fixture
-def fused(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    return recorded_steps(monkeypatch)
 
 
 class Subclass(np.ndarray[Any, Any]):

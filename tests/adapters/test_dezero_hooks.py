@@ -17,14 +17,8 @@ from dezero_trials import (
     of_all_sizes,
     ours,
     parameters,
-    recorded_steps,
     theirs,
 )
-
-
-@pytest.fixture
-def fused(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    return recorded_steps(monkeypatch)
 
 
 def halve(params: list[Any]) -> None:

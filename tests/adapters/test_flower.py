@@ -28,7 +28,6 @@ from flower_rounds import (
     kept,
     named,
     record,
-    recorded_steps,
     reply,
     result,
     rounded,
@@ -53,11 +52,6 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
 settings = pytest.mark.parametrize(("name", "given"), SETTINGS, ids=named)
 
 
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    return recorded_steps(monkeypatch)
-
-
 def assert_near_yogi(
     strategy: Any, own: Model, expected: Model, m: Model, v: Model, before: Model, means: Model
 ) -> None:
@@ -77,7 +71,7 @@ def assert_near_yogi(
 @settings
 @pytest.mark.parametrize("n", [2, 3, 10])
 def test_rounds(
-    interface: Any, name: str, given: dict[str, Any], n: int, dtype: Any, rng: Any, made: list[bool]
+    interface: Any, name: str, given: dict[str, Any], n: int, dtype: Any, rng: Any, flower_steps: list[bool]
 ) -> None:
     """With NumPy 2, FedAdam of Flower returns float64 for float32; ours is that, rounded, in each round."""
     model, zeros = drawn(rng, dtype), dict.fromkeys(SHAPES, np.zeros(()))
@@ -107,7 +101,7 @@ def test_rounds(
             for each in (ours, theirs):
                 interface.set_model(each, right)
     has_step = name not in ("FedAvg", "FedAvgM") or given != {}
-    assert made == [True] * (5 if has_step else 0)
+    assert flower_steps == [True] * (5 if has_step else 0)
 
 
 @interfaces
@@ -145,7 +139,7 @@ def test_means_of_the_older_interface(n: int, inplace: bool, dtype: Any, rng: An
 
 @interfaces
 @strategies
-def test_arrays_of_others_are_not_written(name: str, interface: Any, rng: Any, made: list[bool]) -> None:
+def test_arrays_of_others_are_not_written(name: str, interface: Any, rng: Any, flower_steps: list[bool]) -> None:
     """Messages, models before and after a round, and state that a user has set; our own state is written."""
     model = drawn(rng, np.float32)
     given = MOMENTUM if name == "FedAvgM" else {}
@@ -171,12 +165,12 @@ def test_arrays_of_others_are_not_written(name: str, interface: Any, rng: Any, m
         copies.append(kept(new))
     for own, expected in zip(models, copies, strict=True):
         assert_same(own, expected)
-    assert made == [True] * (0 if name == "FedAvg" else 6)
+    assert flower_steps == [True] * (0 if name == "FedAvg" else 6)
 
 
 @interfaces
 @strategies
-def test_state_is_copied_with_a_strategy(name: str, interface: Any, rng: Any, made: list[bool]) -> None:
+def test_state_is_copied_with_a_strategy(name: str, interface: Any, rng: Any, flower_steps: list[bool]) -> None:
     model = drawn(rng, np.float32)
     strategy = interface.made(interface.ours, name, model, MOMENTUM if name == "FedAvgM" else {})
     interface.aggregated(strategy, 1, trained(rng, model, 2))
@@ -237,7 +231,7 @@ def grid(monkeypatch: pytest.MonkeyPatch) -> Grid:
 
 
 @strategies
-def test_trainings(name: str, grid: Grid, rng: Any, made: list[bool], caplog: pytest.LogCaptureFixture) -> None:
+def test_trainings(name: str, grid: Grid, rng: Any, flower_steps: list[bool], caplog: pytest.LogCaptureFixture) -> None:
     """Bits of models in float64, as FedAdam's are with Flower and NumPy 2; metrics and log lines."""
     arrays = record(drawn(rng, np.float64))
     given = {"weighted_by_key": "num-examples", "fraction_train": 0.6, **(MOMENTUM if name == "FedAvgM" else {})}
@@ -258,7 +252,7 @@ def test_trainings(name: str, grid: Grid, rng: Any, made: list[bool], caplog: py
             np.testing.assert_allclose(x.numpy(), right.numpy(), 1e-10)
     else:
         assert own.arrays.object_id == expected.arrays.object_id
-    assert made == [True] * (0 if name == "FedAvg" else 3)
+    assert flower_steps == [True] * (0 if name == "FedAvg" else 3)
 
 
 @pytest.mark.parametrize("name", ["FedAdam", "FedAvgM"])

@@ -23,19 +23,12 @@ from flower_rounds import (
     interfaces,
     kept,
     named,
-    recorded_steps,
     reply,
     rounded,
     strategies,
     trained,
 )
 from fusedstep.flower import _arrays
-
-
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    return recorded_steps(monkeypatch)
-
 
 OTHERS: dict[str, Any] = {
     "counter": lambda x: np.asarray(3 + 10 * abs(x), np.int64),
@@ -82,13 +75,13 @@ def test_arrays_of_other_types(name: str, other: str, interface: Any, rng: Any) 
 
 @interfaces
 @pytest.mark.parametrize("other", ["counter", "Fortran's order", "other byte order"])
-def test_arrays_beside_others_are_stepped(other: str, interface: Any, rng: Any, made: list[bool]) -> None:
+def test_arrays_beside_others_are_stepped(other: str, interface: Any, rng: Any, flower_steps: list[bool]) -> None:
     model = {"first": OTHERS[other](rng.standard_normal(3)), **drawn(rng, np.float32)}
     strategy = interface.made(interface.ours, "FedAdam", model, {})
     for server_round in (1, 2):
         new = interface.aggregated(strategy, server_round, [(model, 3), (model, 1)])
         assert {x.dtype for x in list(new.values())[1:]} == {np.dtype(np.float32)}
-    assert made == [True] * 2
+    assert flower_steps == [True] * 2
 
 
 @interfaces
@@ -114,7 +107,7 @@ def test_scalars_of_numpy_are_numbers(name: str, given: dict[str, Any], interfac
 
 
 @interfaces
-def test_a_model_in_float64_of_clients_in_float32(interface: Any, rng: Any, made: list[bool]) -> None:
+def test_a_model_in_float64_of_clients_in_float32(interface: Any, rng: Any, flower_steps: list[bool]) -> None:
     """The bits of Flower with NumPy 2, for those who want them: it makes such a model in the first round."""
     model = drawn(rng, np.float64)
     ours, theirs = (interface.made(module, "FedAdam", model, {}) for module in (interface.ours, interface.theirs))
@@ -126,7 +119,7 @@ def test_a_model_in_float64_of_clients_in_float32(interface: Any, rng: Any, made
         assert_same(model, expected)
         for each in (ours, theirs):
             interface.set_model(each, model)
-    assert made == [True] * 3
+    assert flower_steps == [True] * 3
 
 
 BEYOND: list[tuple[str, dict[str, Any]]] = [
@@ -148,7 +141,7 @@ BEYOND: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("name", "given"), BEYOND, ids=named)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_other_numbers_are_left_to_flower(
-    name: str, given: dict[str, Any], interface: Any, rng: Any, made: list[bool]
+    name: str, given: dict[str, Any], interface: Any, rng: Any, flower_steps: list[bool]
 ) -> None:
     model = drawn(rng, np.float64, {"w": (30, 20), "b": (20,)})
     ours, theirs = (interface.made(module, name, model, {}) for module in (interface.ours, interface.theirs))
@@ -158,7 +151,7 @@ def test_other_numbers_are_left_to_flower(
         clients = trained(rng, model, 3)
         own, expected = (interface.aggregated(each, server_round, clients) for each in (ours, theirs))
         assert_same(own, expected)
-    assert made == [False] * 3
+    assert flower_steps == [False] * 3
 
 
 @interfaces
@@ -175,7 +168,9 @@ def test_a_momentum_that_changes(interface: Any, rng: Any) -> None:
 @interfaces
 @pytest.mark.parametrize("name", ["FedAdam", "FedAdagrad", "FedAvgM"])
 @pytest.mark.parametrize("dtype_of_state", [np.float16, np.float64])
-def test_state_of_another_type(name: str, dtype_of_state: Any, interface: Any, rng: Any, made: list[bool]) -> None:
+def test_state_of_another_type(
+    name: str, dtype_of_state: Any, interface: Any, rng: Any, flower_steps: list[bool]
+) -> None:
     model = drawn(rng, np.float32, {"w": (30, 20), "b": (20,)})
     given = MOMENTUM if name == "FedAvgM" else {}
     ours, theirs = (interface.made(module, name, model, given) for module in (interface.ours, interface.theirs))
@@ -186,7 +181,7 @@ def test_state_of_another_type(name: str, dtype_of_state: Any, interface: Any, r
         state = interface.state(each, list(model))
         interface.set_state(each, {key: rounded(own, dtype_of_state) for key, own in state.items()})
     assert_same(*(interface.aggregated(each, 2, clients) for each in (ours, theirs)))
-    assert made == [True, False]
+    assert flower_steps == [True, False]
 
 
 @interfaces
@@ -247,7 +242,7 @@ def test_errors_are_flowers(name: str, case: str, rounds_before: int, interface:
             np.testing.assert_allclose(x, expected[key], 1e-12, 1e-12, strict=True)
 
 
-def test_parts_that_users_override(rng: Any, made: list[bool]) -> None:
+def test_parts_that_users_override(rng: Any, flower_steps: list[bool]) -> None:
     interface, model = Current(), drawn(rng, np.float64)
     clients = trained(rng, model, 3)
 
@@ -275,7 +270,7 @@ def test_parts_that_users_override(rng: Any, made: list[bool]) -> None:
         for each in strategies:
             interface.set_model(each, model)
         assert_same(*(interface.aggregated(each, 1, clients) for each in strategies))
-    assert made == [True, True]
+    assert flower_steps == [True, True]
 
 
 def test_a_mean_that_users_override_in_the_older_interface(rng: Any) -> None:

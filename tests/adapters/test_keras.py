@@ -11,11 +11,11 @@ import pytest
 CHECKS = Path(__file__).with_name("keras_checks.py")
 
 
-@pytest.mark.skipif(find_spec("keras") is None, reason="Keras, which fusedstep does without, is not installed")
+@pytest.mark.skipif(find_spec("keras") is None, reason="compares with Keras where that is installed")
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 def test_keras(backend: str) -> None:
     if find_spec(backend) is None:
-        pytest.skip(f"Keras' backend {backend} is not installed")
+        pytest.skip(f"compares on Keras' backend {backend} where {backend} is installed")
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly", CHECKS],
         env=os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},

@@ -231,7 +231,10 @@ def test_fits(given: dict[str, Any], dtype: Any, rng: Any) -> None:
         assert_same_bits(model.predict(x), other.predict(x))
 
 
-@pytest.mark.skipif("sample_weight" not in signature(theirs.MLPClassifier.fit).parameters, reason="before 1.7")
+@pytest.mark.skipif(
+    "sample_weight" not in signature(theirs.MLPClassifier.fit).parameters,
+    reason="fit takes no weights of samples before scikit-learn 1.7",
+)
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
 def test_weights_of_samples_and_sparse_x(solver: str, dtype: Any, rng: Any, made: list[bool]) -> None:
     sparse = pytest.importorskip("scipy.sparse")

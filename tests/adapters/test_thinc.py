@@ -119,7 +119,7 @@ def test_numbers(name: str, options: dict[str, Any], isa: str, rng: Any, made: l
 
 
 def test_betas_are_rounded_to_float32(rng: Any) -> None:
-    """thinc's are, but not those of the correction; else 200 steps would differ by 30 units."""
+    """thinc rounds the betas of the moments, but not of the correction; else 200 steps would differ by 30 units."""
     weights = {"W": rng.standard_normal((50, 40)).astype(np.float32)}
     expected = copy.deepcopy(weights)
     optimizer, other = ours.Adam(0.01), original.Adam(0.01)

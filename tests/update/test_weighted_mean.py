@@ -47,7 +47,7 @@ def test_number_of_lists(count: int, rng: np.random.Generator) -> None:
 
 
 def test_layouts_and_types(isa: str, rng: np.random.Generator) -> None:
-    """Whatever the others are, the type is that of the first."""
+    """The result has the type of the first array, whatever the others are."""
     arrays = drawn(rng, np.float64, (70, 33))
     given: list[Any] = [
         np.asfortranarray(arrays[0].astype(np.float32)),
@@ -135,7 +135,7 @@ def test_many_arrays_are_one_region(rng: np.random.Generator) -> None:
 
 
 def test_results_stay_when_others_are_made(rng: np.random.Generator) -> None:
-    """The memory of a result that has died is used again, that of one that is alive isn't."""
+    """Only the memory of a result that has died is used again."""
     arrays = drawn(rng, np.float32, 1 << 18, 2)
     first = fs.weighted_mean(arrays, [1, 1])
     kept = first.copy()

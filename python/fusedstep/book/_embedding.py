@@ -73,7 +73,7 @@ class Embedding:
         return w[idx]
 
     def backward(self, dout: Any) -> None:
-        """Sets the gradient of W to that of the rows of the last forward pass."""
+        """Sets the gradient of W, which is zero but for the rows of the last forward pass."""
         _put(self.grads[0], self.idx, dout)
 
 
@@ -96,5 +96,5 @@ class TimeEmbedding:
         return self.W[xs].astype(np.float32, copy=False)
 
     def backward(self, dout: Any) -> None:
-        """Sets the gradient of W to the sum of those of the steps in time, in their order."""
+        """Sets the gradient of W to the sum of the gradients of all steps in time, in their order."""
         _put(self.grads[0], self._xs, dout, in_steps=True)

@@ -32,7 +32,7 @@ class EmbeddingDot:
         return np.sum(rows * h, axis=1)
 
     def backward(self, dout: Any) -> Any:
-        """Sets the gradient of W, as `Embedding` does; returns that of h."""
+        """Sets the gradient of W, as `Embedding` does; returns the gradient of h."""
         h, rows = self.cache
         dout = dout.reshape(len(dout), 1)
         self.embed.backward(dout * h)
@@ -129,8 +129,8 @@ class _Search:
 class UnigramSampler:
     """Draws words as negative examples, with probabilities that are powers of their counts.
 
-    The random numbers are those of NumPy's global generator that the book's code takes, and give the words that it
-    gives; the sums of the probabilities are kept between calls.
+    The random numbers come from NumPy's global generator, as many as the book's code takes, and give the same words.
+    The sums of the probabilities are kept between calls.
 
     Arguments:
         corpus: The text as the numbers of its words, from 0 to below the number of words.
@@ -197,7 +197,7 @@ class NegativeSamplingLoss:
         return loss
 
     def backward(self, dout: float = 1) -> Any:
-        """Sets the gradients of W, one for each product; returns that of h."""
+        """Sets the gradients of W, one for each product; returns the gradient of h."""
         dh: Any = 0
         for loss_layer, dot_layer in zip(self.loss_layers, self.embed_dot_layers, strict=True):
             dh += dot_layer.backward(loss_layer.backward(dout))

@@ -4,8 +4,9 @@ Change the import:
 
     from fusedstep.flower import FedAdam
 
-These are strategies of `flwr.serverapp.strategy`; `fusedstep.flower.server` has those of the older interface. All but
-mean and step is Flower's own. The module needs Flower, which the rest of fusedstep doesn't.
+The classes take the place of strategies in `flwr.serverapp.strategy`; `fusedstep.flower.server` is for the older
+interface, `flwr.server.strategy`. Mean and step are ours, everything else is Flower's own. The module needs Flower,
+which the rest of fusedstep doesn't.
 """
 
 from typing import Any, NamedTuple

@@ -171,7 +171,7 @@ def _collect(parts: list[Any], path: tuple[Any, ...], arrays: list[list[Any]], p
     """Appends the arrays of each place below a path that all lists have, and the place.
 
     Returns:
-        Containers like those of the first list, of indices into arrays.
+        The first list, with the index of each array's place in place of the array.
     """
     first = parts[0]
     if not isinstance(first, dict | list | tuple):
