@@ -49,6 +49,9 @@ struct Norm {
     bool is_finite;  // all elements are; the norm may still be infinite
 };
 
+// The norm of arrays whose tiles have these sums of squares.
+double norm_of_squares(const double* squares, std::int64_t n);
+
 // The arrays of a step are added, which checks and plans, and may throw; then the step is run, which can't fail. Arrays
 // that share memory with those of another parameter are updated one parameter after the other, in the order in which
 // they were added. A gradient that shares memory with its own parameter or state is copied before it is used.
@@ -93,6 +96,10 @@ class Step {
 
     // The norm of the new parameters, after `run`.
     Norm norm_of_parameters() const { return norm(); }
+
+    // What that is made of: the sum of squares of each tile, in their order.
+    const double* squares() const { return squares_.get(); }
+    std::int64_t tiles() const { return tiles_; }
 
   private:
     static std::int64_t tiles_of(std::int64_t size) { return (size + kTile - 1) / kTile; }

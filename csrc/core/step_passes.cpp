@@ -306,9 +306,13 @@ Norm Step::norm_of_gradients() {
     return norm();
 }
 
-Norm Step::norm() const {
+double norm_of_squares(const double* squares, std::int64_t n) {
     const FloatMode mode;
-    return {std::sqrt(compensated_sum(squares_.get(), tiles_)), is_finite_.load(std::memory_order_relaxed)};
+    return std::sqrt(compensated_sum(squares, n));
+}
+
+Norm Step::norm() const {
+    return {norm_of_squares(squares_.get(), tiles_), is_finite_.load(std::memory_order_relaxed)};
 }
 
 }  // namespace fusedstep

@@ -189,8 +189,14 @@ py::dict rule_table() {
             if (state.shape != State::kWhole) shapes[state.name] = state.shape == State::kRows ? "rows" : "columns";
         }
         for (const Scalar& scalar : rule.scalars) scalars[scalar.name] = scalar.start;
-        table[rule.name] =
-            py::make_tuple(py::tuple(states), hyperparameters, rule.counts_steps, starts, scalars, shapes);
+        Values values;
+        std::transform(rule.hyperparameters.begin(), rule.hyperparameters.end(), values,
+                       [](const Hyperparameter& each) { return each.fallback; });
+        Program program;
+        build(rule, kFloat64, values, 1, {}, program);
+        const bool is_elementwise = program.passes == 1 && shapes.empty();
+        table[rule.name] = py::make_tuple(py::tuple(states), hyperparameters, rule.counts_steps, starts, scalars,
+                                          shapes, is_elementwise);
     };
     for (const Rule& rule : rules()) add(rule);
     add(muon());

@@ -141,8 +141,7 @@ void interpolate(const py::object& optimizer, bool training, const py::list& mem
         throw py::error_already_set();
 }
 
-double gradient_norm(const py::object& grads) {
-    Step step(Measure::kParameters);
+void measure(const py::object& grads, Step& step) {
     Shared single;
     const Pairs pairs(grads, grads, single);
     std::vector<py::object> owners;
@@ -173,7 +172,24 @@ double gradient_norm(const py::object& grads) {
     step.plan();
     const WithoutGil released;
     step.run();
+}
+
+double gradient_norm(const py::object& grads) {
+    Step step(Measure::kParameters);
+    measure(grads, step);
     return step.norm_of_parameters().value;
+}
+
+// The sum of squares of each tile, and whether all elements are finite.
+py::tuple gradient_squares(const py::object& grads) {
+    Step step(Measure::kParameters);
+    measure(grads, step);
+    const py::array_t<double> squares(step.tiles(), step.squares());
+    return py::make_tuple(squares, step.norm_of_parameters().is_finite);
+}
+
+double norm_of_tiles(const py::array_t<double, py::array::c_style>& squares) {
+    return norm_of_squares(squares.data(), squares.size());
 }
 
 }  // namespace
@@ -187,6 +203,8 @@ void bind_update(py::module_& module) {
                "copies"_a, "norm"_a, "clip_norm"_a, "skip_nonfinite"_a, "seed"_a);
     module.def("accumulate", &accumulate, "sums"_a, "grads"_a, "scale"_a);
     module.def("gradient_norm", &gradient_norm, "grads"_a);
+    module.def("gradient_squares", &gradient_squares, "grads"_a);
+    module.def("norm_of_squares", &norm_of_tiles, "squares"_a);
     module.def("exchange", &exchange_arrays, "params"_a, "arrays"_a);
     module.def("interpolate", &interpolate, "optimizer"_a, "training"_a, "members"_a, "assigned"_a, "assign"_a,
                "params"_a);

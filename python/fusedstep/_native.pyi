@@ -12,10 +12,18 @@ c_api: object
 
 # By name: the states' names, default and kind of limit of each hyper-parameter, whether the number of the step is used;
 # what states that don't start with zeros are at first (a hyper-parameter, or "parameter"); scalars, and what they are
-# at first.
+# at first; the shapes of states that aren't the parameter's; whether an element's step depends on no other element.
 rules: dict[
     str,
-    tuple[tuple[str, ...], dict[str, tuple[float | None, str]], bool, dict[str, str], dict[str, float], dict[str, str]],
+    tuple[
+        tuple[str, ...],
+        dict[str, tuple[float | None, str]],
+        bool,
+        dict[str, str],
+        dict[str, float],
+        dict[str, str],
+        bool,
+    ],
 ]
 
 # An optimizer without options, or a list of some with their parts: lr, None or the hyper-parameters that take the place
@@ -63,6 +71,10 @@ def step_tensors(
 ) -> tuple[float | None, bool] | int: ...
 def accumulate(sums: Any, grads: Any, scale: float) -> float: ...
 def gradient_norm(grads: Any) -> float: ...
+
+# The sum of squares of each tile of 1024 elements, and whether all elements are finite; and a norm made of such sums.
+def gradient_squares(grads: Any) -> tuple[NDArray[np.float64], bool]: ...
+def norm_of_squares(squares: NDArray[np.float64]) -> float: ...
 def weighted_means(
     arrays: list[list[Any]], paths: list[tuple[Any, ...]], factors: list[float]
 ) -> list[NDArray[Any]]: ...

@@ -98,9 +98,7 @@ class Split:
         """
         for _, optimizer in self.pairs:
             _require_no_norm(optimizer)
-        groups = [optimizer.groups for _, optimizer in self.pairs]
-        if [*map(id, groups)] != [*map(id, self._groups)]:
-            self._groups, self._assigned = groups, {}
+        self._forget_groups()
         self.gradient_norm, skipped = _native.update(
             [(optimizer, optimizer._parts()) for _, optimizer in self.pairs],
             params,
@@ -115,6 +113,12 @@ class Split:
             self.skip_nonfinite,
         )
         self.skipped += skipped
+
+    def _forget_groups(self) -> None:
+        """Forgets which group parameters are of if an optimizer's groups have changed."""
+        groups = [optimizer.groups for _, optimizer in self.pairs]
+        if [*map(id, groups)] != [*map(id, self._groups)]:
+            self._groups, self._assigned = groups, {}
 
     def _member_of(self, key: Any, param: Any) -> int:
         """The number of a parameter's member, in the order of `_parts` of all optimizers."""

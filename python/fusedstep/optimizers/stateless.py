@@ -243,6 +243,6 @@ def rules() -> dict[str, dict[str, Any]]:
             "scalars": scalars,
             "shapes": shapes,
         }
-        for name, (states, hyperparameters, counts, starts, scalars, shapes) in _native.rules.items()
+        for name, (states, hyperparameters, counts, starts, scalars, shapes, _) in _native.rules.items()
         if name != "muon"
     }
