@@ -35,7 +35,7 @@ class Shares:
 
     def start_gathering(self, part: Part, arrays: Sequence[NDArray[Any] | None]) -> None:
         """Sends what this process owns of arrays, and takes what the others do."""
-        for pieces in part.buckets:
+        for pieces in part.buckets if self.layout.ranks > 1 else ():
             self._gatherings.append(Gathering(self._comm, self._buffers, pieces, arrays))
             if len(self._gatherings) > _DEPTH:
                 self._gatherings.popleft().finish()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fusedstep import _native
 from fusedstep.distributed._arrays import flat
 from fusedstep.distributed._layout import Segment
-from fusedstep.distributed.communicators import Communicator, Request
+from fusedstep.distributed.communicators import Communicator
 
 Bytes = NDArray[np.uint8]
 
@@ -60,41 +60,66 @@ class Reduction:
         grads: Sequence[NDArray[Any] | None],
         wire: Any,
     ) -> None:
-        self._kind, self._buffers = kind, buffers
-        self._size, rank = comm.Get_size(), comm.Get_rank()
+        self._kind, self._buffers, self._grads = kind, buffers, grads
+        self._size, self._rank = comm.Get_size(), comm.Get_rank()
+        self._pieces = pieces[self._rank]
         lengths = lengths_of(pieces)
-        self._own = lengths[rank]
+        self._own = lengths[self._rank]
         longest = max(lengths)
+        if kind == "fixed":
+            lengths[self._rank] = 0  # these stay where they are
         counts, begins = placed(lengths if kind == "fixed" else [longest] * self._size)
         self._sent = buffers.take(begins[-1] + counts[-1], wire)
-        for own, begin in zip(pieces, begins, strict=True):
-            at = begin
-            for number, first, last in own:
-                grad = grads[number]
-                self._sent[at : at + last - first] = 0 if grad is None else flat(grad)[first:last]
-                at += last - first
-            if kind == "mpi":
-                self._sent[at : begin + longest] = 0
-        self._request: Request
+        for own, begin, count in zip(pieces, begins, counts, strict=True):
+            if count > 0:
+                self._pack(own, self._sent[begin : begin + count])
         if kind == "mpi":
             self._received = buffers.take(longest, wire)
             self._request = comm.Ireduce_scatter_block(self._sent, self._received)
             return
-        self._received = buffers.take(self._own * self._size, wire)
+        self._received = buffers.take(self._own * (self._size - 1), wire)
         item = self._sent.itemsize
+        senders = [0 if rank == self._rank else self._own * item for rank in range(self._size)]
         self._request = comm.Ialltoallv(
             [self._sent.view(np.uint8), ([count * item for count in counts], [begin * item for begin in begins])],
-            [self._received.view(np.uint8), placed([self._own * item] * self._size)],
+            [self._received.view(np.uint8), placed(senders)],
         )
+
+    def _pack(self, pieces: list[Segment], target: NDArray[Any]) -> None:
+        """One behind the other, and zeros behind them."""
+        at = 0
+        for number, first, last in pieces:
+            grad = self._grads[number]
+            target[at : at + last - first] = 0 if grad is None else flat(grad)[first:last]
+            at += last - first
+        target[at:] = 0
 
     def finish(self, sums: NDArray[Any]) -> None:
         """Waits, and adds up in the order of the processes."""
         self._request.Wait()
-        sums[:] = self._received[: self._own]
-        if self._kind == "fixed":
+        if self._kind == "mpi":
+            sums[:] = self._received[: self._own]
+        else:
+            if self._rank == 0:
+                self._pack(self._pieces, sums)
+            else:
+                sums[:] = self._received[: self._own]
             for rank in range(1, self._size):
-                _native.accumulate([sums], [self._received[rank * self._own : (rank + 1) * self._own]], 1.0)
+                if rank == self._rank:
+                    self._add_own(sums)
+                else:
+                    begin = self._own * (rank - (rank > self._rank))
+                    _native.accumulate([sums], [self._received[begin : begin + self._own]], 1.0)
         self._buffers.give(self._sent, self._received)
+
+    def _add_own(self, sums: NDArray[Any]) -> None:
+        at, targets, terms = 0, [], []
+        for number, first, last in self._pieces:
+            grad, target = self._grads[number], sums[at : at + last - first]
+            at += last - first
+            targets.append(target)
+            terms.append(np.zeros_like(target) if grad is None else flat(grad)[first:last])
+        _native.accumulate(targets, terms, 1.0)
 
 
 class Gathering:
