@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -209,16 +210,18 @@ py::tuple training(const py::object& given, const py::object& gamma_given, const
 
 py::object inference(const py::object& given, const py::object& gamma_given, const py::object& beta_given,
                      const py::object& mean_given, const py::object& var_given, const py::object& eps_given,
-                     const py::object& channel_axis, const py::object& out) {
+                     const py::object& channel_axis, const py::object& out, const py::object& mean_rest_given) {
     const double eps = checked_value(kEps, eps_given);
     const Input input("x", given, channel_axis);
     const PerChannel gamma("gamma", gamma_given, input.layout), beta("beta", beta_given, input.layout),
         mean("mean", mean_given, input.layout), var("var", var_given, input.layout);
+    std::optional<PerChannel> mean_rest;
+    if (!mean_rest_given.is_none()) mean_rest.emplace("mean_rest", mean_rest_given, input.layout);
     Output y(input.x, out, {&input.x});
     with_type(input.x, [&](auto zero) {
         using T = decltype(zero);
         batch_norm_inference(input.layout, elements<T>(input.x), y.data<T>(), gamma.data(), beta.data(), mean.data(),
-                             var.data(), eps);
+                             var.data(), eps, mean_rest ? mean_rest->data() : nullptr);
     });
     return y.finish();
 }
@@ -230,22 +233,26 @@ py::array rounded_to_float(const Doubles& values) {
     return rounded;
 }
 
+// dout in the order of x.
+py::array ordered_dout(const Input& input, const py::object& given) {
+    py::array dout = as_native({"dout"}, given);
+    require_same_shape({"dout"}, dout, {"x"}, input.x);
+    if (same_order(input.x, dout)) return dout;
+    const py::array copy = result_like(input.x);
+    const FloatMode mode;  // it may round
+    numpy().attr("copyto")(copy, dout);
+    return copy;
+}
+
 py::tuple backward(const py::object& dout_given, const py::object& given, const py::object& gamma_given,
                    const py::object& mean_given, const py::object& inv_std_given, const py::object& channel_axis,
                    const py::object& out) {
     const Input input("x", given, channel_axis);
     input.require_elements();
     const Layout& layout = input.layout;
-    py::array dout = as_native({"dout"}, dout_given);
-    require_same_shape({"dout"}, dout, {"x"}, input.x);
+    const py::array dout = ordered_dout(input, dout_given);
     const PerChannel gamma("gamma", gamma_given, layout), mean("mean", mean_given, layout),
         inv_std("inv_std", inv_std_given, layout);
-    if (!same_order(input.x, dout)) {
-        const py::array copy = result_like(input.x);
-        const FloatMode mode;  // it may round
-        numpy().attr("copyto")(copy, dout);
-        dout = copy;
-    }
     Output dx(input.x, out, {&input.x, &dout});
     Doubles dgamma(layout.channels), dbeta(layout.channels);
     double *dgamma_data = dgamma.mutable_data(), *dbeta_data = dbeta.mutable_data();
@@ -258,6 +265,59 @@ py::tuple backward(const py::object& dout_given, const py::object& given, const 
     return py::make_tuple(dx.finish(), rounded_to_float(dgamma), rounded_to_float(dbeta));
 }
 
+// Of a part of the data, for those who merge it with others; a part may be empty.
+py::tuple moments(const py::object& given, const py::object& eps_given, const py::object& channel_axis) {
+    const double eps = checked_value(kEps, eps_given);
+    const Input input("x", given, channel_axis);
+    const Layout& layout = input.layout;
+    Doubles mean(layout.channels), rest(layout.channels), m2(layout.channels);
+    double* const results[] = {mean.mutable_data(), rest.mutable_data(), m2.mutable_data()};
+    if (layout.count() == 0)
+        for (double* const result : results) std::fill_n(result, layout.channels, 0.0);
+    else
+        with_type(input.x, [&](auto zero) {
+            batch_norm_moments(layout, elements<decltype(zero)>(input.x), eps, results[0], results[1], results[2]);
+        });
+    return py::make_tuple(mean, rest, m2, layout.count());
+}
+
+py::tuple sums(const py::object& dout_given, const py::object& given, const py::object& mean_given,
+               const py::object& channel_axis) {
+    const Input input("x", given, channel_axis);
+    const Layout& layout = input.layout;
+    const py::array dout = ordered_dout(input, dout_given);
+    const PerChannel mean("mean", mean_given, layout);
+    Doubles dots(layout.channels), sums(layout.channels);
+    double* const results[] = {dots.mutable_data(), sums.mutable_data()};
+    if (layout.count() == 0)
+        for (double* const result : results) std::fill_n(result, layout.channels, 0.0);
+    else
+        with_type(input.x, [&](auto zero) {
+            using T = decltype(zero);
+            batch_norm_sums(layout, elements<T>(input.x), elements<T>(dout), mean.data(), results[0], results[1]);
+        });
+    return py::make_tuple(dots, sums);
+}
+
+py::object gradient(const py::object& dout_given, const py::object& given, const py::object& gamma_given,
+                    const py::object& mean_given, const py::object& inv_std_given, const py::object& dgamma_given,
+                    const py::object& dbeta_given, double count, const py::object& channel_axis,
+                    const py::object& out) {
+    const Input input("x", given, channel_axis);
+    const Layout& layout = input.layout;
+    const py::array dout = ordered_dout(input, dout_given);
+    const PerChannel gamma("gamma", gamma_given, layout), mean("mean", mean_given, layout),
+        inv_std("inv_std", inv_std_given, layout), dgamma("dgamma", dgamma_given, layout),
+        dbeta("dbeta", dbeta_given, layout);
+    Output dx(input.x, out, {&input.x, &dout});
+    with_type(input.x, [&](auto zero) {
+        using T = decltype(zero);
+        batch_norm_gradient(layout, elements<T>(input.x), elements<T>(dout), dx.data<T>(), gamma.data(), mean.data(),
+                            inv_std.data(), dgamma.data(), dbeta.data(), count);
+    });
+    return dx.finish();
+}
+
 }  // namespace
 
 void bind_batch_norm(py::module_& module) {
@@ -265,7 +325,11 @@ void bind_batch_norm(py::module_& module) {
     module.def("batch_norm", &training, "x"_a, "gamma"_a, "beta"_a, "eps"_a, "channel_axis"_a, "out"_a,
                "running_mean"_a, "running_var"_a, "decay"_a, "unbiased"_a);
     module.def("batch_norm_inference", &inference, "x"_a, "gamma"_a, "beta"_a, "mean"_a, "var"_a, "eps"_a,
-               "channel_axis"_a, "out"_a);
+               "channel_axis"_a, "out"_a, "mean_rest"_a = py::none());
+    module.def("batch_norm_moments", &moments, "x"_a, "eps"_a, "channel_axis"_a);
+    module.def("batch_norm_sums", &sums, "dout"_a, "x"_a, "mean"_a, "channel_axis"_a);
+    module.def("batch_norm_gradient", &gradient, "dout"_a, "x"_a, "gamma"_a, "mean"_a, "inv_std"_a, "dgamma"_a,
+               "dbeta"_a, "count"_a, "channel_axis"_a, "out"_a);
     module.def("batch_norm_backward", &backward, "dout"_a, "x"_a, "gamma"_a, "mean"_a, "inv_std"_a, "channel_axis"_a,
                "out"_a);
 }

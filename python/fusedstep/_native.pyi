@@ -103,7 +103,28 @@ def batch_norm(
     unbiased: bool,
 ) -> tuple[Any, NDArray[np.float64], NDArray[np.float64]]: ...
 def batch_norm_inference(
-    x: Any, gamma: Any, beta: Any, mean: Any, var: Any, eps: float, channel_axis: int, out: Any
+    x: Any, gamma: Any, beta: Any, mean: Any, var: Any, eps: float, channel_axis: int, out: Any, mean_rest: Any = None
+) -> Any: ...
+
+# Of a part of the data: mean, what it was rounded by, sum of squared deviations, elements of a channel; then sums of
+# dout (x - mean) and of dout; dx with those of all parts, which together have `count` elements of a channel.
+def batch_norm_moments(
+    x: Any, eps: float, channel_axis: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], int]: ...
+def batch_norm_sums(
+    dout: Any, x: Any, mean: Any, channel_axis: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def batch_norm_gradient(
+    dout: Any,
+    x: Any,
+    gamma: Any,
+    mean: Any,
+    inv_std: Any,
+    dgamma: Any,
+    dbeta: Any,
+    count: float,
+    channel_axis: int,
+    out: Any,
 ) -> Any: ...
 def batch_norm_backward(
     dout: Any, x: Any, gamma: Any, mean: Any, inv_std: Any, channel_axis: int, out: Any

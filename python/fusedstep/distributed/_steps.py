@@ -59,16 +59,16 @@ class Step:
         copies = [entry.copy if there else None for entry, there in zip(entries, present, strict=True)]
         self.results = [params] if all(copy is None for copy in copies) else [params, copies]
 
-    def make(self, numbers: range | list[int]) -> None:
-        """Steps the elements of some parts, or of all: then with those of the others, without gradients."""
+    def make(self, numbers: range | list[int], among_all: bool) -> None:
+        """Steps the elements of some parts; or among all parameters, of which the others have no gradients."""
         if self.error is not None:
             return
         try:
-            self._make(numbers)
+            self._make(numbers, among_all)
         except Exception as error:
             self.error = error
 
-    def _make(self, numbers: range | list[int]) -> None:
+    def _make(self, numbers: range | list[int], among_all: bool) -> None:
         entries, layout, rank = self._entries, self._shares.layout, self._shares.rank
         views: dict[int, tuple[View, Any, View | None]] = {}
         for part_number in numbers:
@@ -84,7 +84,7 @@ class Step:
                     )
                 at += end - begin
         params, grads, copies = {}, {}, {}
-        for number in range(len(entries)) if len(numbers) > 1 else sorted(views):
+        for number in range(len(entries)) if among_all else sorted(views):
             key = entries[number].key
             mine = views.get(number)
             params[key] = entries[number].param if mine is None else mine[0].array

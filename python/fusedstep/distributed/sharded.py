@@ -257,7 +257,7 @@ class Sharded(Divided):
 
         def make(number: int) -> None:
             if not in_one:
-                step.make([number])
+                step.make([number], False)
             for arrays in step.results:
                 shares.start_gathering(parts[number], arrays)
 
@@ -272,7 +272,7 @@ class Sharded(Divided):
                 step.skip()
                 return
         if in_one:
-            step.make(range(len(parts)))
+            step.make(range(len(parts)), True)
         if takes_norm or in_one:
             for number in range(len(parts)):
                 make(number)
