@@ -111,6 +111,13 @@ def dezero(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def mpi(session: nox.Session) -> None:
+    """Run the tests of fusedstep.distributed, those with MPI included."""
+    session.install(".[test,mpi]")
+    session.run("python", "-m", "pytest", "tests/distributed", *session.posargs)
+
+
+@nox.session(default=False)
 def flower(session: nox.Session) -> None:
     """Run the tests of fusedstep.flower beside Flower's own strategies."""
     session.install(".[test,flower]")

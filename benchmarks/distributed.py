@@ -74,9 +74,8 @@ class Machine(NamedTuple):
 
 def lengths_in(shapes: Shapes, ranks: int, bucket_bytes: int = BUCKET_BYTES) -> Lengths:
     """The elements of each bucket and process, of float32 arrays."""
-    described = [Described(i, shape, "float32", "", False) for i, shape in enumerate(shapes)]
-    parts = Layout(described, [], ranks, bucket_bytes).parts
-    return np.array([lengths_of(pieces) for part in parts for pieces in part.buckets], np.int64)
+    layout = Layout([Described(i, s, "float32", "", False) for i, s in enumerate(shapes)], [], ranks, bucket_bytes)
+    return np.array([lengths_of(pieces) for part in layout.parts for pieces in part.buckets], np.int64)
 
 
 def transfers(lengths: Lengths, way: str, own: Lengths, g: int = 4, p: int = 4) -> Transfers:
@@ -228,9 +227,8 @@ def _columns(data: Data, machine: Machine) -> Iterator[tuple[str, dict[int, Mode
     for name, shapes in (("ResNet-50", RESNET), ("a transformer", TRANSFORMER)):
         found = {}
         for n in RANKS:
-            lengths = lengths_in(shapes, n)
+            lengths, larger = lengths_in(shapes, n), min(max(BUCKET_BYTES, int(n * _larger(machine))), 1 << 30)
             found[n] = {way: times(lengths, way, machine) for way in WAYS}
-            larger = min(max(BUCKET_BYTES, int(n * _larger(machine))), 1 << 30)
             found[n][LARGER] = times(lengths_in(shapes, n, larger), FIXED, machine)
         yield f"{name}, {round(elements(shapes) / 1e6, 1):g} million", found
 
@@ -266,12 +264,11 @@ def draw(data: Data, machine: Machine, path: Path) -> None:
             row[0].set_ylabel(f"seconds of {what}")
             handles, place = row[-1].get_legend_handles_labels()[0][:4], (0.068, row[0].get_position().y1 + gap)
             figure.legend(handles=handles, loc="lower left", bbox_to_anchor=place, ncols=4, labelcolor=GREY)
-        figure.text(0.012, 0.957, "A step of Sharded, modelled and measured (points)", weight="bold", fontsize=11)
-        text = f"Modelled network: {machine.latency * 1e6:g} µs a message, {machine.network / 1e9:g} GB/s each way, memory "
-        text += f"{machine.memory / 1e9:g} GB/s for each process; buckets: 4 MiB, larger: "
-        text += f"{_larger(machine) / 1e3:g} KB for each process"
-        figure.text(0.012, 0.927, text, color=GREY, fontsize=8)
-        figure.text(0.012, 0.902, subtitle_of(data["origin"] | {"peers": []}), color=GREY, fontsize=7)
+        text = f"Modelled: {machine.latency * 1e6:g} µs a message, {machine.network / 1e9:g} GB/s each way, memory "
+        text += f"{machine.memory / 1e9:g} GB/s; buckets: 4 MiB, larger: {_larger(machine) / 1e3:g} KB times processes"
+        figure.text(0.012, 0.957, "A step of Sharded, modelled and measured (points)", weight="bold", size=11)
+        figure.text(0.012, 0.927, text, color=GREY, size=8)
+        figure.text(0.012, 0.902, subtitle_of(data["origin"] | {"peers": []}), color=GREY, size=7)
         figure.savefig(path)
 
 

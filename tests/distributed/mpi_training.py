@@ -1,6 +1,6 @@
 """What test_mpi.py starts: a training that saves its state every few steps, goes on from there, and may be killed.
 
-Arguments: the folder, and the process that dies and after how many milliseconds, if one does.
+Arguments: the folder, the number of steps, and the process that dies and after how many milliseconds, if one does.
 """
 
 import contextlib
@@ -20,9 +20,6 @@ from sharded_cases import arrays, grads_of
 comm = MPI.COMM_WORLD
 rank = comm.Get_rank()
 folder = Path(sys.argv[1])
-if len(sys.argv) > 2 and rank == int(sys.argv[2]) and int(sys.argv[3]) >= 0:
-    threading.Timer(int(sys.argv[3]) / 1000, os.kill, (os.getpid(), signal.SIGKILL)).start()
-
 fs.set_num_threads(1)
 sharded, params, step = Sharded(fs.AdamW(average=0.9), comm), arrays(0), 0
 with contextlib.suppress(FileNotFoundError):
@@ -31,7 +28,9 @@ if step:
     saved = np.load(folder / f"params{step}.npz")
     params = {key: saved[key] for key in params}
     sharded.load_state(folder / f"state{step}")
-while step < 300:
+if len(sys.argv) > 3 and rank == int(sys.argv[3]):
+    threading.Timer(int(sys.argv[4]) / 1000, os.kill, (os.getpid(), signal.SIGKILL)).start()
+while step < int(sys.argv[2]):
     sharded.update(params, grads_of(step, rank))
     step += 1
     if step % 5 == 0:

@@ -46,15 +46,17 @@ def test_killed_processes_lose_nothing(tmp_path: Path) -> None:
     """A process dies at any moment, again and again; training that goes on from the files has the same bits."""
     for folder in ("undisturbed", "killed"):
         (tmp_path / folder).mkdir()
-    mpiexec(2, "mpi_training.py", tmp_path / "undisturbed")
-    rng, deaths = random.Random(0), 0
-    for _ in range(3 * KILLS):
-        when = -1 if deaths == KILLS else rng.randrange(400)
-        done = mpiexec(2, "mpi_training.py", tmp_path / "killed", rng.randrange(2), when, check=False)
-        if done.returncode == 0:
-            break
-        deaths += 1
-    assert deaths >= min(KILLS, 3)
+    steps = 30 * KILLS
+    mpiexec(2, "mpi_training.py", tmp_path / "undisturbed", steps)
+    rng, resumed = random.Random(0), 0
+    for _ in range(KILLS):
+        done = mpiexec(
+            2, "mpi_training.py", tmp_path / "killed", steps, rng.randrange(2), rng.randrange(80), check=False
+        )
+        assert done.returncode != 0, "it was done before it was killed"
+        resumed += (tmp_path / "killed" / "step").exists()
+    assert resumed > KILLS // 2
+    mpiexec(2, "mpi_training.py", tmp_path / "killed", steps)
     expected, found = (np.load(tmp_path / folder / "result.npz") for folder in ("undisturbed", "killed"))
     assert expected.files == found.files
     for name in expected.files:

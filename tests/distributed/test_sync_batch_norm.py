@@ -46,11 +46,12 @@ def made(ranks: int) -> Any:
         assert layer._saved is not None
         _, mean, inv_std = layer._saved
         # Parts, rounded once more each, which is less than the bounds leave.
-        dgamma, dbeta = (
-            sum(np.asarray(getattr(each[2], name), np.float64) for each in every) for name in ("dgamma", "dbeta")
-        )
+        sums: dict[str, Array] = {
+            name: np.asarray(np.sum([getattr(each[2], name) for each in every], axis=0, dtype=np.float64))
+            for name in ("dgamma", "dbeta")
+        }
         y, dx = (together([*each], axis) for each in list(zip(*every, strict=True))[:2])
-        return {"y": y, "mean": mean, "inv_std": inv_std, "dx": dx, "dgamma": dgamma, "dbeta": dbeta}
+        return {"y": y, "mean": mean, "inv_std": inv_std, "dx": dx} | sums
 
     return results
 

@@ -20,7 +20,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 # Modules with a page of their own, which need a library: not imported here.
-ADAPTERS = ("dezero", "flower", "keras", "sklearn", "thinc", "torch")
+ADAPTERS = ("dezero", "distributed", "flower", "keras", "sklearn", "thinc", "torch")
 
 
 def _documented(text: str) -> list[str]:

@@ -14,11 +14,10 @@ from fusedstep.optimizers import Optimizer, Split
 class Divided:
     """An optimizer whose state may be divided, and the ways to have it whole; errors of one process in all."""
 
-    bucket_bytes: int
-
-    def __init__(self, optimizer: Optimizer | Split, comm: Communicator) -> None:
+    def __init__(self, optimizer: Optimizer | Split, comm: Communicator, bucket_bytes: int) -> None:
         self.optimizer = optimizer
         self.comm = comm
+        self.bucket_bytes = bucket_bytes
         self._rank, self._ranks = comm.Get_rank(), comm.Get_size()
         self._shares: Shares | None = None  # None: every process has the whole state
 

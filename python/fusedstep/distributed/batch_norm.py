@@ -15,22 +15,22 @@ Float64Array = NDArray[np.float64]
 
 
 class SyncBatchNorm(BatchNorm[Any]):
-    """A `BatchNorm` whose batch is that of all processes together.
+    """A `fusedstep.BatchNorm` whose batch is that of all processes together.
 
     In training, each process gives the part of the batch that it has, of any number of elements, also none. Mean and
     variance of the parts are merged in the order of the processes' numbers (Chan, Golub and LeVeque 1979), so all have
-    the same running averages, and results are within the bounds that `BatchNorm` has for the parts one behind the
-    other, as long as the variance is below the largest double. dgamma and dbeta are this process' parts, as the
-    gradients of all other parameters are: `Sharded` adds them up.
+    the same running averages, and results are within the bounds that `fusedstep.BatchNorm` has for the parts one
+    behind the other, as long as the variance is below the largest double. dgamma and dbeta are this process' parts, as
+    the gradients of all other parameters are: `Sharded` adds them up.
 
     Arguments:
-        num_features: As in `BatchNorm`.
+        num_features: As in `fusedstep.BatchNorm`.
         comm: A communicator, as that of `Sharded`.
-        eps: As in `BatchNorm`.
-        decay: As in `BatchNorm`.
-        channel_axis: As in `BatchNorm`.
-        dtype: As in `BatchNorm`.
-        unbiased_running_var: As in `BatchNorm`, with the number of all processes' elements.
+        eps: As in `fusedstep.BatchNorm`.
+        decay: As in `fusedstep.BatchNorm`.
+        channel_axis: As in `fusedstep.BatchNorm`.
+        dtype: As in `fusedstep.BatchNorm`.
+        unbiased_running_var: As in `fusedstep.BatchNorm`, with the number of all processes' elements.
 
     Attributes:
         comm: The communicator that was given.
@@ -58,8 +58,8 @@ class SyncBatchNorm(BatchNorm[Any]):
         """Normalises this process' part; in training all processes must call this.
 
         Raises:
-            ValueError, TypeError: As for `BatchNorm.forward`, in the process that they concern, and RuntimeError in the
-                others; the running averages then haven't changed.
+            ValueError, TypeError: As for `fusedstep.BatchNorm.forward`, in the process that they concern, and
+                RuntimeError in the others; the running averages then haven't changed.
         """
         if not training:
             return super().forward(x, False, out)
@@ -100,7 +100,7 @@ class SyncBatchNorm(BatchNorm[Any]):
 
         Raises:
             RuntimeError: There was no forward pass in training, or another process has raised an error.
-            ValueError, TypeError: As for `batch_norm_backward`.
+            ValueError, TypeError: As for `fusedstep.batch_norm_backward`.
         """
         if self._saved is None:
             raise RuntimeError("backward needs a forward pass in training before it")
@@ -116,7 +116,9 @@ class SyncBatchNorm(BatchNorm[Any]):
         dx = _native.batch_norm_gradient(
             dout, x, self.gamma, mean, inv_std, dots * inv_std, sums, self._count, self.channel_axis, out
         )
-        self.dgamma, self.dbeta = (part[0] * inv_std).astype(x.dtype), part[1].astype(x.dtype)
+        dtype = _native.as_native("x", x).dtype
+        self.dgamma: NDArray[Any] | None = (part[0] * inv_std).astype(dtype)
+        self.dbeta: NDArray[Any] | None = part[1].astype(dtype)
         return dx
 
     def _exchanged(self, part: Any, error: Exception | None) -> list[Any]:

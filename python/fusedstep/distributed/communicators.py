@@ -15,7 +15,7 @@ class Request(Protocol):
 class Communicator(Protocol):
     """What `Sharded` and `SyncBatchNorm` call: a part of mpi4py's communicators, whose names these are.
 
-    `mpi4py.MPI.COMM_WORLD` is one, and `Serial` one of a single process. Arrays are NumPy's; those that have a part for
+    mpi4py's COMM_WORLD is one, and `Serial` one of a single process. Arrays are NumPy's; those that have a part for
     each process are lists of the array and a pair: the numbers of elements, and where they begin.
     """
 

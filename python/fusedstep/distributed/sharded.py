@@ -46,16 +46,16 @@ class Sharded(Divided):
     on one process each, the largest first to the one that has least.
 
     Arguments:
-        optimizer: An optimizer or a `Split`, which from now on is stepped by this alone. Set hyper-parameters there, to
-            the same values in all processes. State that it already has must be the same everywhere.
-        comm: A communicator of mpi4py, as `mpi4py.MPI.COMM_WORLD`, or another with the methods of `Communicator`.
-        mean: Whether the sums are divided by the number of processes, which is a factor 1 / n in `scale`.
+        optimizer: An optimizer or a `fusedstep.Split`, which from now on is stepped by this alone. Set hyper-parameters
+            there, to the same values in all processes. State that it already has must be the same everywhere.
+        comm: A communicator of mpi4py, as MPI.COMM_WORLD, or another with the methods of `Communicator`.
+        mean: Whether the sums are divided by the number of processes, which is a factor 1 / n in scale.
         reduction: "fixed": added in the order of the processes' numbers. "mpi": by MPI's reduction, in an order that
             isn't specified, so that the bits may depend on the number of processes and on the MPI library.
         bucket_bytes: How much travels at a time. While one bucket travels, the one before is added up and stepped.
 
     Attributes:
-        optimizer: The optimizer that was given. Once there was an update, its `state` has this process' share: arrays
+        optimizer: The optimizer that was given. Once there was an update, its state has this process' share: arrays
             that are cut are one-dimensional there.
         gradient_norm: As the optimizer's: that of the whole.
         skipped: As the optimizer's.
@@ -78,10 +78,9 @@ class Sharded(Divided):
             raise TypeError(f"optimizer is a {type(optimizer).__name__}, expected one of fusedstep")
         if lacking := [name for name in _METHODS if not callable(getattr(comm, name, None))]:
             raise TypeError(f"comm is a {type(comm).__name__} without {', '.join(lacking)}, expected a communicator")
-        super().__init__(optimizer, comm)
-        self.mean = checked_flag("mean", mean)
+        super().__init__(optimizer, comm, checked_count("bucket_bytes", bucket_bytes))
+        self.mean: bool = checked_flag("mean", mean)
         self.reduction: Literal["fixed", "mpi"] = checked_choice("reduction", reduction, "fixed", "mpi")
-        self.bucket_bytes = checked_count("bucket_bytes", bucket_bytes)
         if not TILE <= self.bucket_bytes <= 1 << 30:
             raise ValueError(f"bucket_bytes is {bucket_bytes}, expected {TILE} to {1 << 30}")
 
@@ -112,8 +111,8 @@ class Sharded(Divided):
         """Makes one step in all processes, which must all call this.
 
         Arguments:
-            params: As in `Optimizer.update`, with the same keys, shapes and types in all processes. Numbers and `Rows`
-                are refused. Arrays that aren't in C order work, more slowly.
+            params: As in `fusedstep.Optimizer.update`, with the same keys, shapes and types in all processes. Numbers
+                and `fusedstep.Rows` are refused. Arrays that aren't in C order work, more slowly.
             grads: The gradients of this process. Where some processes have None and others a gradient, None counts as
                 zeros; where all have None, the parameter is left alone.
             scale: A factor of all gradients; see above.
@@ -124,7 +123,7 @@ class Sharded(Divided):
         state is gathered in each process.
 
         Raises:
-            ValueError, TypeError, KeyError, IndexError: As `Optimizer.update`, in all processes if in one. Nothing has
+            ValueError, TypeError, KeyError: As `fusedstep.Optimizer.update`, in all processes if in one. Nothing has
                 changed.
             RuntimeError: The step failed in a process after the gradients were exchanged, for want of memory for
                 example. Parameters and state are then not to be used.
@@ -293,7 +292,7 @@ class Sharded(Divided):
         """Loads a snapshot, which is the same in all processes: of any number of them, or of an optimizer.
 
         Raises:
-            ValueError, TypeError: As `Optimizer.load_state_dict`, in all processes. Nothing has changed.
+            ValueError, TypeError: As `fusedstep.Optimizer.load_state_dict`, in all processes. Nothing has changed.
         """
         other = self._clone()
         self._together(lambda: other.load_state_dict(state_dict))
@@ -334,7 +333,7 @@ class Sharded(Divided):
 
     @contextlib.contextmanager
     def averaged(self, params: Params) -> Iterator[None]:
-        """As `Optimizer.averaged`. All processes must enter and leave it."""
+        """As `fusedstep.Optimizer.averaged`. All processes must enter and leave it."""
         with contextlib.ExitStack() as stack:
             self._exchange(params, lambda own: stack.enter_context(self.optimizer.averaged(own)))
             try:
