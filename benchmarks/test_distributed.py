@@ -75,13 +75,13 @@ def test_calls_and_bytes_by_mpi() -> None:
 def test_times_by_hand() -> None:
     machine = distributed.Machine(latency=1.0, network=8.0, memory=16.0)
     lengths = np.array([[3, 5]])  # one bucket, two processes, of which the second decides
-    # Allreduce: 2 calls of 2 messages, 32 bytes. Ialltoallv: 20 bytes arrive. Iallgatherv: 12 do.
-    expected = {"latency": 6, "network": 64 / 8}
+    # Allreduce: 2 calls of 2 messages, 48 bytes. Ialltoallv: 20 bytes arrive. Iallgatherv: 12 do.
+    expected = {"latency": 6, "network": 80 / 8}
     # Packed 2 * 12, added up 5 * 8 + 5 * 12, gathered 2 * 32; Adam moves 28 bytes for an element.
     expected |= {"memory": (24 + 100 + 64) / 16, "update": 5 * 28 / 16}
     assert distributed.times(lengths, "fixed", machine) == expected
     # Ireduce_scatter_block: 1 message, half of 40 bytes; packed 32 + 40, added up 5 * 12 + 5 * 8, gathered 2 * 32.
-    expected |= {"latency": 6, "network": (32 + 20 + 12) / 8, "memory": (72 + 100 + 64) / 16}
+    expected |= {"latency": 6, "network": (48 + 20 + 12) / 8, "memory": (72 + 100 + 64) / 16}
     assert distributed.times(lengths, "mpi", machine) == expected
     # Allreduce of all: packed 2 * 32, added up 3 / 2 * 32.
     expected = {"latency": 2, "network": 32 / 8, "memory": (64 + 48) / 16, "update": 8 * 28 / 16}

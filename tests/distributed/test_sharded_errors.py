@@ -86,6 +86,30 @@ def test_a_nan_in_one_process_is_a_skip_in_all() -> None:
     run(3, train)
 
 
+def test_options_that_differ() -> None:
+    def train(comm: Any) -> None:
+        params = arrays(0)
+        options: dict[str, Any] = {"clip_norm": 1.0} if comm.Get_rank() == 1 else {}
+        with pytest.raises(ValueError, match="other options in one process"):
+            Sharded(fs.Adam(**options), comm).update(params, arrays(1))
+        with pytest.raises(ValueError, match="Sharded other arguments"):
+            Sharded(fs.Adam(), comm, mean=comm.Get_rank() == 1).update(params, arrays(1))
+        assert_same_params(params, arrays(0))
+
+    run(2, train)
+
+
+def test_a_schedule_out_of_range() -> None:
+    def train(comm: Any) -> None:
+        params, optimizer = arrays(0), fs.Adam(lambda n: -1.0 if comm.Get_rank() == 1 else 0.1)
+        with pytest.raises(ValueError, match="lr is -1"):
+            Sharded(optimizer, comm).update(params, arrays(1))
+        assert_same_params(params, arrays(0))
+        assert optimizer.iterations == 0
+
+    run(2, train)
+
+
 def test_a_failure_after_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
     native = _native.update
 

@@ -128,3 +128,19 @@ class Step:
             from torch.autograd.graph import increment_version
 
             increment_version(tensors)
+
+
+def takes_norm(optimizer: Optimizer | Split) -> bool:
+    """Whether a step needs the sums of all gradients before it begins."""
+    return optimizer.clip_norm is not None or optimizer.skip_nonfinite
+
+
+def rounds_stochastically(optimizer: Optimizer) -> bool:
+    """Whether a step draws random bits, which belong to an array's place among all."""
+    return optimizer.rounding == "stochastic" or optimizer.state_dtype is not None
+
+
+def steps_whole_arrays(optimizer: Optimizer) -> bool:
+    """Whether the step of an element depends on more than that element."""
+    is_elementwise = _native.rules[optimizer._rule][6]
+    return not is_elementwise or rounds_stochastically(optimizer)

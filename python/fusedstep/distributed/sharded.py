@@ -9,16 +9,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fusedstep import _native
 from fusedstep._limits import checked, checked_choice, checked_count, checked_flag
 from fusedstep._types import Copies, Grads, Params
 from fusedstep.distributed import _files
-from fusedstep.distributed._arrays import Entry, entries_of
+from fusedstep.distributed._arrays import Entry, entries_of, name_of, require_writeable
 from fusedstep.distributed._divided import Divided
 from fusedstep.distributed._layout import TILE, Described, Layout, clusters_of
 from fusedstep.distributed._shares import Shares
 from fusedstep.distributed._state import scattered
-from fusedstep.distributed._steps import Step, View
+from fusedstep.distributed._steps import Step, View, rounds_stochastically, steps_whole_arrays, takes_norm
 from fusedstep.distributed.communicators import Communicator
 from fusedstep.optimizers import Optimizer, Split
 from fusedstep.optimizers.options import bfloat16
@@ -129,7 +128,8 @@ class Sharded(Divided):
                 example. Parameters and state are then not to be used.
         """
         error: Exception | None = None
-        status = np.zeros(3, np.int64)  # errors, processes that need a layout, missing gradients
+        # Errors, processes that need a layout, missing gradients, processes with two kinds of options.
+        status = np.zeros(5, np.int64)
         entries: list[Entry] = []
         signature: list[Described] = []
         members: list[tuple[Optimizer, list[Any]]] = []
@@ -141,9 +141,10 @@ class Sharded(Divided):
             members = self._members(entries)
             signature = self._describe(entries)
             if zero_grads:
-                _require_writeable(entries)
+                require_writeable(entries)
             status[1] = not self._fits(signature, entries)
             status[2] = sum(entry.grad is None for entry in entries)
+            status[3:] = takes_norm(self.optimizer), any(map(rounds_stochastically, self._optimizers))
         except Exception as caught:
             error = caught
             status[0] = 1
@@ -151,6 +152,8 @@ class Sharded(Divided):
         self.comm.Allreduce(status, totals)
         if totals[0]:
             self._raise_together(error)
+        if not set(totals[3:]) <= {0, self._ranks}:
+            raise ValueError("the optimizer has other options in one process than in another")
         if totals[1]:
             self._make_layout(entries, signature)
         present = np.full(len(entries), self._ranks, np.int64)
@@ -168,8 +171,11 @@ class Sharded(Divided):
         for optimizer in self._optimizers:
             parts = []
             for lr, others, (average, *options) in optimizer._parts():
-                lr, average = (value(optimizer.iterations) if callable(value) else value for value in (lr, average))
-                parts.append((lr, others, (average, *options)))
+                given = {"lr": lr, "average": average}
+                for name, value in given.items():
+                    if callable(value):
+                        given[name] = optimizer._checked(name, value(optimizer.iterations))
+                parts.append((given["lr"], others, (given["average"], *options)))
             made.append((optimizer, parts))
         known, assign = self._assignment()
         if assign is not None:
@@ -180,13 +186,13 @@ class Sharded(Divided):
 
     def _describe(self, entries: list[Entry]) -> list[Described]:
         known, assign = self._assignment()
-        whole = [_steps_whole_arrays(one) for one in self._optimizers for _ in range(len(one.groups) + 1)]
+        whole = [steps_whole_arrays(one) for one in self._optimizers for _ in range(len(one.groups) + 1)]
         return [
             Described(
                 entry.key,
                 entry.param.shape,
-                entry.param.dtype.name,
-                "" if entry.copy is None else entry.copy.dtype.name,
+                name_of(entry.param.dtype),
+                "" if entry.copy is None else name_of(entry.copy.dtype),
                 whole[known[entry.key] if assign is not None else 0],
             )
             for entry in entries
@@ -205,14 +211,15 @@ class Sharded(Divided):
 
     def _make_layout(self, entries: list[Entry], signature: list[Described]) -> None:
         """Divides parameters, and their state, anew."""
-        grads = ["" if entry.grad is None else entry.grad.dtype.name for entry in entries]
-        digest = hashlib.sha256(repr(signature).encode()).digest()
+        grads = ["" if entry.grad is None else name_of(entry.grad.dtype) for entry in entries]
+        agreed = signature, self.mean, self.reduction, self.bucket_bytes
+        digest = hashlib.sha256(repr(agreed).encode()).digest()
         every = self.comm.allgather((digest, grads))
         made: list[Shares] = []
 
         def make() -> None:
             if any(other != digest for other, _ in every):
-                raise ValueError("params have other keys, shapes or types in one process than in another")
+                raise ValueError("params have other keys, shapes or types, or Sharded other arguments, in one process")
             clusters = clusters_of([entry.param for entry in entries])
             for cluster in clusters:
                 if len({signature[i].dtype for i in cluster}) > 1:
@@ -247,12 +254,11 @@ class Sharded(Divided):
         shares, optimizer = self._shares, self.optimizer
         assert shares is not None
         parts = shares.layout.parts
-        clip_norm, skips = optimizer.clip_norm, optimizer.skip_nonfinite
-        takes_norm = clip_norm is not None or skips
-        scale = 1.0 if takes_norm else factor  # sums are scaled before their norm is taken
+        measures = takes_norm(optimizer)
+        scale = 1.0 if measures else factor  # sums are scaled before their norm is taken
         step = Step(shares, optimizer, entries, present, members, self._assignment(), scale)
         # Random bits depend on an array's place among all of the call.
-        in_one = any(one.rounding == "stochastic" or one.state_dtype is not None for one, _ in members)
+        in_one = any(rounds_stochastically(one) for one, _ in members)
 
         def make(number: int) -> None:
             if not in_one:
@@ -260,19 +266,19 @@ class Sharded(Divided):
             for arrays in step.results:
                 shares.start_gathering(parts[number], arrays)
 
-        shares.reduce([entry.grad for entry in entries], None if takes_norm or in_one else make)
-        if takes_norm:
+        shares.reduce([entry.grad for entry in entries], None if measures or in_one else make)
+        if measures:
             if factor != 1:
                 for sums in shares.sums:
                     np.multiply(sums, sums.dtype.type(factor), out=sums)
             step.norm, is_finite = shares.norm(present)
-            step.clip_norm = clip_norm
-            if skips and not is_finite:
+            step.clip_norm = optimizer.clip_norm
+            if optimizer.skip_nonfinite and not is_finite:
                 step.skip()
                 return
         if in_one:
             step.make(range(len(parts)), True)
-        if takes_norm or in_one:
+        if measures or in_one:
             for number in range(len(parts)):
                 make(number)
         shares.finish_gathering()
@@ -386,14 +392,3 @@ class Sharded(Divided):
 
 
 _METHODS = ("Get_rank", "Get_size", "allgather", "Allreduce", "Ialltoallv", "Iallgatherv", "Ireduce_scatter_block")
-
-
-def _steps_whole_arrays(optimizer: Optimizer) -> bool:
-    is_elementwise = _native.rules[optimizer._rule][6]
-    return not is_elementwise or optimizer.rounding == "stochastic" or optimizer.state_dtype is not None
-
-
-def _require_writeable(entries: list[Entry]) -> None:
-    for entry in entries:
-        if entry.grad is not None and not entry.grad.flags.writeable:
-            raise ValueError(f"grads[{entry.key!r}] is read-only, so it can't be zeroed")
