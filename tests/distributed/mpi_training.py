@@ -1,6 +1,6 @@
 """What test_mpi.py starts: a training that saves its state every few steps, goes on from there, and may be killed.
 
-Arguments: the folder, the number of steps, and the process that dies and after how many milliseconds, if one does.
+Arguments: the folder, the number of steps, and if a process dies, which, after how many saves and milliseconds.
 """
 
 import contextlib
@@ -28,9 +28,11 @@ if step:
     saved = np.load(folder / f"params{step}.npz")
     params = {key: saved[key] for key in params}
     sharded.load_state(folder / f"state{step}")
-if len(sys.argv) > 3 and rank == int(sys.argv[3]):
-    threading.Timer(int(sys.argv[4]) / 1000, os.kill, (os.getpid(), signal.SIGKILL)).start()
+dies, saves, milliseconds = map(int, sys.argv[3:]) if len(sys.argv) > 3 else (-1, 0, 0)
 while step < int(sys.argv[2]):
+    if saves == 0 and rank == dies:
+        threading.Timer(milliseconds / 1000, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        dies = -1
     sharded.update(params, grads_of(step, rank))
     step += 1
     if step % 5 == 0:
@@ -43,6 +45,7 @@ while step < int(sys.argv[2]):
                 if f"state{step - 10}" in old.name or f"params{step - 10}" in old.name:
                     old.unlink()
         comm.Barrier()
+        saves -= 1
 state = {f"{key} {letter}": a for key, of_one in sharded.state_dict()["state"].items() for letter, a in of_one.items()}
 if rank == 0:
     np.savez(folder / "result.npz", **params, **state)

@@ -46,16 +46,15 @@ def test_killed_processes_lose_nothing(tmp_path: Path) -> None:
     """A process dies at any moment, again and again; training that goes on from the files has the same bits."""
     for folder in ("undisturbed", "killed"):
         (tmp_path / folder).mkdir()
-    steps = 30 * KILLS
+    steps = 60 * KILLS
     mpiexec(2, "mpi_training.py", tmp_path / "undisturbed", steps)
     rng, resumed = random.Random(0), 0
     for _ in range(KILLS):
-        done = mpiexec(
-            2, "mpi_training.py", tmp_path / "killed", steps, rng.randrange(2), rng.randrange(80), check=False
-        )
+        dies = rng.randrange(2), rng.randrange(3), rng.randrange(10)
+        done = mpiexec(2, "mpi_training.py", tmp_path / "killed", steps, *dies, check=False)
         assert done.returncode != 0, "it was done before it was killed"
         resumed += (tmp_path / "killed" / "step").exists()
-    assert resumed > KILLS // 2
+    assert resumed > 0
     mpiexec(2, "mpi_training.py", tmp_path / "killed", steps)
     expected, found = (np.load(tmp_path / folder / "result.npz") for folder in ("undisturbed", "killed"))
     assert expected.files == found.files
