@@ -14,7 +14,7 @@ from fusedstep.optimizers import Optimizer, Split
 from fusedstep.state_files import load_state, save_state
 
 if TYPE_CHECKING:
-    from fusedstep.distributed._layout import Layout
+    from fusedstep.distributed._shares import Shares
     from fusedstep.distributed.sharded import Sharded
 
 _FORMAT, _VERSION = "fusedstep shards of optimizer state", 1
@@ -26,11 +26,11 @@ def save_shares(path: str, sharded: "Sharded") -> None:
     target = Path(path)
     token, ranks, rank = sharded.comm.allgather(secrets.token_hex(4))[0], sharded._ranks, sharded._rank
     names = [f"{target.name}.{token}.{i}of{ranks}" for i in range(ranks)]
-    layout = None if sharded._shares is None else sharded._shares.layout
+    cuts = _cuts(sharded._shares)
     states = [
         (
-            {_marked(key, layout, rank): arrays for key, arrays in one.state.items()},
-            {_marked(key, layout, rank): count for key, count in one.steps.items() if key in one.state},
+            {_marked(key, cuts): arrays for key, arrays in one.state.items()},
+            {_marked(key, cuts): count for key, count in one.steps.items() if key in one.state},
         )
         for one in sharded._optimizers
     ]
@@ -52,15 +52,22 @@ def _replace_list(target: Path, names: list[str]) -> None:
             target.with_name(name).unlink()
 
 
-def _marked(key: Any, layout: "Layout | None", rank: int) -> tuple[Any, ...]:
+def _cuts(shares: "Shares | None") -> dict[Any, tuple[int, ...]]:
+    """Where a process' part of an array that is cut begins, the number of its axes, and its shape; by key."""
+    if shares is None:
+        return {}
+    layout, rank = shares.layout, shares.rank
+    return {
+        array.key: (owners[rank][0], len(array.shape), *array.shape)
+        for number, (array, owners) in enumerate(zip(layout.arrays, layout.owners(), strict=True))
+        if number not in layout.whole and rank in owners
+    }
+
+
+def _marked(key: Any, cuts: dict[Any, tuple[int, ...]]) -> tuple[Any, ...]:
     """A key that also says where in its parameter a share begins, and of what shape that is."""
     path = (1, *key) if isinstance(key, tuple) else (0, key)
-    if layout is not None:
-        for number, array in enumerate(layout.arrays):
-            if array.key == key and number not in layout.whole:
-                begin, _ = layout.owners()[number][rank]
-                return (begin, len(array.shape), *array.shape, *path)
-    return (_WHOLE, 0, *path)
+    return (*cuts.get(key, (_WHOLE, 0)), *path)
 
 
 def _listed(path: Path) -> list[str] | None:

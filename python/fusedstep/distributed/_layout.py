@@ -72,7 +72,7 @@ class Layout:
             split = [i for i in numbers if not arrays[i].is_whole and arrays[i].size > 0]
             for together in _grouped(split, [array.size for array in arrays], most):
                 self.parts.append(Part(arithmetic, self._shares(together), longest))
-            units = [[i] for i in numbers if i not in set(split)]
+            units = [[i] for i in sorted(set(numbers) - set(split))]
             units += [cluster for cluster in clusters if arrays[cluster[0]].arithmetic == arithmetic]
             self.whole.update(i for unit in units for i in unit)
             self.parts += [Part(arithmetic, own, longest) for own in self._whole(sorted(units), loads, longest)]
