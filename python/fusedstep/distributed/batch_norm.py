@@ -33,7 +33,7 @@ class SyncBatchNorm(BatchNorm[Any]):
         unbiased_running_var: As in `fusedstep.BatchNorm`, with the number of all processes' elements.
 
     Attributes:
-        comm: The communicator that was given.
+        comm: The communicator that was given; None in copies and pickles, which must be given one again.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class SyncBatchNorm(BatchNorm[Any]):
         self._count = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"comm": None}  # which has no copy: set it afterwards
+        return super().__getstate__() | {"comm": None}  # which has no copy
 
     def forward(self, x: SharesMemory, training: bool = True, out: SharesMemory | None = None) -> Any:
         """Normalises this process' part; in training all processes must call this.
