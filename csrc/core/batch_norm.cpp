@@ -66,6 +66,27 @@ template <class T> double least_result() {
     return flush_subnormals.load(std::memory_order_relaxed) ? double{std::numeric_limits<T>::min()} : 0;
 }
 
+// Measures a segment of a group.
+template <class T>
+auto measuring(const Tiling<T>& tiling, const T* x, const MomentArrays& moments, std::int64_t channels) {
+    return [&, x, channels](std::int64_t group, std::int64_t segment) {
+        const std::int64_t at = segment * channels + tiling.first_channel(group);
+        tiling.kernels.moments(x + tiling.first_element(group), tiling.tile(group, segment), moments + at);
+    };
+}
+
+// Adds up dout and its products with x - mean in a segment of a group.
+template <class T> auto summing(const Tiling<T>& tiling, const T* x, const T* dout,
+                                const Coefficients<T, Gradient>& coefficients, double* sums, double* dots,
+                                std::int64_t channels) {
+    return [&, x, dout, sums, dots, channels](std::int64_t group, std::int64_t segment) {
+        const std::int64_t element = tiling.first_element(group), first = tiling.first_channel(group);
+        const std::int64_t at = segment * channels + first;
+        tiling.kernels.sums(x + element, dout + element, tiling.tile(group, segment), coefficients.of(first),
+                            coefficients.pitch, sums + at, dots + at);
+    };
+}
+
 // Leaves the moments of all segments in the first one's place.
 template <class T> void merge_segments(const Tiling<T>& tiling, const MomentArrays& moments, std::int64_t first,
                                        std::int64_t end, std::int64_t channels) {
@@ -148,10 +169,7 @@ template <class T> void batch_norm_training(const Layout& layout, const T* x, T*
     WideChannels<WideNormalize> wide(channels);
     const auto normalization = normalizing(tiling, x, y, coefficients, wide);
     tiling.run(
-        [&](std::int64_t group, std::int64_t segment) {
-            const std::int64_t at = segment * channels + tiling.first_channel(group);
-            tiling.kernels.moments(x + tiling.first_element(group), tiling.tile(group, segment), moments + at);
-        },
+        measuring(tiling, x, moments, channels),
         [&](std::int64_t group) {
             const std::int64_t first = tiling.first_channel(group), end = first + tiling.tile(group, 0).channels;
             merge_segments(tiling, moments, first, end, channels);
@@ -208,12 +226,7 @@ template <class T> void batch_norm_backward(const Layout& layout, const T* x, co
     const double least = least_result<T>(), least_double = least_result<double>();
     for (std::int64_t c = 0; c < channels; ++c) coefficients.set(c, mean[c], 0);
     tiling.run(
-        [&](std::int64_t group, std::int64_t segment) {
-            const std::int64_t element = tiling.first_element(group), first = tiling.first_channel(group);
-            const std::int64_t at = segment * channels + first;
-            tiling.kernels.sums(x + element, dout + element, tiling.tile(group, segment), coefficients.of(first),
-                                coefficients.pitch, &sums[at], &dots[at]);
-        },
+        summing(tiling, x, dout, coefficients, sums.get(), dots.get(), channels),
         [&](std::int64_t group) {
             const std::int64_t first = tiling.first_channel(group), end = first + tiling.tile(group, 0).channels;
             add_segments(tiling, sums.get(), dots.get(), first, end, channels, dbeta, dgamma);
@@ -249,10 +262,7 @@ void batch_norm_moments(const Layout& layout, const T* x, double eps, double* me
     double* const values = memory.get();
     const MomentArrays moments = {values, values + pitch, values + 2 * pitch, values + 3 * pitch, values + 4 * pitch};
     tiling.run(
-        [&](std::int64_t group, std::int64_t segment) {
-            const std::int64_t at = segment * channels + tiling.first_channel(group);
-            tiling.kernels.moments(x + tiling.first_element(group), tiling.tile(group, segment), moments + at);
-        },
+        measuring(tiling, x, moments, channels),
         [&](std::int64_t group) {
             const std::int64_t first = tiling.first_channel(group), end = first + tiling.tile(group, 0).channels;
             merge_segments(tiling, moments, first, end, channels);
@@ -281,12 +291,7 @@ void batch_norm_sums(const Layout& layout, const T* x, const T* dout, const doub
     const Coefficients<T, Gradient> coefficients(layout);
     for (std::int64_t c = 0; c < channels; ++c) coefficients.set(c, mean[c], 0);
     tiling.run(
-        [&](std::int64_t group, std::int64_t segment) {
-            const std::int64_t element = tiling.first_element(group), first = tiling.first_channel(group);
-            const std::int64_t at = segment * channels + first;
-            tiling.kernels.sums(x + element, dout + element, tiling.tile(group, segment), coefficients.of(first),
-                                coefficients.pitch, &sums_of_segments[at], &dots_of_segments[at]);
-        },
+        summing(tiling, x, dout, coefficients, sums_of_segments.get(), dots_of_segments.get(), channels),
         [&](std::int64_t group) {
             const std::int64_t first = tiling.first_channel(group), end = first + tiling.tile(group, 0).channels;
             add_segments(tiling, sums_of_segments.get(), dots_of_segments.get(), first, end, channels, sums, dots);

@@ -22,7 +22,7 @@ _WHOLE = -1
 
 
 def save_shares(path: str, sharded: "Sharded") -> None:
-    """Writes a file for each process, then the list of them, then takes away those of the list before."""
+    """Writes a file for each process and the list of the files, and deletes the files of the previous list."""
     target = Path(path)
     token, ranks, rank = sharded.comm.allgather(secrets.token_hex(4))[0], sharded._ranks, sharded._rank
     names = [f"{target.name}.{token}.{i}of{ranks}" for i in range(ranks)]

@@ -20,7 +20,7 @@ def lengths_of(pieces: Sequence[list[Segment]]) -> list[int]:
 
 
 def placed(counts: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Counts, and where parts of so many elements begin that follow each other."""
+    """The counts of consecutive parts, and the offset of each part."""
     begins = [0] * len(counts)
     for i in range(1, len(counts)):
         begins[i] = begins[i - 1] + counts[i - 1]
@@ -33,9 +33,9 @@ class Buffers:
     def __init__(self) -> None:
         self._free: list[Bytes] = []
 
-    def take(self, size: int, dtype: Any) -> NDArray[Any]:
-        """An array of so many elements, uninitialised."""
-        count = size * np.dtype(dtype).itemsize
+    def take(self, n: int, dtype: Any) -> NDArray[Any]:
+        """An uninitialised array of n elements."""
+        count = n * np.dtype(dtype).itemsize
         fitting = [i for i, buffer in enumerate(self._free) if count <= len(buffer) <= 2 * count + 4096]
         buffer = self._free.pop(fitting[0]) if fitting else np.empty(count, np.uint8)
         return buffer[:count].view(dtype)

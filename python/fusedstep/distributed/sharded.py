@@ -199,7 +199,7 @@ class Sharded(Divided):
         ]
 
     def _fits(self, signature: list[Described], entries: list[Entry]) -> bool:
-        """Whether parameters are those of the layout, and gradients can travel as those of its first step did."""
+        """Whether the layout was made for these parameters, and its wire types hold these gradients exactly."""
         if self._shares is None or signature != self._shares.layout.arrays:
             return False
         for part, wire in zip(self._shares.layout.parts, self._shares.wires, strict=True):
