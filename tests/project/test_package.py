@@ -96,7 +96,9 @@ def test_no_flags_that_break_the_promises() -> None:
     assert not {flag for flag in ("-ffast-math", "-Ofast", "-march=native", "-fopenmp") if flag in text}
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.ko.md", "CONTRIBUTING.md", "docs/chapter6.md", "docs/chapter6.ko.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "README.ko.md", "CONTRIBUTING.md", "docs/chapter6.md", "docs/chapter6.ko.md"]
+)
 def test_links_lead_somewhere(name: str) -> None:
     path = ROOT / name
     links = re.findall(r"\]\(([^)#]+)\)", path.read_text())
