@@ -4,6 +4,9 @@ The network is that of chapter 6 of *Deep Learning from Scratch*: four hidden la
 initialisation, without and with batch normalisation. Prints a table and draws a picture.
 """
 
+from lib.command_line import Parser, main, whole
+
+# isort: split
 import argparse
 import sys
 
@@ -13,7 +16,6 @@ from tqdm import tqdm
 
 import fusedstep
 from lib import data
-from lib.command_line import Parser, main, whole
 from lib.training import HIDDEN_LAYERS, Comparison, compare
 
 # Each rule with a learning rate that suits it here.

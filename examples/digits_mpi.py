@@ -9,6 +9,9 @@ is that of digits.py without batch normalisation, whose statistics would have to
 table and draws a picture.
 """
 
+from lib.command_line import Parser, main, whole
+
+# isort: split
 import argparse
 import os
 import sys
@@ -21,7 +24,6 @@ from tqdm import tqdm
 
 import fusedstep as fs
 from lib import data
-from lib.command_line import Parser, main, whole
 from lib.data_parallel import HIDDEN_LAYERS, Training, differences, train
 from lib.mnist import Images
 
@@ -127,7 +129,6 @@ def _report(trainings: list[Training], options: argparse.Namespace, images: Imag
     if len(trainings) < len(RANKS):
         print("For 1, 2 and 4 ranks: mpiexec -n 4 python examples/digits_mpi.py")
     draw(trainings, options.out, f"{task}; {cores}, one thread per rank")
-    print(f"Picture: {options.out}")
 
 
 def _run() -> None:

@@ -8,6 +8,9 @@ range. Weights decay, biases don't. All trials start from the same weights and s
 A search that was interrupted or killed goes on from its --storage, with the trials that it would have made.
 """
 
+from lib.command_line import Parser, main, whole
+
+# isort: split
 import argparse
 import hashlib
 import os
@@ -23,7 +26,6 @@ from tqdm import tqdm
 
 import fusedstep as fs
 from lib import data
-from lib.command_line import Parser, main, whole
 from lib.loop import WeightsAndBiases, train
 from lib.mnist import Images
 from lib.network import Network

@@ -7,6 +7,9 @@ there so that the steps show: they keep the loss from going to zero by itself, a
 constant rate of 0.1 is one at which training neither fails nor settles.
 """
 
+from lib.command_line import Parser, main, whole
+
+# isort: split
 import argparse
 import sys
 
@@ -18,7 +21,6 @@ import fusedstep as fs
 from fusedstep import schedules
 from fusedstep.optimizers import LearningRate
 from lib import data
-from lib.command_line import Parser, main, whole
 from lib.learning_rate_results import LAST, Result, first_step
 from lib.loop import WeightsAndBiases, train
 from lib.mnist import CLASSES

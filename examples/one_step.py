@@ -5,6 +5,9 @@ float16 for the next forward pass, and zeros for the next sum of gradients. By t
 rule's own. Both ways give the same bits. The bytes are those of reads and writes, without what a cache adds to a write.
 """
 
+from lib.command_line import Parser, main, whole
+
+# isort: split
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,6 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 import fusedstep as fs
-from lib.command_line import Parser, main, whole
 from lib.style import COLOURS, GREY, slide
 
 Array = NDArray[Any]

@@ -6,6 +6,9 @@ the same learning rate, is carried on. Adam leaves the local minimum at 0.3, but
 panels for each surface, prints where each path ends, and animates the picture if asked to. --rules takes any others.
 """
 
+from lib.command_line import Parser, main, picture_path, whole
+
+# isort: split
 import argparse
 import sys
 from collections.abc import Callable
@@ -18,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from lib.command_line import Parser, main, picture_path, whole
 from lib.rules import RULES, add_rules
 
 if TYPE_CHECKING:
@@ -230,6 +232,7 @@ def _animate(figure: "Figure", panels: list[_Panel], iterations: int, gif: Path)
         unfinished.replace(gif)
     finally:
         unfinished.unlink(missing_ok=True)
+    print(f"Animation: {gif.resolve()}")
 
 
 def _options() -> argparse.Namespace:

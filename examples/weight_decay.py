@@ -8,9 +8,11 @@ scikit-learn's digits are so easy that a network which knows 300 of them by hear
 tenth of the training labels are made wrong: overfitting is to learn those too. The labels of the test are right.
 """
 
+from lib.command_line import main
+
+# isort: split
 import sys
 
-from lib.command_line import main
 from lib.overfitting import compare
 
 WEIGHT_DECAY = 0.03

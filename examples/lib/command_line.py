@@ -1,13 +1,31 @@
-"""What the examples' command lines share: options that are checked when they are read, and errors of one line."""
+"""What the examples' command lines share: options that are checked when they are read, and errors of one line.
+
+A script imports this module before all others, so that a package that is missing is such an error too.
+"""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 FORMATS = (".png", ".svg", ".pdf")
+EXTRAS = {"torch": "examples,torch"}
+
+
+def _say_what_is_missing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    name = ((isinstance(error, ModuleNotFoundError) and error.name) or "lib").partition(".")[0]
+    if name == "lib":  # the script's own module, or another error: a mistake of the script
+        sys.__excepthook__(kind, error, trace)
+        return
+    folder, extra = Path(__file__).parents[2], EXTRAS.get(name, "examples")
+    install = f'in {folder}: python -m pip install ".[{extra}]"'
+    print(f"{Path(sys.argv[0]).name}: error: {name} is not installed; {install}", file=sys.stderr)
+
+
+sys.excepthook = _say_what_is_missing
 
 
 class Parser(argparse.ArgumentParser):
@@ -17,7 +35,13 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
-        self.add_argument("--out", type=picture_path, default=out, help=f"the picture (default: {out})")
+        self.add_argument(
+            "--out",
+            type=picture_path,
+            default=out,
+            metavar="FILE",
+            help=f"where the picture goes, a .png, .svg or .pdf (default: {out} in the working folder)",
+        )
         self.add_argument("--seed", type=whole(0, 2**32 - 1), default=0, help="for everything random (default: 0)")
 
     def error(self, message: str) -> None:  # type: ignore[override]
