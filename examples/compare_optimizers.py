@@ -9,6 +9,9 @@ in every batch, where the gradients stay. With --rules the losses of any others 
 RMSProp if both are among them.
 """
 
+from lib.command_line import Parser, main, whole
+
+# isort: split
 import argparse
 import sys
 from collections.abc import Callable
@@ -20,13 +23,13 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from lib import data
-from lib.command_line import Parser, main, whole
 from lib.loop import History, Optimizer, moving_median, train
 from lib.mnist import CLASSES, Images
 from lib.network import Array, Labels, Network, Params
 from lib.rules import RULES, add_rules
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SHOWN = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW")
@@ -35,6 +38,7 @@ HIDDEN = [100] * 4
 BATCH_SIZE = 100
 NOISE = 0.4  # the standard deviation; pixels are 0 to 1
 LAYER = "W2"
+STYLES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
 DIGITS_EPOCHS = 50
 MNIST_EPOCHS = 2
 
@@ -75,8 +79,12 @@ def _effective_steps(
     return np.array(steps)
 
 
+def _window(steps: int) -> int:
+    return max(1, steps // 25)
+
+
 def _smooth(losses: list[float]) -> NDArray[np.float64]:
-    return moving_median(losses, max(1, len(losses) // 25))
+    return moving_median(losses, _window(len(losses)))
 
 
 def _change(steps: NDArray[np.float64]) -> float:
@@ -113,45 +121,44 @@ def _title(histories: dict[str, History], steps: dict[str, NDArray[np.float64]])
 
 
 def _draw(figure: "Figure", histories: dict[str, History], steps: dict[str, NDArray[np.float64]]) -> None:
-    from matplotlib.ticker import NullFormatter
-
-    from lib.style import GREY, colours_of, label_ends
+    from lib.style import GREY, PlainLog, colours_of, label_ends, text_width
 
     colours = colours_of(histories)
-    left = figure.add_axes((0.065, 0.12, 0.32 if steps else 0.72, 0.67))
+    last = [(f"{rule} {v[-1]:.2g}", colours[rule], float(v[-1])) for rule, v in steps.items()]
+    # The names beside the axes take the room that they need, and the axes share the rest.
+    names = [text_width(group) for group in (histories, [name for name, *_ in last]) if group]
+    width = (10 - sum(names) - 1.1 * len(names)) / len(names)
+    left = figure.add_axes((0.065, 0.12, width / 10, 0.67))
     ends: list[tuple[str, str, float]] = []
     for rule, history in histories.items():
         curve = _smooth(history.losses)
         x = np.arange(len(history.losses) - len(curve), len(history.losses)) + 1
-        is_known = any(colour == colours[rule] for _, colour, _ in ends)
-        style = "--" if is_known or rule in ("Nesterov", "AdamW") else "-"  # these are close to Momentum's and Adam's
+        like = sum(colour == colours[rule] for _, colour, _ in ends)
+        style = STYLES[like + (rule in ("Nesterov", "AdamW"))]  # these are close to Momentum's and Adam's
         left.plot(x, curve, style, color=colours[rule])
         ends.append((rule, colours[rule], float(curve[-1])))
-    left.set(yscale="log", title="Loss of a batch, moving median", xlabel="step", xlim=(0, len(x) + x[0] - 1))
-    left.set_ylim(left.get_ylim()[0] / 1.8)  # room for the lowest label
-    left.locator_params(axis="x", integer=True)
-    label_ends(left, ends, 0.07 if len(ends) < 10 else 0.045)
-    left.yaxis.set_minor_formatter(NullFormatter())
-    if not steps:
-        return
-    right = figure.add_axes((0.53, 0.12, 0.32, 0.67))
+    left.set(yscale="log", title="Loss of a batch", xlabel="step", xlim=(0, len(x) + x[0] - 1))
+    left.locator_params(axis="x", integer=True, nbins=5)
+    left.yaxis.set_minor_formatter(PlainLog())
+    label_ends(left, ends)
+    if steps:
+        right = figure.add_axes((0.175 + (width + names[0]) / 10, 0.12, width / 10, 0.67))
+        _draw_steps(right, steps, colours)
+        label_ends(right, [*last, ("1/√step", GREY, float(steps["AdaGrad"][-1]) * 0.55)])
+
+
+def _draw_steps(ax: "Axes", steps: dict[str, NDArray[np.float64]], colours: dict[str, str]) -> None:
+    from lib.style import GREY, PlainLog
+
     for rule, values in steps.items():
-        right.plot(np.arange(1, len(values) + 1), values, color=colours[rule])
+        ax.plot(np.arange(1, len(values) + 1), values, color=colours[rule])
     x = np.array([1, len(values)])
-    right.plot(x, steps["AdaGrad"][-1] * 0.55 * np.sqrt(x[-1] / x), ":", color=GREY)
-    right.set(
-        xscale="log",
-        yscale="log",
-        title=f"lr / (√h + eps), median over {LAYER}, noisy pixels",
-        xlabel="step",
-        xlim=(1, max(2, len(values))),
-    )
-    for axis in (right.xaxis, right.yaxis):
+    ax.plot(x, steps["AdaGrad"][-1] * 0.55 * np.sqrt(x[-1] / x), ":", color=GREY)
+    ax.set(xscale="log", yscale="log", title=f"lr / (√h + eps), median over {LAYER}", xlabel="step")
+    ax.set_xlim(1, max(2, len(values)))
+    for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter("{x:g}")
-    for axis in (right.xaxis, right.yaxis):
-        axis.set_minor_formatter(NullFormatter())
-    last = [(f"{rule} {v[-1]:.2g}", colours[rule], float(v[-1])) for rule, v in steps.items()]
-    label_ends(right, [*last, ("1/√step", GREY, float(steps["AdaGrad"][-1]) * 0.55)], 0.07)
+        axis.set_minor_formatter(PlainLog())
 
 
 def _options() -> argparse.Namespace:
@@ -188,8 +195,14 @@ def _run() -> None:
     print(_table(histories, steps))
     task = (
         f"{len(images.x_train)} handwritten digits, batches of {BATCH_SIZE}, {iterations} steps, "
-        f"{len(HIDDEN)} hidden layers of {HIDDEN[0]}"
+        f"{len(HIDDEN)} hidden layers of {HIDDEN[0]}\n"
     )
+    notes = []
+    if (window := _window(iterations)) > 1:
+        notes.append(f"loss: the median of the last {window} batches, which stays and jumps")
+    if steps:
+        notes.append("on the right the pixels are noisy")
+    task += "; ".join(notes).capitalize()
     with slide(options.out, _title(histories, steps), task) as figure:
         _draw(figure, histories, steps)
 

@@ -6,6 +6,9 @@ first ones, are next to nothing, and its loss stays at ln 10, that of guessing. 
 1 / sqrt(n) is LeCun's, which differs in the first and the last layer. Prints the figures behind the picture.
 """
 
+from lib.command_line import Parser, main, whole
+
+# isort: split
 import argparse
 import math
 import sys
@@ -18,7 +21,6 @@ from tqdm import tqdm
 
 import fusedstep as fs
 from lib import data
-from lib.command_line import Parser, main, whole
 from lib.loop import History, train
 from lib.mnist import CLASSES
 from lib.network import Initial, Network, normal
@@ -39,8 +41,12 @@ DIGITS_EPOCHS = 100
 MNIST_EPOCHS = 3
 
 
+def _window(steps: int) -> int:
+    return max(1, steps // 50)
+
+
 def _smooth(losses: list[float]) -> NDArray[np.float64]:
-    window = max(1, len(losses) // 50)
+    window = _window(len(losses))
     smooth: NDArray[np.float64] = np.convolve(losses, np.full(window, 1 / window), "valid")
     return smooth
 
@@ -74,11 +80,16 @@ def _draw(figure: "Figure", histories: dict[str, History]) -> None:
         ax.plot(np.arange(steps - len(curve), steps) + 1, curve, color=colour, linewidth=2.5)
         ends.append((f"{name}: test {history.test[-1]:.0%}".replace("%", " %"), colour, float(curve[-1])))
     ax.axhline(GUESSING, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
-    ax.set(xlim=(0, steps), ylim=(0, ax.get_ylim()[1]), xlabel="step", ylabel="cross-entropy of a batch, moving mean")
+    ax.set(
+        xlim=(0, steps),
+        ylim=(0, ax.get_ylim()[1]),
+        xlabel="step",
+        ylabel=f"cross-entropy, mean of {_window(steps)} batches",
+    )
     ax.text(0.99 * steps, GUESSING + 0.03, "guessing: ln 10", color=GREY, ha="right", va="bottom")
     ax.set_ylim(0, 1.12 * ax.get_ylim()[1])
     ax.locator_params(axis="x", integer=True)
-    label_ends(ax, ends, 0.07)
+    label_ends(ax, ends)
 
 
 def _options() -> argparse.Namespace:

@@ -5,6 +5,9 @@ small actor-critic of this script, whose gradients fusedstep clips in its step. 
 this small take as long to step as to differentiate.
 """
 
+from lib.command_line import Parser, main, whole
+
+# isort: split
 import importlib.util
 import os
 import sys
@@ -19,7 +22,6 @@ from matplotlib.axes import Axes
 from tqdm import tqdm
 
 import fusedstep as fs
-from lib.command_line import Parser, main, whole
 from lib.style import COLOURS, GREY, slide
 
 SIDES = {"PyTorch": COLOURS[1], "fusedstep": COLOURS[0]}
@@ -129,8 +131,6 @@ def _run() -> None:
     parser.add_argument("--runs", type=whole(1, 1000), default=3, help="seeds for each side (default: 3)")
     parser.add_argument("--own", action="store_true", help="the script's actor-critic, stable-baselines3 or not")
     arguments = parser.parse_args()
-    if importlib.util.find_spec("torch") is None:
-        raise ValueError("PyTorch is missing: pip install torch")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     import torch
 
@@ -149,7 +149,9 @@ def _run() -> None:
         last = [reward for run in runs[side] for reward in run.rewards[-20:]]
         reward = f"{np.mean(last):.0f}" if last else "none"
         print(f"{side:<10} {1000 * seconds / max(updates, 1):7.2f} ms an update, reward of the last episodes {reward}")
-    draw(arguments.out, runs, arguments.steps, f"{name} on CartPole, {arguments.runs} seeds, one thread")
+    subtitle = f"{name} on CartPole, {arguments.runs} seeds, one thread\n"
+    subtitle += "Thin lines, short marks: a seed each; thick lines, bars: the median of the seeds"
+    draw(arguments.out, runs, arguments.steps, subtitle)
 
 
 if __name__ == "__main__":

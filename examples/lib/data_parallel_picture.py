@@ -6,10 +6,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lib.data_parallel import Training
-from lib.style import COLOURS, GREY, SMALL, STYLE
+from lib.style import COLOURS, GREY, SMALL, STYLE, PlainLog, save
 
 UPDATE, REST = "#333333", "#DDDDDD"
 # The first curve is the widest, so that each of those that cover each other is seen.
@@ -66,7 +66,7 @@ def draw(trainings: list[Training], out: Path, subtitle: str) -> None:
         top, bottom = (figure.add_axes((0.745, y, 0.205, 0.235)) for y in (0.535, 0.11))
         _curves(left, trainings, [t.losses for t in trainings])
         left.set(yscale="log", title="Loss", ylabel="cross-entropy of all training images")
-        left.yaxis.set_minor_formatter(LogFormatter())  # after an epoch there may be no power of ten in the limits
+        left.yaxis.set_minor_formatter(PlainLog())  # after an epoch there may be no power of ten in the limits
         left.legend(loc="upper right", labelcolor=GREY)
         _curves(middle, trainings, [t.accuracies for t in trainings])
         middle.set(title="Accuracy on the test images", ylim=(0, 1.03))
@@ -90,4 +90,4 @@ def draw(trainings: list[Training], out: Path, subtitle: str) -> None:
         )
         _bars(bottom, trainings, [[(max(t.state_bytes) / 1e3, COLOURS[2])] for t in trainings], ".0f")
         bottom.set(title="Adam's state on each rank", xlabel="KB")
-        figure.savefig(out)
+        save(figure, out)

@@ -18,9 +18,11 @@ def _title(results: list[Result]) -> tuple[str, str]:
     if found is None:
         return "Learning rates and losses", ""
     quarter, before, after, stays = found
+    # The warm-up takes a twentieth of the training; in less than two epochs there is no dip to see.
+    dip = "\nThe dip of the warm-up: its rate is small; as it grows the loss rises again." if quarter >= 10 else ""
     return (
         f"{quarter} epochs at a tenth of the learning rate bring the loss from {before:.2g} to {after:.2g}",
-        f"with the rate kept as it was, the loss is {stays:.2g}; test: the accuracy at the end",
+        f"With the rate kept as it was, the loss is {stays:.2g}. Test: the accuracy at the end.{dip}",
     )
 
 

@@ -53,6 +53,7 @@ def draw(results: list[Result], wrong_labels: int, out: Path) -> None:
     subtitle = f"{SAMPLES} training images{wrong}"
     if results[1].norm < 0.9 * results[0].norm:
         subtitle += f"; norm of the weights {results[0].norm:.0f} on the left, {results[1].norm:.0f} on the right"
+    subtitle += "\nDips: some steps were too long, so that the loss grew; the next epochs make up for it"
     with slide(out, title, subtitle) as figure:
         for i, result in enumerate(results):
             ax = figure.add_axes((0.075 + 0.485 * i, 0.12, 0.345, 0.66))

@@ -8,11 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
 from lib.loop import moving_median
-from lib.style import COLOURS, GREY, SMALL, STYLE, label_ends
+from lib.style import COLOURS, GREY, SMALL, STYLE, PlainLog, label_ends, save
 from lib.training import Comparison
 
 UPDATE, NORM, REST = "#333333", "#56B4E9", "#DDDDDD"
@@ -37,7 +36,7 @@ def _curves(ax: Axes, comparisons: list[Comparison], limits: tuple[float, float]
         ax.plot(x, fused, color=colour, linewidth=1)
         ends.append((c.rule, colour, float(fused[-1])))
     ax.set(yscale="log", ylim=limits, xlim=(0, iterations), xlabel="iteration")
-    ax.yaxis.set_minor_formatter(LogFormatter())  # after a few iterations there may be no power of ten in the limits
+    ax.yaxis.set_minor_formatter(PlainLog())  # after a few iterations there may be no power of ten in the limits
     label_ends(ax, ends)
 
 
@@ -95,15 +94,18 @@ def draw(comparisons: list[Comparison], out: Path, subtitle: str) -> None:
         figure.text(0.012, 0.89, subtitle, color=GREY)
         left, middle, right = (
             figure.add_axes((x, 0.11, width, height))
-            for x, width, height in ((0.065, 0.205, 0.7), (0.37, 0.205, 0.7), (0.74, 0.22, 0.66))
+            for x, width, height in ((0.065, 0.19, 0.7), (0.365, 0.19, 0.7), (0.74, 0.22, 0.66))
         )
         _curves(left, plain, limits)
         _curves(middle, normed, limits)
         _bars(right, normed)
-        left.set(title="Loss without batch norm", ylabel="cross-entropy of a batch")
+        window = _window(len(comparisons[0].losses[0]))
+        left.set(
+            title="Loss without batch norm", ylabel=f"cross-entropy, median of {window} batch{'es' * (window > 1)}"
+        )
         middle.set_title("Loss with batch norm")
         middle.tick_params(which="both", labelleft=False)
         right.set_title("Time with batch norm", pad=19)
         handles = [Line2D([], [], color=GREY, alpha=0.3, linewidth=5), Line2D([], [], color=GREY, linewidth=1)]
         left.legend(handles, ["NumPy", "fusedstep"], loc="upper right", labelcolor=GREY)
-        figure.savefig(out)
+        save(figure, out)

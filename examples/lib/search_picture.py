@@ -71,8 +71,9 @@ def draw(trials: list[Trial], best: list[Trial], ranges: Ranges, out: Path) -> N
         f"weight decays within {_factor(decay)}"
     )
     subtitle = (
-        f"learning rates {_power(lr[0])} to {_power(lr[1])}, weight decays {_power(decay[0])} to {_power(decay[1])}, "
-        f"where both were searched over a factor of {_factor(ranges['lr'])}"
+        f"Learning rates {_power(lr[0])} to {_power(lr[1])}, weight decays {_power(decay[0])} to {_power(decay[1])}, "
+        f"where both were searched over a factor of {_factor(ranges['lr'])}.\n"
+        "The band is the range of the best trials' learning rates"
     )
     with slide(out, title, subtitle, (12, 6.75)) as figure:
         _where(figure.add_axes((0.07, 0.1, 0.29, 0.7)), trials, best, ranges)

@@ -1,6 +1,6 @@
-"""How the examples' pictures look: colours, fonts, and labels beside the ends of curves."""
+"""How the examples' pictures look, colours, fonts, and labels beside the ends of curves; and how they are written."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import LogFormatter
 
 # From Okabe & Ito's palette, which colour-blind people can tell apart.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#333333")
@@ -43,7 +46,18 @@ def colours_of(rules: Iterable[str]) -> dict[str, str]:
 def _headline(figure: FigureBase, size: tuple[float, float], title: str, subtitle: str) -> None:
     width, height = size
     figure.text(0.12 / width, 1 - 0.34 / height, title, weight="bold", fontsize=14.5)
-    figure.text(0.12 / width, 1 - 0.62 / height, subtitle, color=GREY)
+    for i, line in enumerate(subtitle.split("\n")):
+        figure.text(0.12 / width, 1 - (0.62 + 0.21 * i) / height, line, color=GREY)
+
+
+def save(figure: Figure, out: Path) -> None:
+    """Writes a picture, and prints where it is; the suffix of `out` says in which format.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    figure.savefig(out)
+    print(f"Picture: {out.resolve()}")
 
 
 @contextmanager
@@ -53,7 +67,7 @@ def slide(out: Path, title: str, subtitle: str, size: tuple[float, float] = SLID
     Arguments:
         out: The picture.
         title: What it shows.
-        subtitle: How it was made, in grey.
+        subtitle: How it was made, in grey; what looks odd in it is explained in a second line.
         size: Its width and height in inches.
 
     Raises:
@@ -63,43 +77,73 @@ def slide(out: Path, title: str, subtitle: str, size: tuple[float, float] = SLID
         figure = Figure(size)
         _headline(figure, size, title, subtitle)
         yield figure
-        figure.savefig(out)
+        save(figure, out)
 
 
 @contextmanager
-def slides(out: Path, titles: list[str], subtitle: str) -> Iterator[list[FigureBase]]:
-    """Figures below each other in one picture, each with its title; see `slide`."""
+def slides(out: Path, headlines: list[tuple[str, str]]) -> Iterator[list[FigureBase]]:
+    """Figures below each other in one picture, each with its title and subtitle; see `slide`."""
     width, height = SLIDE_SIZE
     with mpl.rc_context(SLIDE):
-        figure = Figure((width, len(titles) * height))
-        parts: list[FigureBase] = list(figure.subfigures(len(titles), squeeze=False)[:, 0])
-        for part, title in zip(parts, titles, strict=True):
-            _headline(part, SLIDE_SIZE, title, subtitle)
+        figure = Figure((width, len(headlines) * height))
+        parts: list[FigureBase] = list(figure.subfigures(len(headlines), squeeze=False)[:, 0])
+        for part, headline in zip(parts, headlines, strict=True):
+            _headline(part, SLIDE_SIZE, *headline)
         yield parts
-        figure.savefig(out)
+        save(figure, out)
 
 
-def _spread(positions: list[float], gap: float) -> list[float]:
-    """Moves labels as little as it takes to have neighbours a gap apart."""
-    order = np.argsort(positions)
-    moved = np.array(positions)[order]
-    for _ in range(100):
-        for i in range(len(moved) - 1):
-            push = max(0.0, (gap - (moved[i + 1] - moved[i])) / 2)
-            moved[i] -= push
-            moved[i + 1] += push
+class PlainLog(LogFormatter):
+    """Numbers without an exponent beside those ticks of a logarithmic axis that get one."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def text_width(texts: Iterable[str]) -> float:
+    """The width in inches of the widest of these in bold, in the font's present size."""
+    size, font = mpl.rcParams["font.size"], FontProperties(weight="bold")
+    return max(float(TextPath((0, 0), text, size, prop=font).get_extents().x1) for text in texts) / 72
+
+
+def _spread(places: Sequence[float], gap: float, highest: float) -> list[float]:
+    """Moves labels as little as it takes to have neighbours a gap apart and all between 0 and the highest place."""
+    order = np.argsort(places, kind="stable")
+    # Labels that push each other, each at its place less the gaps below it: there they are at the mean of their places.
+    groups: list[list[float]] = []
+    for i, j in enumerate(order):
+        groups.append([places[j] - i * gap])
+        while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    moved = np.array([np.mean(group) for group in groups for _ in group])
+    gaps = gap * np.arange(len(places))
+    moved = np.clip(moved, 0, max(0, highest - gaps[-1])) + gaps
     return [float(moved[i]) for i in np.argsort(order)]
 
 
-def label_ends(ax: Axes, ends: list[tuple[str, str, float]], gap: float = 0.05) -> None:
-    """Writes names to the right of the axes, each where its curve ends, apart enough to be read.
+def label_ends(ax: Axes, ends: list[tuple[str, str, float]]) -> None:
+    """Writes names to the right of the axes, apart enough to be read, each with a line from its curve's end.
 
     Arguments:
-        ax: Axes with their final limits and scale.
+        ax: Axes with their final place, limits and scale.
         ends: The name, colour and last value of each curve.
-        gap: The least distance of two names, as a part of the axes' height.
     """
     to_height = ax.transData + ax.transAxes.inverted()
-    heights = [float(to_height.transform((ax.get_xlim()[0], value))[1]) for _, _, value in ends]
-    for (name, colour, _), height in zip(ends, _spread(heights, gap), strict=True):
-        ax.text(1.03, height, name, color=colour, va="center", weight="bold", transform=ax.transAxes)
+    values = [float(to_height.transform((ax.get_xlim()[0], value))[1]) for _, _, value in ends]
+    points = 72 * ax.bbox.height / ax.figure.dpi
+    heights = [points * min(max(value, 0), 1) for value in values]
+    size = mpl.rcParams["font.size"]
+    places = _spread(heights, 1.25 * size, points)
+    for (name, colour, _), height, place in zip(ends, heights, places, strict=True):
+        ax.annotate(
+            name,
+            (1, height / points),
+            (1.3 * size, place - height),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            weight="bold",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 1},
+        )

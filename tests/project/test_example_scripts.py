@@ -1,7 +1,8 @@
-"""Every example on a few steps: it runs without a warning and writes its picture."""
+"""Every example on a few steps: it runs without a warning, writes its picture, and says where."""
 
 import functools
 import importlib.util
+import itertools
 import os
 import shutil
 import subprocess
@@ -59,12 +60,16 @@ def needs(name: str) -> list[pytest.MarkDecorator]:
 def test_it_writes_a_picture(name: str, tmp_path: Path) -> None:
     from matplotlib.image import imread
 
-    out = tmp_path / "picture.png"
-    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *SCRIPTS[name], "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *SCRIPTS[name]]
+    # As without a screen: a script that asked for a window would fail.
+    environment = os.environ | {"MPLBACKEND": "module://no_screen"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    assert done.stdout.strip()
+    out = (tmp_path / f"{name}.png").resolve()
+    table, last = done.stdout.rstrip("\n").rsplit("\n", 1)
+    assert table
+    assert last == f"Picture: {out}"
     picture = imread(out)[..., :3]
     height, width, _ = picture.shape
     assert min(height, width) > 400
@@ -74,13 +79,86 @@ def test_it_writes_a_picture(name: str, tmp_path: Path) -> None:
             assert quarter.std() > 0.01
 
 
+def test_out_and_gif_say_where_they_are(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    command = [sys.executable, str(EXAMPLES / "trajectories.py"), "--iterations", "2", "--out", "pictures/a.svg"]
+    done = subprocess.run([*command, "--gif", "b.gif"], capture_output=True, text=True, check=True, cwd=tmp_path)
+    folder = tmp_path.resolve()
+    assert done.stdout.splitlines()[-2:] == [
+        f"Picture: {folder / 'pictures' / 'a.svg'}",
+        f"Animation: {folder / 'b.gif'}",
+    ]
+    assert (folder / "pictures" / "a.svg").read_text().startswith("<?xml")
+    assert (folder / "b.gif").read_bytes().startswith(b"GIF")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=needs(name)) for name in SCRIPTS])
+@pytest.mark.parametrize("package", ["fusedstep", "matplotlib"])
+def test_a_line_says_what_is_missing(name: str, package: str, tmp_path: Path) -> None:
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('not here', name={package!r})\n")
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / f"{name}.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+    )
+    assert done.returncode == 1
+    assert not done.stdout
+    install = f'in {EXAMPLES.parent}: python -m pip install ".[examples]"'
+    assert done.stderr == f"{name}.py: error: {package} is not installed; {install}\n"
+
+
+def names_beside(ends: list[float], monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
+    """The lower and upper edges of names beside curves that end there, in parts of the axes' height."""
+    from matplotlib.figure import Figure
+    from matplotlib.text import Annotation, Text
+
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from lib.style import label_ends
+
+    ax = Figure().add_axes((0.1, 0.1, 0.6, 0.8))
+    ax.set(yscale="log", xlim=(0, 1), ylim=(1e-3, 1))
+    label_ends(ax, [(f"rule {i}", "black", end) for i, end in enumerate(ends)])
+    names = [child for child in ax.get_children() if isinstance(child, Annotation)]
+    assert [name.get_text() for name in names] == [f"rule {i}" for i in range(len(ends))]
+    assert all(name.get_window_extent().x0 >= ax.bbox.x1 for name in names)
+    texts = [Text.get_window_extent(name).transformed(ax.transAxes.inverted()) for name in names]
+    return [(text.y0, text.y1) for text in texts]
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        [0.1],
+        [1e-3] * 12,
+        [1.0] * 12,
+        [0.0, 1e-9, 5.0, 0.03],  # beyond the limits
+        [0.011, 0.1, 0.0101, 0.0099, 0.5, 0.01],
+        [10 ** (-3 * i / 11) for i in range(12)],
+    ],
+)
+def test_names_beside_curves_stay_apart_and_in_order(ends: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    spans = names_beside(ends, monkeypatch)
+    order = sorted(range(len(ends)), key=lambda i: (ends[i], i))
+    for lower, upper in itertools.pairwise(order):
+        assert spans[lower][1] <= spans[upper][0]
+    half = max(high - low for low, high in spans) / 2
+    assert min(low for low, _ in spans) >= -half - 1e-9
+    assert max(high for _, high in spans) <= 1 + half + 1e-9
+    if len(ends) == 1:
+        assert sum(spans[0]) / 2 == pytest.approx(2 / 3, abs=half / 5)
+
+
 def test_a_policy_by_ppo(tmp_path: Path) -> None:
     for needed in ("torch", "stable_baselines3", "gymnasium"):
         pytest.importorskip(needed, reason="trains by stable-baselines3 where that is installed")
     command = [sys.executable, str(EXAMPLES / "torch_policy.py"), "--steps", "2048", "--runs", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["PyTorch", "fusedstep"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["PyTorch", "fusedstep", "Picture:"]
     assert (tmp_path / "torch_policy.png").stat().st_size > 10_000
 
 
@@ -111,7 +189,7 @@ def test_two_ranks_train_as_one_does(tmp_path: Path) -> None:
     assert float(one[6]) == of_both
     assert kilobytes < 0.6 * of_both
     assert (tmp_path / "digits_mpi.png").stat().st_size > 10_000
-    assert lines[-1] == "Picture: digits_mpi.png"
+    assert lines[-1] == f"Picture: {tmp_path.resolve() / 'digits_mpi.png'}"
 
 
 def test_one_rank_says_what_is_wrong_and_all_end(tmp_path: Path) -> None:
