@@ -18,6 +18,7 @@ version = release = fusedstep.__version__
 
 extensions = [
     "every_optimizer",
+    "linked_pictures",
     "mathml",
     "plain_docstrings",
     "myst_parser",
@@ -57,6 +58,6 @@ html_theme = "furo"
 html_title = f"fusedstep {version}"
 html_math_renderer = "mathml"
 html_static_path = ["_static"]
-html_css_files = ["formulas.css"]
+html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_sphinx = False
