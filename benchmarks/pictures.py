@@ -46,11 +46,12 @@ STYLE: dict[Any, Any] = {
 WIDTH = 9.0  # inches, of 100 pixels where the picture is shown
 
 
-def _figure(height: float, title: str, subtitle: str) -> Figure:
+def _figure(height: float, title: str, subtitle: str, note: str = "") -> Figure:
+    """A picture with a title, and its origin in two lines, of which the first ends with what needs an explanation."""
     figure = Figure((WIDTH, height), dpi=200)
     figure.text(0.012, 1 - 0.28 / height, title, weight="bold", fontsize=11)
     place, _, versions = subtitle.partition(", fusedstep")
-    figure.text(0.012, 1 - 0.5 / height, place, color=GREY, fontsize=8)
+    figure.text(0.012, 1 - 0.5 / height, f"{place}{note}", color=GREY, fontsize=8)
     figure.text(0.012, 1 - 0.68 / height, f"fusedstep{versions}", color=GREY, fontsize=7)
     return figure
 
@@ -96,7 +97,7 @@ def _speed(run: Run) -> Figure | None:
         ax.yaxis.set_major_formatter("{x:g}")
         ax.grid(axis="y", color="#EEEEEE")
         ax.set_axisbelow(True)
-    axes[0].set_ylabel("GB/s (bars: IQR)")
+    axes[0].set_ylabel("GB/s (whiskers: quartiles)")
     handles, labels = axes[-1].get_legend_handles_labels()
     for ax in axes[:-1]:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
@@ -117,7 +118,7 @@ def _bars(ax: Axes, ratios: list[Against]) -> None:
         spread = [[ratio.median - ratio.low], [ratio.high - ratio.median]]
         ax.errorbar(ratio.median, y, xerr=spread, color=GREY, elinewidth=0.8, capsize=2)
         text = f"  {ratio.median:.3g} x   {duration(ratio.numerator)}"
-        ax.text(ratio.high, y, text, va="center", fontsize=7.5, color=GREY)
+        ax.text(max(ratio.high, 1.0), y, text, va="center", fontsize=7.5, color=GREY)
     ax.axvline(1, color=LOOKS[OURS][0], linewidth=1.5, zorder=0)
     one = shown[0]
     work = f"{one.work} {one.rule}" if one.kind in ("batch norm", "dropout", "rows") else f"{one.work}, {one.dtype}"
@@ -135,7 +136,8 @@ def _panels(run: Run, kind: str, title: str) -> Figure | None:
         return None
     lines = [panels[i : i + 2] for i in range(0, len(panels), 2)]
     heights = [0.85 + 0.2 * max(len(ratios) for ratios in line) for line in lines]
-    figure = _figure(0.85 + sum(heights), f"{title}: time of others / time of fusedstep", run.ratios_subtitle)
+    note = "; blue line: fusedstep; whiskers: quartiles of the rounds"
+    figure = _figure(0.85 + sum(heights), f"{title}: time of others / time of fusedstep", run.ratios_subtitle, note)
     total, top = figure.get_figheight(), 0.85
     for line, height in zip(lines, heights, strict=True):
         axes = _row_axes(figure, 2, 0.145, 0.155, total - top - height + 0.45, top + 0.35)
