@@ -50,7 +50,7 @@ if sys.version_info >= (3, 13):
     interpreter = interpreters.create("legacy")
 else:
     import _xxsubinterpreters as interpreters
-    interpreter = interpreters.create()
+    interpreter = interpreters.create(isolated=False)
 for _ in range(2):
     interpreters.run_string(interpreter, '''
 try:
