@@ -4,6 +4,7 @@ from fusedstep import dialects, initializers, reference, schedules
 from fusedstep._native import version as __version__
 from fusedstep._rows import Rows, add_rows
 from fusedstep.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
+from fusedstep.checkpoints import load, save
 from fusedstep.config import (
     get_include,
     get_num_threads,
@@ -113,9 +114,11 @@ __all__ = [
     "initializers",
     "isa",
     "isas",
+    "load",
     "load_state",
     "reference",
     "rules",
+    "save",
     "save_state",
     "schedules",
     "set_buffer_cache",

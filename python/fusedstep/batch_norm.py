@@ -1,5 +1,6 @@
 """Batch normalisation: the layer and its functions. The arithmetic is in the extension module."""
 
+from collections.abc import Callable
 from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from fusedstep import _native
 from fusedstep._limits import checked, checked_axis, checked_count, checked_dtype, checked_flag
 from fusedstep._types import DType, F, SharesMemory
+from fusedstep.optimizers.snapshots import require_names
 
 # F is the type of a layer's parameters, G the type of the data if it may be another.
 G = TypeVar("G", bound=np.float32 | np.float64)
@@ -256,6 +258,13 @@ class BatchNorm(Generic[F]):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_saved": None}  # copies and pickles leave the last batch out
 
+    def __repr__(self) -> str:
+        shown = {name: getattr(self, name) for name in ("num_features", "eps", "decay", "channel_axis")}
+        shown["dtype"] = self.running_mean.dtype.name
+        if self.unbiased_running_var:
+            shown["unbiased_running_var"] = True
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
     @overload
     def forward(self, x: NDArray[G], training: bool = True, out: NDArray[G] | None = None) -> NDArray[G]: ...
     @overload
@@ -306,3 +315,54 @@ class BatchNorm(Generic[F]):
         x, mean, inv_std = self._saved
         dx, self.dgamma, self.dbeta = batch_norm_backward(dout, x, self.gamma, mean, inv_std, self.channel_axis, out)
         return dx
+
+    def state_dict(self) -> dict[str, Any]:
+        """A snapshot as a plain dict: eps, decay, unbiased_running_var, and copies of the parameters and averages.
+
+        channel_axis is left out, because it belongs to the data.
+        """
+        settings = {name: check(name, getattr(self, name)) for name, check in _SETTINGS.items()}
+        return settings | {name: np.array(getattr(self, name)) for name in _ARRAYS}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loads a snapshot made by `state_dict`, into the arrays that the layer has.
+
+        The next forward pass is then the same as the next one of the other layer.
+
+        Raises:
+            ValueError: The snapshot has other names, or an array has another shape or type than the layer's.
+            TypeError: Something in it is of another type. After any error nothing has changed.
+        """
+        self._loader(state_dict)()
+
+    def _loader(self, state_dict: dict[str, Any]) -> Callable[[], None]:
+        """What loads a snapshot, in which nothing is wrong."""
+        require_names(state_dict, {*_ARRAYS, *_SETTINGS})
+        settings = {name: check(name, state_dict[name]) for name, check in _SETTINGS.items()}
+        pairs = [(name, getattr(self, name), np.asarray(state_dict[name])) for name in _ARRAYS]
+        for name, own, given in pairs:
+            if not isinstance(own, np.ndarray):
+                raise TypeError(f"{name} is a {type(own).__name__}, expected an array to load into")
+            if not own.flags.writeable:
+                raise ValueError(f"{name} is read-only")
+            if own.shape != given.shape or own.dtype != given.dtype:
+                raise ValueError(
+                    f"{name} has shape {own.shape} and dtype {own.dtype}, that of the state dict has {given.shape} and "
+                    f"{given.dtype}"
+                )
+
+        def load() -> None:
+            for _, own, given in pairs:
+                own[...] = given
+            self.__dict__.update(settings)
+
+        return load
+
+
+# Of a snapshot.
+_ARRAYS = ("gamma", "beta", "running_mean", "running_var")
+_SETTINGS: dict[str, Callable[[str, Any], Any]] = {
+    "eps": checked,
+    "decay": checked,
+    "unbiased_running_var": checked_flag,
+}

@@ -3,13 +3,15 @@
 import os
 import secrets
 import threading
+from collections.abc import Callable
 from typing import Any, overload
 
 from numpy.typing import NDArray
 
 from fusedstep import _native
-from fusedstep._limits import checked, checked_uint64
+from fusedstep._limits import checked, checked_flag, checked_uint64
 from fusedstep._types import F, SharesMemory
+from fusedstep.optimizers.snapshots import require_names
 
 
 @overload
@@ -160,3 +162,31 @@ class Dropout:
         if dout.shape != shape:
             raise ValueError(f"dout has shape {dout.shape}, x has {shape}")
         return dropout(dout, rate, seed=seed, call=call, out=out)
+
+    def state_dict(self) -> dict[str, Any]:
+        """A snapshot as a plain dict: rate, seed, calls, and drawn, whether the system has chosen the seed."""
+        with _counting:
+            drawn = self._drawn is not None and self._drawn[0] == self.seed
+            return {"rate": self.rate, "seed": self.seed, "calls": self.calls, "drawn": drawn}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loads a snapshot made by `state_dict`: the next masks are those of the other layer.
+
+        Raises:
+            ValueError: The snapshot has other names, or a number is out of range.
+            TypeError: Something in it is of another type. After any error nothing has changed.
+        """
+        self._loader(state_dict)()
+
+    def _loader(self, state_dict: dict[str, Any]) -> Callable[[], None]:
+        """What loads a snapshot, in which nothing is wrong."""
+        require_names(state_dict, {"rate", "seed", "calls", "drawn"})
+        rate, drawn = checked("rate", state_dict["rate"]), checked_flag("drawn", state_dict["drawn"])
+        seed, calls = (checked_uint64(name, state_dict[name]) for name in ("seed", "calls"))
+
+        def load() -> None:
+            with _counting:
+                self.rate, self.seed, self.calls = rate, seed, calls
+                self._drawn = (seed, _forks) if drawn else None
+
+        return load

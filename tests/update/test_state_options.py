@@ -194,7 +194,7 @@ def test_without_ml_dtypes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     fs.save_state(path, narrow())
     other = fs.Adam()
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-    message = r"narrow.npz: its state, which is in bfloat16, needs ml_dtypes: pip install ml_dtypes$"
+    message = r"narrow.npz: an array in bfloat16 needs ml_dtypes: pip install ml_dtypes$"
     with pytest.raises(ValueError, match=message):
         fs.load_state(path, other)
     assert other.state == {}

@@ -349,8 +349,12 @@ class Optimizer:
             ValueError: The snapshot is of another class, or is damaged.
             TypeError: Something in it is of another type. After any error nothing has changed.
         """
+        self._loader(state_dict)()
+
+    def _loader(self, state_dict: dict[str, Any]) -> Callable[[], None]:
+        """What loads a snapshot, in which nothing is wrong."""
         loaded = loaded_attributes(self, state_dict)
-        _native.exclusively(self, lambda: self._load(loaded))
+        return lambda: _native.exclusively(self, lambda: self._load(loaded))
 
     def _load(self, attributes: dict[str, Any]) -> None:
         self.__dict__.update(attributes)

@@ -36,6 +36,12 @@ def checked_list(name: str, value: Any) -> list[Any]:
     return value
 
 
+def require_names(state_dict: Any, names: set[str]) -> None:
+    """ValueError if a state dict has other names than these."""
+    if set(checked_dict("the state dict", state_dict)) != names:
+        raise ValueError(f"the state dict has {listed(state_dict)}, expected {listed(names)}")
+
+
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     """Whether a type is the bfloat16 of ml_dtypes."""
     return dtype.name == "bfloat16"

@@ -159,6 +159,10 @@ class Split:
             ValueError: The snapshot is of another class or of other optimizers, or is damaged.
             TypeError: Something in it is of another type. After any error nothing has changed.
         """
+        self._loader(state_dict)()
+
+    def _loader(self, state_dict: dict[str, Any]) -> Callable[[], None]:
+        """What loads a snapshot, in which nothing is wrong."""
         names = {"skipped", _NAME, "optimizers"}
         if missing := names - set(checked_dict("the state dict", state_dict)):
             raise ValueError(f"the state dict has {listed(state_dict)}, but lacks {listed(missing)}")
@@ -181,7 +185,7 @@ class Split:
                 optimizer._load(attributes)
             self.__dict__.update(own)
 
-        self._exclusively(load)
+        return lambda: self._exclusively(load)
 
     def _exclusively(self, function: Callable[[], _T]) -> _T:
         """Calls a function while nobody steps any of the optimizers."""
