@@ -86,19 +86,21 @@ std::int64_t checked_count(const std::string& shown_name, const py::object& valu
 Settings Settings::of_optimizer(const Rule& rule, const Attributes& attributes, const Given& given) {
     const Names& names = names_of(rule);
     Settings settings;
+    const auto own_of = [&](std::size_t i) {
+        return given.overrides ? find_in_dict(given.overrides, names.hyperparameters[i]) : py::object();
+    };
     for (std::size_t i = 0; i < rule.hyperparameters.size(); ++i) {
         if (i == kLearningRate)
             settings.values[i] = given.lr;
         else if (i == kScale)
-            settings.values[i] = given.scale;
+            settings.values[i] = own_of(i) ? checked_value(rule.hyperparameters[i], own_of(i)) : given.scale;
         else if (i == kAverage)
             settings.values[i] = given.average;
         else if ((!given.has_options && i >= kMaximize && i < kFirstOwn) ||
                  (i == kDecoupled && settings.values[kWeightDecay] == 0))
             settings.values[i] = rule.hyperparameters[i].fallback;  // which the step doesn't depend on
         else {
-            const py::object own =
-                given.overrides ? find_in_dict(given.overrides, names.hyperparameters[i]) : py::object();
+            const py::object own = own_of(i);
             settings.values[i] =
                 checked_value(rule.hyperparameters[i], own ? own : attributes[names.hyperparameters[i]]);
         }

@@ -59,7 +59,7 @@ struct Settings {
     struct Given {
         double lr, scale = 1, average = kOff;
         bool has_options = false;  // else those that are no attributes of plain steps have their defaults
-        py::object overrides;      // a dict of values that take the place of attributes, or null
+        py::object overrides;      // a dict of values that take the place of attributes and scale, or null
     };
 
     static Settings of_optimizer(const Rule& rule, const Attributes& attributes, const Given& given);

@@ -27,8 +27,9 @@ rules: dict[
 ]
 
 # An optimizer without options, or a list of some with their parts: lr, None or the hyper-parameters that take the place
-# of attributes, and (average,) or (average, masters, seed, stochastic, narrow_state). lr and average may be schedules.
-# The result is the norm of the gradients, and whether the step was skipped. All of the last five are given, or none.
+# of attributes and of scale, and (average,) or (average, masters, seed, stochastic, narrow_state). lr and average may
+# be schedules. The result is the norm of the gradients, and whether the step was skipped. All of the last five are
+# given, or none.
 def update(
     optimizers: Any | list[tuple[Any, list[tuple[Any, dict[str, Any] | None, tuple[Any, ...]]]]],
     params: Any,

@@ -20,7 +20,9 @@ from fusedstep.keras._classes import (
     Lion,
     Nadam,
     RMSprop,
+    ScheduleFreeAdamW,
 )
+from fusedstep.keras._muon import Muon
 
 __all__ = [
     "SGD",
@@ -33,6 +35,8 @@ __all__ = [
     "Ftrl",
     "Lamb",
     "Lion",
+    "Muon",
     "Nadam",
     "RMSprop",
+    "ScheduleFreeAdamW",
 ]

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from fusedstep.keras._optimizer import Fused, Rule, made_by_keras, memory
+from fusedstep.optimizers.stateless import step
 
 _registered = keras.saving.register_keras_serializable(package="fusedstep")
 
@@ -47,7 +48,8 @@ class Adam(Fused, made_by_keras.Adam):
     """keras.optimizers.Adam with our step, whose rule is that of `fusedstep.Adam`."""
 
     def _rule(self, t: int) -> Rule | None:
-        own, rate = _betas(self) | {"eps_corrected": False}, _rounded_correction(self, t)
+        own = _betas(self) | {"eps_corrected": False}
+        rate = rounded_correction(self._momentums, self.beta_1, self.beta_2, t)
         if self.amsgrad:
             return Rule("amsgrad", own, (self._momentums, self._velocities, self._velocity_hats), rate=rate)
         return Rule("adam", own, (self._momentums, self._velocities), rate=rate)
@@ -95,7 +97,8 @@ class Nadam(Fused, made_by_keras.Nadam):
             if keras.backend.backend() == "numpy":  # where Keras subtracts rounded numbers from 1, for the moments, too
                 own |= {"beta1": float(np.float32(self.beta_1)), "beta2": float(np.float32(self.beta_2))}
             rate = _ratio(_rounded_rest(self.beta_2, t), 1 - own["beta2"] ** t) ** 0.5
-        return Rule("nadam", own, (self._momentums, self._velocities), self._u_product, rate)
+        scalars = (self._u_product._value.item(),)
+        return Rule("nadam", own, (self._momentums, self._velocities), scalars, self._u_product, rate)
 
 
 @_registered
@@ -158,6 +161,34 @@ class Adafactor(Fused, made_by_keras.Adafactor):
         return [memory(self._r[i])[..., None], memory(self._c[i])[..., None, :]]
 
 
+@_registered
+class ScheduleFreeAdamW(Fused, made_by_keras.ScheduleFreeAdamW):
+    """keras.optimizers.ScheduleFreeAdamW with our step, whose rule is that of `fusedstep.ScheduleFreeAdamW`.
+
+    The numbers are those of Keras' backend numpy. On the backend torch Keras' own step reads the old momentum from
+    memory that has the new one by then. The first step is Keras', which makes no use of the old one.
+    """
+
+    def _rule(self, t: int) -> Rule | None:
+        if t == 1 or self.beta_1 == 0:  # ours would begin with a momentum that is a copy of the variable by now
+            return None
+        own, rate = _betas(self) | {"warmup_steps": self.warmup_steps, "weight_lr_power": 0.0}, 1.0
+        if _are_float32(self._momentums):
+            own |= {"beta1": float(np.float32(self.beta_1)), "beta2": float(np.float32(self.beta_2))}
+            rate = _ratio(_rounded_rest(self.beta_2, t), 1 - own["beta2"] ** t) ** 0.5
+        # So far the mean has had t - 1 numbers of the same weight.
+        return Rule("schedule_free_adamw", own, (self._momentums, self._velocities), (t - 1.0, 0.0), rate=rate)
+
+    def _make_step(
+        self, rule: Rule, numbers: list[int], params: list[Any], grads: list[Any], state: list[Any], **options: Any
+    ) -> None:
+        decay = {key: options.pop(key) for key in ("weight_decay", "decoupled") if key in options}
+        if decay:  # of the variable, and not of the momentum, as the rule has it
+            step(rule.name, [], [], [], **rule.own)  # raises the errors that would come after it
+            step("sgd", params, grads, None, lr=options["lr"], scale=0.0, **decay)
+        super()._make_step(rule, numbers, params, grads, state, **options)
+
+
 def _betas(optimizer: Any) -> dict[str, Any]:
     return {"beta1": optimizer.beta_1, "beta2": optimizer.beta_2, "eps": optimizer.epsilon}
 
@@ -165,16 +196,22 @@ def _betas(optimizer: Any) -> dict[str, Any]:
 # A float32 of 0.999 and its powers are near 1, so that rounding them changes their distance from 1 by 1e-5 of it.
 
 
-def _rounded_correction(optimizer: Any, t: int) -> float:
+def rounded_correction(momentums: list[Any], beta_1: float, beta_2: float, t: int) -> float:
     """Adam's bias correction as Keras rounds it to float32, divided by the exact one."""
-    if any(variable._dtype != "float32" for variable in optimizer._momentums if variable is not None):
+    if not _are_float32(momentums):
         return 1.0
-    of_mean, of_square = (_ratio(_rounded_rest(beta, t), 1 - beta**t) for beta in (optimizer.beta_1, optimizer.beta_2))
+    of_mean, of_square = (_ratio(_rounded_rest(beta, t), 1 - beta**t) for beta in (beta_1, beta_2))
     return float(of_square**0.5 / of_mean)
 
 
+def _are_float32(variables: list[Any]) -> bool:
+    return all(variable._dtype == "float32" for variable in variables if variable is not None)
+
+
 def _rounded_rest(beta: float, t: int) -> float:
-    """1 - beta^t from float32 numbers."""
+    """1 - beta^t from float32 numbers. NumPy's power isn't always the nearest one, PyTorch's is."""
+    if keras.backend.backend() == "numpy":
+        return 1 - float(np.power(np.float32(beta), np.float32(t)))
     return 1 - float(np.float32(float(np.float32(beta)) ** t))
 
 

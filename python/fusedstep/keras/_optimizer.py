@@ -25,6 +25,8 @@ _PARTS = frozenset(
         "_backend_increment_gradient_accumulators",
         "_backend_reset_gradient_accumulators",
         "_update_model_variables_moving_average",
+        "_muon_update_step",
+        "_adamw_update_step",
     }
 )
 
@@ -41,17 +43,19 @@ class Rule(NamedTuple):
     """The rule of an optimizer, and the variables that are its state.
 
     Attributes:
-        name: One of `fusedstep.rules()`.
+        name: One of `fusedstep.rules()`, or Muon's.
         own: The rule's own hyper-parameters.
         states: For each state of the rule its variables, in the order of the variables that are trained.
-        scalar: The variable that is the rule's number for all of these.
+        scalars: The rule's numbers, which are the same for all of these.
+        product: The variable that the first of these is stored in after the step, if it is.
         rate: A factor of the learning rate, but not of the decay.
     """
 
     name: str
     own: dict[str, Any]
     states: tuple[list[Any], ...] = ()
-    scalar: Any = None
+    scalars: tuple[float, ...] = ()
+    product: Any = None
     rate: float = 1.0
 
 
@@ -178,15 +182,13 @@ class Fused(keras.optimizers.Optimizer):
             options["average"] = self.ema_momentum if updates != 0 else 0.0
             for own, average in zip(state, averages, strict=True):
                 own.append(memory(average))
-        products = []
-        if rule.scalar is not None:
-            products = [np.array(rule.scalar._value.item(), np.float64) for _ in numbers]
-            for own, product in zip(state, products, strict=True):
-                own.append(product)
-        if self.weight_decay:
-            used = [self._use_weight_decay(variable) for variable in variables]
-            decay = self.weight_decay / rule.rate
-            options["weight_decay"] = decay if all(used) else [decay if each else 0.0 for each in used]
+        scalars = [[np.array(scalar, np.float64) for scalar in rule.scalars] for _ in numbers]
+        for own, each in zip(state, scalars, strict=True):
+            own.extend(each)
+        decays = self._decays(numbers, variables)
+        if any(decays):
+            per_rate = [decay / rule.rate for decay in decays]
+            options["weight_decay"] = per_rate[0] if len(set(decays)) == 1 else per_rate
             options["decoupled"] = True
         factor: Any = scale
         if self.clipnorm and self.clipnorm > 0:
@@ -196,27 +198,29 @@ class Fused(keras.optimizers.Optimizer):
             factor *= _to_norm(self.global_clipnorm, scale * (gradient_norm(grads) if norm is None else norm))
         elif self.clipvalue and self.clipvalue > 0:
             options["clip_value"] = self.clipvalue
-        step(
-            rule.name,
-            params,
-            grads,
-            state,
-            t=updates + 1,
-            zero_grads=scale != 1.0,
-            lr=rule.rate * float(self.learning_rate),
-            scale=factor,
-            **rule.own,
-            **options,
-        )
+        options |= {"t": updates + 1, "lr": rule.rate * float(self.learning_rate), "scale": factor}
+        self._make_step(rule, numbers, params, grads, state, zero_grads=scale != 1.0, **options)
         if _TENSORS:
             torch.autograd.graph.increment_version(params)
-        if rule.scalar is not None:
-            rule.scalar.assign(products[0])
+        if rule.product is not None:
+            rule.product.assign(scalars[0][0])
         return has_averages
+
+    def _make_step(
+        self, rule: Rule, numbers: list[int], params: list[Any], grads: list[Any], state: list[Any], **options: Any
+    ) -> None:
+        """Makes the step whose options `_update` has found, and which changes nothing if it raises an error."""
+        step(rule.name, params, grads, state, **rule.own, **options)
 
     def _rule(self, t: int) -> Rule | None:
         """The rule of step t from 1, or None if there is none for what the optimizer is set to."""
         raise NotImplementedError
+
+    def _decays(self, numbers: list[int], variables: list[Any]) -> list[float]:
+        """The weight decay of each of these variables, or nothing if there is none."""
+        if not self.weight_decay:
+            return []
+        return [self.weight_decay if self._use_weight_decay(variable) else 0.0 for variable in variables]
 
     def _state(self, rule: Rule, i: int) -> list[Any]:
         """The state of a variable that is trained, in the order of the rule."""
@@ -249,6 +253,16 @@ def memory(variable: Any) -> Any:
         variable.assign(value)  # the first value may be a number, or in float32 whatever the type
         return variable._value
     raise TypeError(f"{variable} isn't an array in float32 or float64")
+
+
+def as_array(values: Any) -> Any:
+    """The array of a variable's memory."""
+    return values.detach().numpy() if type(values) in _TENSORS else values
+
+
+def as_native(array: Any) -> Any:
+    """The backend's own object for an array, in its memory."""
+    return torch.from_numpy(array) if _TENSORS else array
 
 
 def gradient(g: Any) -> Any:
