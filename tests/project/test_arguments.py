@@ -123,6 +123,7 @@ CASES: tuple[tuple[str, Callable[[Any], Any], tuple[Any, ...]], ...] = (
     ("learning_rate_power", lambda v: fs.FTRL(learning_rate_power=v), (*NEITHER, -0.6, 0.5)),
     ("legacy", lambda v: book.Nesterov(legacy=v), FLAGS),
     ("lazy", lambda v: setattr(book.Adam(), "lazy", v), FLAGS),
+    ("lazy", lambda v: book.install(lazy=v), FLAGS),
     ("at_once", lambda v: book.UnigramSampler([0, 1], 0.75, 1, at_once=v), FLAGS),
     ("sample_size", lambda v: book.NegativeSamplingLoss(X, [0, 1], sample_size=v), INTEGERS),
     ("iterations", lambda v: setattr(fs.Adam(), "iterations", v), INTEGERS),

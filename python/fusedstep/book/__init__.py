@@ -16,7 +16,7 @@ a batch doesn't touch keep their values and their moments, as with `fusedstep.Ro
 
     python -m fusedstep.book [--lazy] SCRIPT [ARGS...]
 
-runs a script of the book unchanged, with these classes in place of the book's.
+runs a script of the book unchanged, with these classes in place of the book's. `install` does so in a notebook.
 """
 
 import copy
@@ -329,3 +329,8 @@ class Dropout:
         if self.mask is None:
             raise RuntimeError("backward needs a forward pass in training before it")
         return dout * self.mask
+
+
+from fusedstep.book._substitution import install as install  # noqa: E402, which needs all of the above
+
+install.__module__ = __name__

@@ -1,12 +1,15 @@
 """Runs a script of the book unchanged, with fusedstep's classes in place of the book's."""
 
+import ast
+import atexit
 import os
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from fusedstep.book._substitution import Finder, tell_of_rows
+from fusedstep.book._report import tell_at_exit
+from fusedstep.book._substitution import install
 from fusedstep.book._trials import REPLACEMENTS
 
 HELP = """\
@@ -22,9 +25,10 @@ the script's folder, with fusedstep's classes and functions in place of the book
     common/util.py                     clip_grads
     ch04/negative_sampling_layer.py    UnigramSampler
 
-Where you have changed one of these so that it gives other numbers, a line on stderr says so; one that has more than the
-book's (an argument, a method, an attribute) stays, with a line too. Processes that the script starts afresh (spawn)
-have the book's own classes.
+A line on stderr, after the script's imports, says what was replaced. A class or function in which you have changed
+something stays yours, and the line says why: it gives other numbers, has other defaults, prints, raises an error, or
+has more than the book's (an argument, a method, an attribute). If the script imports more later, there is another line
+at its end. Processes that the script starts afresh (spawn) have the book's own classes.
 
 With --lazy, Momentum, Nesterov, RMSprop and Adam step only the words of a batch, as SGD and AdaGrad always do. This is
 faster, but other words keep their weights and moments, which changes the numbers; a line on stderr says so."""
@@ -36,6 +40,7 @@ def _fail(message: str) -> NoReturn:
 
 
 def _fail_outside(script: str) -> NoReturn:
+    atexit.unregister(tell_at_exit)
     _fail(f"the book's common package is not where {script} looks for it; run it from its folder, as after cd ch06")
 
 
@@ -43,12 +48,27 @@ def _has_the_books_package(folder: str | Path) -> bool:
     return any(Path(folder, "common").glob("*.py"))
 
 
+# What is known after the script's imports is told then, because a training may take hours.
+_TELL = "__import__('sys').modules['fusedstep.book._report'].tell_what_is_known()"
+
+
+def _parsed(path: Path) -> ast.Module:
+    script = ast.parse(path.read_bytes(), path)
+    imports = [n for n, statement in enumerate(script.body) if isinstance(statement, ast.Import | ast.ImportFrom)]
+    if imports:
+        (tell,) = ast.parse(_TELL).body
+        for node in ast.walk(tell):
+            ast.copy_location(node, script.body[imports[-1]])
+        script.body.insert(imports[-1] + 1, tell)
+    return script
+
+
 def _run(path: Path) -> None:
     # Not by runpy, which restores __main__ at the end: threads and exit functions may need the script's module.
     module = ModuleType("__main__")
     module.__dict__.update(__file__=str(path), __builtins__=__builtins__)
     sys.modules["__main__"] = module
-    exec(compile(path.read_bytes(), path, "exec"), module.__dict__)
+    exec(compile(_parsed(path), path, "exec"), module.__dict__)
 
 
 def main() -> None:
@@ -68,8 +88,7 @@ def main() -> None:
     path = Path(os.path.abspath(script))  # noqa: PTH100, which does not follow links, as Python doesn't
     if not sys.flags.safe_path:
         sys.path[0] = str(path.resolve().parent)
-    sys.meta_path.insert(0, Finder())
-    tell_of_rows(lazy)
+    install(lazy=lazy)
     try:
         _run(path)
     except ModuleNotFoundError as error:

@@ -1,13 +1,15 @@
-"""Replaces the book's classes and functions in the reader's own modules by fusedstep's, and reports other numbers."""
+"""Replaces classes and functions in the reader's copy of the book's modules by fusedstep's, where they do the same."""
 
+import atexit
 import contextlib
 import importlib.abc
 import importlib.machinery
 import inspect
 import io
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -15,15 +17,13 @@ from typing import Any
 import numpy as np
 
 from fusedstep import book
+from fusedstep._limits import checked_flag
 from fusedstep.book._gradient import RowsGradient
+from fusedstep.book._report import note, record, tell_after_cell, tell_again, tell_at_exit, tell_what_is_known
 from fusedstep.book._trials import REPLACEMENTS, Trial
 
 # Attributes of the book's classes that ours lack, which its layers keep for the backward pass.
 _INTERNAL = {"xc", "xn", "std", "layers"}
-
-
-def _note(message: str) -> None:
-    print(f"fusedstep.book: {message}", file=sys.stderr)
 
 
 def _arguments(cls: Callable[..., Any]) -> dict[str, Any]:
@@ -35,28 +35,23 @@ def _public(thing: Any) -> set[str]:
     return {name for name in dir(thing) if not name.startswith("_")} - _INTERNAL
 
 
-class _LacksError(Exception):
-    """The reader's class has something that a script may use and ours lacks."""
-
-
-def _require(names: Sequence[str], verb: str) -> None:
-    if names:
-        raise _LacksError(f"{verb} {', '.join(names)}")
+def _more(verb: str, theirs: Iterable[str], ours: Iterable[str]) -> str | None:
+    names = sorted({*theirs} - {*ours})
+    return f"{verb} {', '.join(names)}" if names else None
 
 
 def _difference(theirs: Callable[..., Any], ours: Callable[..., Any], trial: Trial) -> str | None:
-    """The difference between the reader's class or function and ours, as the end of a sentence; None for none."""
+    """Why the reader's class or function is not the book's, in a few words; None if it is."""
     printed = io.StringIO()
     try:
+        arguments, known = _arguments(theirs), _arguments(ours)
+        if more := _more("takes", arguments, known):
+            return more
         # As text, because a default may be an array.
-        defaults = [
-            {name: repr(_arguments(cls)[name]) for name in _arguments(theirs) if name in _arguments(cls)}
-            for cls in (theirs, ours)
-        ]
-        if defaults[0] != defaults[1]:
-            return "has other defaults than the book's"
+        if any(repr(default) != repr(known[name]) for name, default in arguments.items()):
+            return "other defaults than the book's"
         # The defaults are the same; other values show whether the arguments are used.
-        options = {name: value / 2 for name, value in _arguments(theirs).items() if isinstance(value, float)}
+        options = {name: value / 2 for name, value in arguments.items() if isinstance(value, float)}
         with (
             contextlib.redirect_stdout(printed),
             contextlib.redirect_stderr(printed),
@@ -69,46 +64,47 @@ def _difference(theirs: Callable[..., Any], ours: Callable[..., Any], trial: Tri
         same = all(np.allclose(r, e, rtol=1e-9, atol=1e-9) for r, e in zip(results, expected, strict=True))
     except (Exception, SystemExit) as error:
         return f"raised {type(error).__name__} when tried"
-    _require(sorted(_public(made) - _public(own)), "has")
     if not same:
-        return "gives other numbers than the book's"
-    return "prints" if printed.getvalue() else None
+        return "other numbers than the book's"
+    return _more("has", _public(made), _public(own)) or ("prints" if printed.getvalue() else None)
 
 
-def _stand_in(theirs: Callable[..., Any], candidates: Sequence[Callable[..., Any]], trial: Trial) -> Any:
-    """Our class or function for the reader's, and the difference between them."""
-    ours = candidates[0]
-    _require([name for name in _arguments(theirs) if name not in _arguments(ours)], "takes")
-    _require(sorted(_public(theirs) - _public(ours) - set(_arguments(ours))), "has")
-    differences = [_difference(theirs, ours, trial) for ours in candidates]
-    best = differences.index(None) if None in differences else 0
-    return candidates[best], differences[best]
+# Streams and NumPy's generator, which trials borrow, are the whole process's.
+_LOCK = threading.RLock()
 
 
-def substitute(module: ModuleType) -> None:
-    """Replaces the module's own classes and functions by ours of the same name.
+def substitute(module: ModuleType) -> list[tuple[Any, Any]]:
+    """Replaces a module's own classes and functions by ours of the same name where ours do the same.
 
-    If that changes the results of a script, a line on stderr says so. One stays only if it has something that ours
-    lacks: an argument, a method, an attribute. The state of NumPy's global generator is restored.
+    Returns these pairs. The state of NumPy's global generator is restored.
     """
     names = vars(module)
+    replaced: list[str] = []
+    pairs: list[tuple[Any, Any]] = []
+    kept: dict[str, str] = {}
     if names.get("np", np) is not np:
-        _note(f"keeps {module.__name__} as it is, which computes without NumPy")
-        return
-    random_state = np.random.get_state()  # noqa: NPY002
-    for name, (trial, candidates) in REPLACEMENTS[module.__name__].items():
-        theirs = names.get(name)
-        if not (inspect.isclass(theirs) or inspect.isfunction(theirs)) or theirs.__module__ != module.__name__:
-            continue
-        which = f"the {name} of {module.__name__}"
+        record(module.__name__, "", {module.__name__: "computes without NumPy"})
+        return pairs
+    with _LOCK:
+        random_state = np.random.get_state()  # noqa: NPY002
         try:
-            names[name], difference = _stand_in(theirs, candidates, trial)
-        except _LacksError as lack:
-            _note(f"keeps {which}, which {lack}")
-            continue
-        if difference is not None:
-            _note(f"{which} {difference}; fusedstep's takes its place")
-    np.random.set_state(random_state)  # noqa: NPY002
+            for name, (trial, candidates) in REPLACEMENTS[module.__name__].items():
+                theirs = names.get(name)
+                if any(theirs is ours for ours in candidates):
+                    replaced.append(name)
+                if not (inspect.isclass(theirs) or inspect.isfunction(theirs)) or theirs.__module__ != module.__name__:
+                    continue
+                differences = [_difference(theirs, ours, trial) for ours in candidates]
+                if None in differences:
+                    replaced.append(name)
+                    names[name] = candidates[differences.index(None)]
+                    pairs.append((theirs, names[name]))
+                else:
+                    kept[name] = str(differences[0])
+        finally:
+            np.random.set_state(random_state)  # noqa: NPY002
+    record(module.__name__, f"{', '.join(replaced)} of {module.__name__}" if replaced else "", kept)
+    return pairs
 
 
 def _execute(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
@@ -118,14 +114,15 @@ def _execute(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
         # Scripts need the other classes of common.layers, but common.optimizer has only known ones.
         if module.__name__ != "common.optimizer":
             raise
-        _note(f"{module.__name__} raised {type(error).__name__}: {error}; fusedstep's takes its place")
-        _provide(module)
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        _provide(module, f"raised {message}")
     else:
         substitute(module)
 
 
-def _provide(module: ModuleType) -> None:
+def _provide(module: ModuleType, why: str) -> None:
     vars(module).update({name: ours[0] for name, (_, ours) in REPLACEMENTS[module.__name__].items()}, np=np)
+    record(module.__name__, f"all of {module.__name__} ({why})", {})
 
 
 # Of the other modules, scripts need more than ours.
@@ -136,7 +133,7 @@ class _Provider(importlib.abc.Loader):
     """Makes a module of the book that the reader doesn't have."""
 
     def exec_module(self, module: ModuleType) -> None:
-        _provide(module)
+        _provide(module, "not found")
 
 
 class Finder(importlib.abc.MetaPathFinder):
@@ -157,16 +154,15 @@ class Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
-def tell_of_rows(lazy: bool) -> None:
-    """Makes optimizers lazy or not, and has a line on stderr tell of each whose numbers depend on it."""
+def _tell_of_rows() -> None:
+    """Has a line on stderr tell of each optimizer whose numbers depend on whether it is lazy."""
     told, taken = set(), book._Dialect._taken
-    book._Dialect.lazy = lazy
 
     def telling(optimizer: book._Dialect, gradient: RowsGradient) -> Any:
         name = type(optimizer).__name__.removeprefix("Legacy")  # as readers know it
         if name not in told and not optimizer._has_same_numbers_with_rows():
             told.add(name)
-            _note(f"{name} {_IS_LAZY if lazy else _IS_DENSE}")
+            note(f"{name} {_IS_LAZY if optimizer.lazy else _IS_DENSE}")
         return taken(optimizer, gradient)
 
     book._Dialect._taken = telling  # type: ignore[assignment, method-assign]
@@ -174,5 +170,43 @@ def tell_of_rows(lazy: bool) -> None:
 
 _IS_LAZY = "is lazy: words that a batch doesn't have keep their weights and moments, so the numbers aren't the book's"
 _IS_DENSE = (
-    "makes gradients of embeddings dense, for the book's numbers; --lazy, before the script, is faster without them"
+    "makes gradients of embeddings dense, for the book's numbers; --lazy, before the script, or install(lazy=True) "
+    "is faster without them"
 )
+
+
+def _put_in_place(pairs: Iterable[tuple[Any, Any]]) -> None:
+    ours = {id(theirs): own for theirs, own in pairs}
+    for module in list(sys.modules.values()):
+        if isinstance(module, ModuleType):
+            names = ModuleType.__getattribute__(module, "__dict__")  # which does not load lazy modules
+            names |= {name: ours[id(value)] for name, value in list(names.items()) if id(value) in ours}
+
+
+def install(*, lazy: bool = False) -> None:
+    """Puts these classes and functions in place of the book's, in a notebook or at the top of a script of your own.
+
+    That holds for the modules that `python -m fusedstep.book --help` lists, imported later or before, and for all names
+    that other modules and the notebook have imported from them. What was made of the book's classes before, objects and
+    subclasses, stays: run these cells again. A class or function in which you have changed something (numbers,
+    defaults, what it prints, more arguments or attributes) stays yours.
+
+    A line on stderr says what was replaced, and what was kept and why: in IPython and Jupyter after each cell that has
+    brought something new, elsewhere at once for modules that are there, and for others at the end. Another call
+    replaces what a reload has brought back, and has the line written again.
+
+    Arguments:
+        lazy: True has Momentum, Nesterov, RMSprop and Adam step only the words of a batch, as `--lazy` of the runner.
+    """
+    book._Dialect.lazy = checked_flag("lazy", lazy)
+    if not any(isinstance(finder, Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, Finder())
+        _tell_of_rows()
+        atexit.register(tell_at_exit)
+        shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+        if shell is not None:
+            shell.events.register("post_run_cell", lambda *_: tell_after_cell())
+    loaded = [sys.modules[name] for name in REPLACEMENTS if name in sys.modules]
+    _put_in_place([pair for module in loaded for pair in substitute(module)])
+    tell_again()
+    tell_what_is_known()
