@@ -16,7 +16,14 @@ void yogi(Program& p) {
     const auto [beta1, beta2, eps] = own<3>(p);
     const Corrections corrections(p, beta1, beta2);
     const double root = corrections.root, step = p.values[kLearningRate] * root / corrections.first;
-    p.call("yogi", {kParameter, kGradient, kState, kState + 1}, {step, 1 - beta1, 1 - beta2, eps * root});
+    p.call("yogi", {kParameter, kGradient, kState, kState + 1}, {1 - beta1, step, 1 - beta2, eps * root});
+}
+
+// Without corrections.
+void flower_yogi(Program& p) {
+    const auto [beta1, beta2, eps] = own<3>(p);
+    p.call("flower_yogi", {kParameter, kGradient, kState, kState + 1},
+           {beta1, 1 - beta1, p.values[kLearningRate], 1 - beta2, eps});
 }
 
 void laprop(Program& p) {
@@ -88,6 +95,11 @@ std::vector<Rule> adam_variants() {
                              {"initial_m", 0, Limit::kNotNegative}}),
          true,
          yogi},
+        {"flower_yogi",
+         {"m", "v"},
+         with_options(0.01, {kAdamBeta1, {"beta2", 0.99, Limit::kBelowOne}, eps(1e-3)}),
+         false,
+         flower_yogi},
         {"laprop", {"m", "v"}, with_options(4e-4, {kAdamBeta1, kAdamBeta2, eps(1e-15)}), true, laprop},
         {"adopt",
          {"m", "v"},

@@ -63,6 +63,7 @@ template <class List> constexpr void list_stages(List& list) {
     list.template rule<AdafactorMomentum>("adafactor_momentum");
     list.template rule<AdaBelief>("adabelief");
     list.template rule<Yogi>("yogi");
+    list.template rule<FlowerYogi>("flower_yogi");
     list.template rule<LaProp>("laprop");
     list.template stage<AdoptFirst>("adopt_first");
     list.template rule<Adopt>("adopt");

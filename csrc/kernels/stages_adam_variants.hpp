@@ -24,14 +24,34 @@ template <class T> struct AdaBelief {
 };
 
 // Zaheer et al. 2018: v moves by a part of g^2, whatever its distance.
-template <class T> struct Yogi {
-    T step, c1, c2, eps;
+template <class T> struct YogiStep {
+    T step, c2, eps;
 
-    void operator()(T& w, const T& g, T& m, T& v) const {
+    void operator()(T& w, const T& g, const T& m, T& v) const {
         const T square = g * g, distance = v - square;
-        m += c1 * (g - m);
         v -= c2 * sign(distance) * square;
         w -= step * m / (std::sqrt(v) + eps);
+    }
+};
+
+template <class T> struct Yogi {
+    T c1;
+    YogiStep<T> rest;
+
+    void operator()(T& w, const T& g, T& m, T& v) const {
+        m += c1 * (g - m);
+        rest(w, g, m, v);
+    }
+};
+
+// As Flower has it.
+template <class T> struct FlowerYogi {
+    T beta1, c1;
+    YogiStep<T> rest;
+
+    void operator()(T& w, const T& g, T& m, T& v) const {
+        m = beta1 * m + c1 * g;
+        rest(w, g, m, v);
     }
 };
 

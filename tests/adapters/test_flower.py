@@ -17,9 +17,7 @@ from flwr.serverapp.strategy import fedavg
 
 from flower_rounds import (
     MOMENTUM,
-    SHAPES,
     Current,
-    Model,
     Older,
     Reply,
     assert_same,
@@ -52,21 +50,6 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
 settings = pytest.mark.parametrize(("name", "given"), SETTINGS, ids=named)
 
 
-def assert_near_yogi(
-    strategy: Any, own: Model, expected: Model, m: Model, v: Model, before: Model, means: Model
-) -> None:
-    """Whether one round's arrays differ by no more than m + c (d - m) does from beta m + c d, with m before the round.
-
-    Each has three roundings of numbers up to |m| + |d|, and beta and c are rounded, too: 4 units. The quotient has
-    three roundings in both, and the sum one.
-    """
-    for key, x in own.items():
-        eps = np.finfo(x.dtype).eps
-        of_m = 4 * eps * (np.abs(m[key]) + np.abs(means[key] - before[key]))
-        of_step = strategy.eta * of_m / (np.sqrt(v[key]) + strategy.tau) + 3 * eps * np.abs(x - before[key])
-        assert (np.abs(x - expected[key]) <= of_step + eps * np.abs(x)).all()
-
-
 @interfaces
 @settings
 @pytest.mark.parametrize("n", [2, 3, 10])
@@ -74,7 +57,7 @@ def test_rounds(
     interface: Any, name: str, given: dict[str, Any], n: int, dtype: Any, rng: Any, flower_steps: list[bool]
 ) -> None:
     """With NumPy 2, FedAdam of Flower returns float64 for float32; ours is that, rounded, in each round."""
-    model, zeros = drawn(rng, dtype), dict.fromkeys(SHAPES, np.zeros(()))
+    model = drawn(rng, dtype)
     ours, theirs = (interface.made(module, name, model, given) for module in (interface.ours, interface.theirs))
     mean = interface.made(interface.ours, "FedAvg", model, {})
     for server_round in range(1, 6):
@@ -84,16 +67,10 @@ def test_rounds(
             isinstance(interface, Older) and name != "FedAvgM"
         ):  # whose mean in float32 has other roundings; test_means compares it
             of_theirs = [(interface.aggregated(mean, server_round, clients), 1)]
-        before, m = kept(model), kept(interface.state(ours, list(model)).get("m_t", zeros))
         model = interface.aggregated(ours, server_round, clients)
         right = rounded(interface.aggregated(theirs, server_round, of_theirs), dtype)
         states, expected = (interface.state(each, list(model)) for each in (ours, theirs))
         assert states.keys() == expected.keys()
-        if name == "FedYogi":
-            means = interface.aggregated(mean, 2, clients)
-            assert_near_yogi(ours, model, right, m, states["v_t"], before, means)
-            interface.set_state(theirs, {key: kept(own) for key, own in states.items()})
-            right = model
         assert_same(model, right)
         for key, state in interface.state(theirs, list(model)).items():
             assert_same(states[key], state)
@@ -105,7 +82,7 @@ def test_rounds(
 
 
 @interfaces
-@pytest.mark.parametrize("name", ["FedAdam", "FedAdagrad", "FedAvgM"])
+@pytest.mark.parametrize("name", ["FedAdam", "FedYogi", "FedAdagrad", "FedAvgM"])
 def test_large_arrays(interface: Any, name: str, threads: int, rng: Any) -> None:
     model = drawn(rng, np.float64, {"w": (700, 300), "b": (300,), "e": (50_000,)})
     given = MOMENTUM if name == "FedAvgM" else {}
@@ -247,11 +224,7 @@ def test_trainings(name: str, grid: Grid, rng: Any, flower_steps: list[bool], ca
         expected.train_metrics_clientapp,
         expected.evaluate_metrics_clientapp,
     )
-    if name == "FedYogi":
-        for x, right in zip(own.arrays.values(), expected.arrays.values(), strict=True):
-            np.testing.assert_allclose(x.numpy(), right.numpy(), 1e-10)
-    else:
-        assert own.arrays.object_id == expected.arrays.object_id
+    assert own.arrays.object_id == expected.arrays.object_id
     assert flower_steps == [True] * (0 if name == "FedAvg" else 3)
 
 

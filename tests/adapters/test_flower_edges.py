@@ -66,9 +66,6 @@ def test_arrays_of_other_types(name: str, other: str, interface: Any, rng: Any) 
         own, expected = (outcome(interface.aggregated, each, server_round, clients) for each in (ours, theirs))
         if isinstance(expected, str):  # not even Flower takes them
             assert own == expected
-        elif name == "FedYogi":  # roundings
-            for key, x in own.items():
-                np.testing.assert_allclose(x, expected[key], 1e-12, 1e-12, strict=True)
         else:
             assert_same(own, expected)
 

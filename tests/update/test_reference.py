@@ -204,6 +204,8 @@ WORKED: tuple[tuple[reference.Optimizer, list[float], dict[str, float]], ...] = 
         [1 - 0.2 / 3, 1 - 0.2 / 3 + 0.1 / 3 / (math.sqrt(25 / 7) + 1)],
         {"m": -0.25, "v": 1.5625},
     ),
+    # the same moments without corrections
+    (reference.FlowerYogi(0.1, 0.5, 0.75, 1.0), [0.95, 0.95 + 0.1 / 9], {"m": -0.25, "v": 1.5625}),
     # v = 1, vhat = 4, 2 / (2 + 2) = .5, m = .25, mhat = .5;  v = 21/16, vhat = 3, -1.5 / (sqrt(3) + 2)
     (
         reference.LaProp(0.1, 0.5, 0.75, 2.0),

@@ -17,6 +17,7 @@ ORACLES: dict[str, Any] = {row.optimizer()._rule: row.reference for row in ROWS}
     "rmsprop_centered_momentum": lambda **given: reference.RMSProp(momentum=0.9, centered=True, **given),
     "amsgrad": lambda **given: reference.Adam(amsgrad=True, **given),
     "momentum_plain_velocity": lambda **given: reference.Momentum(lr_in_velocity=False, **given),
+    "flower_yogi": reference.FlowerYogi,
     "sklearn_adam": reference.SklearnAdam,
     "sklearn_nesterov": reference.SklearnNesterov,
     "nesterov_new_velocity": lambda **given: reference.Nesterov(legacy=True, **given),

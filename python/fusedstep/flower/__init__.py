@@ -126,11 +126,11 @@ class FedYogi(_steps.Yogi, _FedOpt, original.FedYogi):
     """Flower's FedYogi.
 
         d = mean - x
-        m = m + (1 - beta_1) (d - m)
+        m = beta_1 m + (1 - beta_1) d
         v = v - (1 - beta_2) d^2 sign(v - d^2)
         x = x + eta m / (sqrt(v) + tau)
 
-    v has Flower's bits; m and x agree within roundings, because Flower computes beta_1 m + (1 - beta_1) d.
+    The bits are Flower's.
     """
 
 

@@ -15,9 +15,6 @@ Arrays = list[NDArray[Any]]
 # Between them a double is the sum of three normal numbers in float32, as the rule of FedAdam needs it.
 _SMALLEST_STEP, _LARGEST_STEP = 1e-20, 1e38
 
-# Powers of the betas vanish, so that the rule corrects no bias.
-_LAST_STEP = 2**53
-
 
 def _types(current: Sequence[Any], means: Sequence[NDArray[Any]]) -> list[np.dtype[Any]] | None:
     """The type of each array's step, as NumPy promotes it; None if one is not ours to step."""
@@ -101,7 +98,7 @@ class FedOpt(_Strategy):
             np.negative(x, out=x)
         differences = [mean.astype(dtype, copy=False) for mean, dtype in zip(means, types, strict=True)]
         accumulate(differences, stepped)
-        step(self._rule, stepped, differences, list(zip(*states, strict=True)), t=_LAST_STEP, **hyperparameters)
+        step(self._rule, stepped, differences, list(zip(*states, strict=True)), **hyperparameters)
         for x in stepped:
             np.subtract(0, x, out=x)
         self._made = [array for arrays in states for array in arrays]
@@ -121,7 +118,7 @@ class Adam(FedOpt):
 class Yogi(FedOpt):
     """FedYogi's step."""
 
-    _rule = "yogi"
+    _rule = "flower_yogi"
 
 
 class Adagrad(FedOpt):

@@ -6,7 +6,7 @@ module uses nothing of the rest of the package.
 """
 
 from fusedstep.reference.adam import Adam, Adamax, AdamW, NAdam, RAdam
-from fusedstep.reference.adam_variants import ADOPT, AdaBelief, Adan, AdEMAMix, LaProp, Yogi
+from fusedstep.reference.adam_variants import ADOPT, AdaBelief, Adan, AdEMAMix, FlowerYogi, LaProp, Yogi
 from fusedstep.reference.adaptive import Adadelta, AdaGrad, RMSProp
 from fusedstep.reference.base import Optimizer, Rows, Split, accumulate, gradient_norm
 from fusedstep.reference.batch_norm import BatchNorm, batch_norm, batch_norm_backward, batch_norm_inference
@@ -39,6 +39,7 @@ __all__ = [
     "Adan",
     "BatchNorm",
     "Dropout",
+    "FlowerYogi",
     "LaProp",
     "Lion",
     "Momentum",

@@ -77,6 +77,26 @@ class Yogi(Optimizer):
         w -= t(lr * root / (1 - self.beta1**steps)) * m / (np.sqrt(v) + t(self.eps * root))
 
 
+class FlowerYogi(Optimizer):
+    """Yogi in Flower's order of operations, without corrections; see fusedstep.flower.FedYogi."""
+
+    state_names: ClassVar[tuple[str, ...]] = ("m", "v")
+
+    def __init__(
+        self, lr: Any = 0.01, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-3, **options: Any
+    ) -> None:
+        super().__init__(lr, **options)
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.eps = eps
+
+    def step(self, t: Rounded, lr: float, w: Array, g: Array, m: Array, v: Array) -> None:  # type: ignore[override]
+        square = g * g
+        m[...] = t(self.beta1) * m + t(1 - self.beta1) * g
+        v -= t(1 - self.beta2) * np.sign(v - square) * square
+        w -= t(lr) * m / (np.sqrt(v) + t(self.eps))
+
+
 class LaProp(Optimizer):
     """See fusedstep.LaProp."""
 
