@@ -8,9 +8,16 @@
 namespace fusedstep {
 namespace {
 
+// Bits of bfloat16 have no type of NumPy: np.load makes V2 of them, and others uint16.
+std::string advice(const std::string& dtype) {
+    const bool may_be_bits = dtype == "uint16" || dtype == "|V2";
+    return may_be_bits ? "; bits of bfloat16 are numbers after .view(ml_dtypes.bfloat16)" : "";
+}
+
 void require_float(const Name& name, const Shared& array) {
     if (array.view.storage == kNoStorage)
-        throw py::type_error(name.text() + " has dtype " + array.dtype() + ", expected " + kFloats);
+        throw py::type_error(name.text() + " has dtype " + array.dtype() + ", expected " + kFloats +
+                             advice(array.dtype()));
 }
 
 [[noreturn]] void refuse_read_only(const Name& name, const Shared& array) {
@@ -198,7 +205,8 @@ bool Update::take_rows(const Pair& pair, const Name& gradient_name) {
 void Update::convert(const Name& name, Shared& gradient, const View& parameter) {
     const auto from = py::reinterpret_borrow<py::array>(gradient.owner);
     if (from.dtype().kind() != 'f')
-        throw py::type_error(name.text() + " has dtype " + gradient.dtype() + ", expected a floating-point type");
+        throw py::type_error(name.text() + " has dtype " + gradient.dtype() + ", expected a floating-point type" +
+                             advice(gradient.dtype()));
     step_.add_read(span_of(gradient.view, from.itemsize(), false));
     const char* const type = arithmetic_of(parameter.storage) == kFloat64 ? "f8" : "f4";
     py::array to = numpy().attr("empty")(from.attr("shape"), type);

@@ -1,5 +1,8 @@
 """Fused optimizer steps and batch normalisation for NumPy arrays; optimizers have the bits of the plain formulas."""
 
+import sys
+from typing import TYPE_CHECKING
+
 from fusedstep import dialects, initializers, reference, schedules
 from fusedstep._native import version as __version__
 from fusedstep._rows import Rows, add_rows
@@ -129,3 +132,12 @@ __all__ = [
     "use_isa",
     "weighted_mean",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """An AttributeError that says which names are modules of their own."""
+        has_module = name in ("book", "dezero", "distributed", "flower", "keras", "sklearn", "thinc", "torch")
+        advice = f": import fusedstep.{name} first" if has_module else ""
+        message = f"module 'fusedstep' has no attribute {name!r}{advice}"
+        raise AttributeError(message, name=name, obj=sys.modules[__name__])

@@ -1,12 +1,14 @@
 """Batch normalisation: the layer and its functions. The arithmetic is in the extension module."""
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fusedstep import _native
+from fusedstep._elsewhere import Elsewhere
+from fusedstep._layer import Layer
 from fusedstep._limits import checked, checked_axis, checked_count, checked_dtype, checked_flag
 from fusedstep._types import DType, F, SharesMemory
 from fusedstep.optimizers.snapshots import require_names
@@ -171,7 +173,7 @@ def batch_norm_backward(
     return _native.batch_norm_backward(dout, x, gamma, mean, inv_std, channel_axis, out)
 
 
-class BatchNorm(Generic[F]):
+class BatchNorm(Layer, Generic[F]):
     """A batch-normalisation layer with running averages.
 
     In training it normalises with the statistics of the batch (see `batch_norm`) and updates the running averages:
@@ -198,6 +200,24 @@ class BatchNorm(Generic[F]):
         running_mean: The running mean, (num_features,), updated in place. 0 at first.
         running_var: The running variance, (num_features,), updated in place. 1 at first.
     """
+
+    __slots__ = (
+        "_saved",
+        "beta",
+        "channel_axis",
+        "dbeta",
+        "decay",
+        "dgamma",
+        "eps",
+        "gamma",
+        "num_features",
+        "running_mean",
+        "running_var",
+        "unbiased_running_var",
+    )
+    if not TYPE_CHECKING:
+        momentum = Elsewhere("decay is the weight of the old averages, 1 - momentum in PyTorch")
+        epsilon, weight, bias = (Elsewhere(f"{name} takes its place") for name in ("eps", "gamma", "beta"))
 
     @overload
     def __init__(
@@ -256,7 +276,7 @@ class BatchNorm(Generic[F]):
         self._saved: tuple[SharesMemory, Float64Array, Float64Array] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_saved": None}  # copies and pickles leave the last batch out
+        return super().__getstate__() | {"_saved": None}  # copies and pickles leave the last batch out
 
     def __repr__(self) -> str:
         shown = {name: getattr(self, name) for name in ("num_features", "eps", "decay", "channel_axis")}
@@ -354,7 +374,8 @@ class BatchNorm(Generic[F]):
         def load() -> None:
             for _, own, given in pairs:
                 own[...] = given
-            self.__dict__.update(settings)
+            for name, value in settings.items():
+                setattr(self, name, value)
 
         return load
 

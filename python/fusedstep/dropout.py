@@ -4,11 +4,13 @@ import os
 import secrets
 import threading
 from collections.abc import Callable
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from numpy.typing import NDArray
 
 from fusedstep import _native
+from fusedstep._elsewhere import Elsewhere
+from fusedstep._layer import Layer
 from fusedstep._limits import checked, checked_flag, checked_uint64
 from fusedstep._types import F, SharesMemory
 from fusedstep.optimizers.snapshots import require_names
@@ -74,7 +76,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_in_child)
 
 
-class Dropout:
+class Dropout(Layer):
     """A dropout layer: `dropout` in training, otherwise it returns its input.
 
     Arguments:
@@ -89,6 +91,10 @@ class Dropout:
             continues as if it hadn't been stopped.
     """
 
+    __slots__ = ("_drawn", "_saved", "calls", "rate", "seed")
+    if not TYPE_CHECKING:
+        p, ratio, dropout_ratio = (Elsewhere("rate takes its place") for _ in range(3))
+
     def __init__(self, rate: float = 0.5, seed: int | None = None) -> None:
         self.rate: float = checked("rate", rate)
         self._drawn: tuple[int, int] | None = None  # the seed that the system has chosen, and _forks at that time
@@ -101,7 +107,7 @@ class Dropout:
         self._saved: tuple[tuple[int, ...], float, int, int] | None = None
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
-        self.__dict__.update({"_drawn": None} | attributes)
+        super().__setstate__({"_drawn": None} | attributes)
         if self._drawn:
             self._drawn = self._drawn[0], _forks  # an unpickled layer keeps its seed
 

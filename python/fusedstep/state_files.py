@@ -60,7 +60,8 @@ def load_state(path: StateFile, optimizer: Optimizer | Split) -> None:
 
 def _require_optimizer(optimizer: Any) -> None:
     if not isinstance(optimizer, Optimizer | Split):
-        raise TypeError(f"optimizer is a {type(optimizer).__name__}, expected one of fusedstep")
+        expected = "one of fusedstep (fusedstep.save takes layers and arrays too)"
+        raise TypeError(f"optimizer is a {type(optimizer).__name__}, expected {expected}")
 
 
 def described(optimizer: Optimizer | Split) -> tuple[dict[str, Any], list[dict[str, NDArray[Any]]]]:

@@ -105,10 +105,10 @@ def test_layer(shape: tuple[int, ...], unbiased: bool, dtype: Any, rng: np.rando
         np.testing.assert_allclose(ours.running_var, theirs.running_var, **close)
     assert ours.running_mean is held
     x = rng.standard_normal(shape).astype(dtype)
-    before = copy.deepcopy(ours.__dict__)
+    before = {name: copy.deepcopy(getattr(ours, name)) for name in ours.__slots__}
     y = ours.forward(x, training=False)
     np.testing.assert_allclose(y, theirs.forward(x.astype(np.float64), training=False), **close)
-    np.testing.assert_equal(ours.__dict__, before)
+    np.testing.assert_equal({name: getattr(ours, name) for name in ours.__slots__}, before)
     assert y.dtype == ours.dgamma.dtype == ours.gamma.dtype == dtype  # type: ignore[union-attr]
     other = pickle.loads(pickle.dumps(ours))
     with pytest.raises(RuntimeError, match="backward needs"):  # the batch is not in the pickle

@@ -96,6 +96,7 @@ def test_what_is_in_a_file() -> None:
     other = fs.Adam()
     other.load_state_dict(found["optimizer"])
     np.testing.assert_equal(other.state_dict(), first["optimizer"].state_dict())
+    alone: Any
     for alone in (np.ones(3), 5, "text", None, [], {}, ()):
         np.testing.assert_equal(fs.load(io.BytesIO(saved(alone))), alone)
 

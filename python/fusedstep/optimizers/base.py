@@ -12,6 +12,7 @@ from fusedstep import _native
 from fusedstep._limits import checked_count, checked_norm
 from fusedstep._types import Copies, Grads, Params
 from fusedstep.optimizers.averages import exchanged
+from fusedstep.optimizers.names import Named
 from fusedstep.optimizers.options import (
     OPTIONS,
     SCHEDULED,
@@ -20,6 +21,7 @@ from fusedstep.optimizers.options import (
     Options,
     Schedule,
     checked_setting,
+    is_schedule,
     matches,
 )
 from fusedstep.optimizers.snapshots import loaded_attributes
@@ -44,7 +46,7 @@ _SPECIAL = (
 Part: TypeAlias = tuple[Any, dict[str, Any] | None, tuple[Any, ...]]
 
 
-class Optimizer:
+class Optimizer(Named):
     """The base class of the optimizers; see the subclasses for the rules.
 
     Attributes:
@@ -102,8 +104,7 @@ class Optimizer:
         self.gradient_norm = None
         self._is_special = type(self)._is_special  # here too, where an update finds it sooner
         for name, value in options.items():
-            if name not in OPTIONS:
-                raise TypeError(f"{type(self).__name__} got an unexpected keyword argument {name!r}")
+            self._require_option(name)
             setattr(self, name, value)
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -132,7 +133,8 @@ class Optimizer:
             if not isinstance(value, dict):
                 raise TypeError(f"state is a {type(value).__name__}, expected a dict")
             self._lengths = {}
-        elif not (name in SCHEDULED and callable(value)):
+        elif not is_schedule(name, value):
+            self._require_attribute(name)
             value = self._checked(name, value)
         if name in self._choose_rule and self.__dict__.get("state"):
             self._refuse_other_rule(name, value)
@@ -372,9 +374,6 @@ class Optimizer:
     @property
     def _counts_steps(self) -> bool:
         return _native.rules[self._rule][2] and not self.count_updates
-
-    def _full_name(self) -> str:
-        return f"{type(self).__module__}.{type(self).__qualname__}"
 
     def _arguments(self, cls: type) -> list[str]:
         parameters = inspect.signature(cls).parameters

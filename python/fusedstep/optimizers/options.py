@@ -125,6 +125,11 @@ def bfloat16(needed_by: str) -> Any:
     return bfloat16
 
 
+def is_schedule(name: str, value: Any) -> bool:
+    """Whether a value is a schedule, and not the class of one."""
+    return name in SCHEDULED and callable(value) and not isinstance(value, type)
+
+
 def checked_clip_norm(value: Any) -> float | None:
     """None, or a number that is not negative."""
     return None if value is None else checked("clip_norm", value)
@@ -177,7 +182,7 @@ def checked_overrides(rule: str | None, name: str, overrides: Mapping[Any, Any])
         )
     return MappingProxyType(
         {
-            key: value if key in SCHEDULED and callable(value) else checked_if_own(rule, key, value, f"{name}[{key!r}]")
+            key: value if is_schedule(key, value) else checked_if_own(rule, key, value, f"{name}[{key!r}]")
             for key, value in overrides.items()
         }
     )

@@ -39,7 +39,7 @@ def checked_list(name: str, value: Any) -> list[Any]:
 def require_names(state_dict: Any, names: set[str]) -> None:
     """ValueError if a state dict has other names than these."""
     if set(checked_dict("the state dict", state_dict)) != names:
-        raise ValueError(f"the state dict has {listed(state_dict)}, expected {listed(names)}")
+        raise ValueError(f"the state dict has {listed(state_dict) or 'nothing'}, expected {listed(names)}")
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:

@@ -71,6 +71,8 @@ class Split:
             value = checked_flag(name, value)
         elif name == "skipped":
             value = checked_count(name, value)
+        elif type(self) is Split and name not in Split.__annotations__ and not name.startswith("_"):
+            raise AttributeError(f"Split has no attribute {name!r}: set hyper-parameters of its optimizers, in pairs")
         object.__setattr__(self, name, value)
 
     def __getstate__(self) -> dict[str, Any]:
