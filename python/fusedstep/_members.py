@@ -92,7 +92,7 @@ class Members:
         if sum(info.compress_size for info in infos) > file.seek(0, io.SEEK_END):
             raise ValueError("it has less data than its members")
         self._narrow: frozenset[str] = frozenset()
-        self.about = self._description(form)
+        self.about: dict[str, Any] = self._description(form)
         self._narrow = frozenset(checked_list("bfloat16", self.about.get("bfloat16", [])))
         self._groups: dict[int, dict[str, str]] = {}
         self._taken = 0

@@ -199,6 +199,8 @@ class BatchNorm(Layer, Generic[F]):
         dbeta: The gradient of beta after `backward`, None before.
         running_mean: The running mean, (num_features,), updated in place. 0 at first.
         running_var: The running variance, (num_features,), updated in place. 1 at first.
+
+    Settings may be changed between calls. Another name is an AttributeError, but subclasses may have any.
     """
 
     __slots__ = (

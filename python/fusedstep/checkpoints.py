@@ -23,7 +23,7 @@ _DEEPEST = 100
 def save(path: StateFile, objects: Any) -> None:
     """Writes optimizers, layers and arrays to one file: `save(path, {"model": params, "optimizer": optimizer})`.
 
-    The file is replaced as a whole, as by `save_state`. Optimizers and layers are saved as their `state_dict` has them,
+    The file is replaced as a whole, as by `save_state`. Optimizers and layers are saved as in `Optimizer.state_dict`,
     so schedules and the matches of groups are left out. Arrays are written as they are at the time, without a copy in
     memory: don't update them meanwhile.
 
@@ -51,10 +51,10 @@ def load(path: StateFile, into: Any) -> None: ...
 def load(path: StateFile, into: Any = None) -> Any:
     """Loads a file of `save` into objects that are there: `load(path, {"model": params, "optimizer": optimizer})`.
 
-    Arrays are written where they are in memory, in their containers values are replaced, optimizers and layers take
-    their state as by `load_state_dict`. A training then continues as if it hadn't been stopped. All is checked before
-    the first array is written, the checksums of all data included; so the file is read twice, and no copy of the arrays
-    of a model is in memory.
+    Arrays are written where they are in memory, values are replaced in their containers, optimizers and layers take
+    their state as by `Optimizer.load_state_dict`. A training then continues as if it hadn't been stopped. All is
+    checked before anything changes, the checksums of the data included: the file is read twice, so that no copy of a
+    model's arrays is in memory.
 
     Arguments:
         path: The file, or a binary file that is open, as in `load_state`.
@@ -66,7 +66,6 @@ def load(path: StateFile, into: Any = None) -> Any:
         ValueError: The file isn't one of `save`, is damaged or of a newer format, or doesn't fit: the message has the
             path of the object in `into` and both values. Nothing has changed. Or ml_dtypes, which bfloat16 needs, can't
             be imported.
-        TypeError: There is something in `into` that `save` doesn't take.
         OSError: The file can't be read.
     """
     opened(path, "read")

@@ -124,6 +124,14 @@ def test_bfloat16() -> None:
         fs.load(io.BytesIO(saved(w.view(np.uint16))), v)
 
 
+def test_the_other_byte_order() -> None:
+    w, v = np.arange(6.0).reshape(2, 3), np.zeros((2, 3))
+    for order in "CF":
+        fs.load(io.BytesIO(saved(np.array(w, ">f8", order=order))), v)
+        np.testing.assert_array_equal(v, w)
+        v[...] = 0
+
+
 def test_overlapping_arrays_are_written_one_after_the_other() -> None:
     a = np.zeros(4)
     fs.load(io.BytesIO(saved([np.arange(3.0), np.arange(10.0, 13.0)])), [a[:3], a[1:]])

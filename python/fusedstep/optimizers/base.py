@@ -65,7 +65,8 @@ class Optimizer(Named):
             was taken or given.
         skipped: The number of updates that skip_nonfinite has left out.
 
-    The hyper-parameters and options may be changed between updates. Setting a value out of range raises ValueError.
+    The hyper-parameters and options may be changed between updates. A value out of range is a ValueError, another name
+    an AttributeError (subclasses of yours may have any).
     """
 
     _rule: str
