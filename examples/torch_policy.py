@@ -100,7 +100,8 @@ def _draw_rewards(ax: Axes, runs: dict[str, list[Any]], steps: int) -> None:
             curves.append([float(np.mean(rewards[at <= end][-20:])) for end in ends])
             ax.plot(ends, curves[-1], color=colour, alpha=0.3, linewidth=1)
         if curves:
-            ax.plot(ends, np.median(curves, 0), color=colour, linewidth=2.5, label=side)
+            width = 2 if side == "fusedstep" else 5  # seen where the curves coincide
+            ax.plot(ends, np.median(curves, 0), color=colour, linewidth=width, label=side)
     ax.set(xlabel="steps in the environment", title="Reward of an episode, mean of the last 20", xlim=(0, steps))
     ax.set_ylim(0)
     if ax.lines:
