@@ -126,8 +126,8 @@ def test_bfloat16() -> None:
 
 def test_the_other_byte_order() -> None:
     w, v = np.arange(6.0).reshape(2, 3), np.zeros((2, 3))
-    for order in "CF":
-        fs.load(io.BytesIO(saved(np.array(w, ">f8", order=order))), v)
+    for arranged in (np.ascontiguousarray(w), np.asfortranarray(w)):
+        fs.load(io.BytesIO(saved(arranged.astype(">f8"))), v)
         np.testing.assert_array_equal(v, w)
         v[...] = 0
 
