@@ -141,7 +141,9 @@ class Training(RuleBasedStateMachine):
         (value,) = draw_each(data.draw, values_of(name, self.special))
         if name in self.ours._choose_rule and self.theirs.state:
             changed = Recipe(self.recipe.row, self.recipe.options | {name: value}).ours()
-            if changed._rule != self.ours._rule:
+            # RMSProp's velocity has no rule of its own.
+            other_velocity = name == "lr_in_velocity" and value != self.ours.lr_in_velocity
+            if changed._rule != self.ours._rule or (other_velocity and "momentum" in self.ours._rule):
                 with pytest.raises(ValueError, match=rf"^{name} is"):
                     setattr(self.ours, name, value)
                 return
