@@ -176,7 +176,7 @@ class Dropout(Layer):
             return {"rate": self.rate, "seed": self.seed, "calls": self.calls, "drawn": drawn}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads a snapshot made by `state_dict`: the next masks are those of the other layer.
+        """Loads a snapshot made by `state_dict`: this layer's next masks equal the other layer's.
 
         Raises:
             ValueError: The snapshot has other names, or a number is out of range.

@@ -49,6 +49,7 @@ IN_USE = {
     "BatchNormalization": "fusedstep.book",
 }
 
+OTHER_NUMBERS = "other numbers than the book's"
 NOTHING = "fusedstep.book: nothing was replaced\n"
 OPTIMIZERS_ONLY = "fusedstep.book: replaced SGD, Nesterov, AdaGrad of common.optimizer\n"
 
@@ -99,13 +100,13 @@ def test_the_order_of_nesterovs_steps_is_found_out(chapter: Path) -> None:
 
 
 CHANGES = (
-    ("optimizer", "self.lr = lr", "self.lr = lr / 2", "SGD", "other numbers than the book's"),
+    ("optimizer", "self.lr = lr", "self.lr = lr / 2", "SGD", OTHER_NUMBERS),
     (
         "optimizer",
         "params[k] -= self.lr * grads[k]",
         "params[k] = params[k] - self.lr * grads[k]",
         "SGD",
-        "other numbers than the book's",
+        OTHER_NUMBERS,
     ),
     ("optimizer", "lr=0.01", "lr=0.02", "SGD", "other defaults than the book's"),
     ("optimizer", "self.lr = lr", "self.lr = lr; print(lr)", "SGD", "prints"),
@@ -113,31 +114,31 @@ CHANGES = (
     ("optimizer", "self.lr = lr", "sys.exit(3)", "SGD", "raised SystemExit when tried"),
     ("optimizer", "self.lr * grads[k]", "self.rate * grads[k]", "SGD", "raised AttributeError when tried"),
     ("optimizer", "lr=0.01):", "*args, **more):", "SGD", "raised NameError when tried"),
-    ("optimizer", "a = self.momentum", "a = 0.9", "Nesterov", "other numbers than the book's"),
+    ("optimizer", "a = self.momentum", "a = 0.9", "Nesterov", OTHER_NUMBERS),
     (
         "optimizer",
         "a * a * old",
         "a * (a * old - self.lr * grads[k])",
         "Nesterov",
-        "other numbers than the book's",
+        OTHER_NUMBERS,
     ),
-    ("optimizer", "1e-7", "1e-8", "AdaGrad", "other numbers than the book's"),
+    ("optimizer", "1e-7", "1e-8", "AdaGrad", OTHER_NUMBERS),
     (
         "layers",
         "return x * self.mask",
         "return x * self.mask / (1 - self.dropout_ratio)",
         "Dropout",
-        "other numbers than the book's",
+        OTHER_NUMBERS,
     ),
     (
         "layers",
         "self.mask = np",
         "np.random.rand(); self.mask = np",
         "Dropout",
-        "other numbers than the book's",
+        OTHER_NUMBERS,
     ),
-    ("layers", "1e-6", "1e-5", "BatchNormalization", "other numbers than the book's"),
-    ("layers", "x.var(axis=0)", "x.var(axis=0, ddof=1)", "BatchNormalization", "other numbers than the book's"),
+    ("layers", "1e-6", "1e-5", "BatchNormalization", OTHER_NUMBERS),
+    ("layers", "x.var(axis=0)", "x.var(axis=0, ddof=1)", "BatchNormalization", OTHER_NUMBERS),
     ("layers", "self.dbeta, self.dgamma = ", "_ = ", "BatchNormalization", "raised AttributeError when tried"),
     ("optimizer", "lr=0.01", "lr=0.01, decay=0.0, *, clip=None", "SGD", "takes clip, decay"),
     ("optimizer", "self.lr = lr", "self.lr = lr; self.past = []", "SGD", "has past"),
@@ -166,7 +167,7 @@ def test_reasons_are_told_once(chapter: Path) -> None:
     change(chapter, "optimizer", "1e-7", "1e-8")
     used, err = modules(chapter)
     assert used == {**IN_USE, "SGD": "common.optimizer", "AdaGrad": "common.optimizer"}
-    assert err == line("SGD", "AdaGrad", why="other numbers than the book's")
+    assert err == line("SGD", "AdaGrad", why=OTHER_NUMBERS)
     change(chapter, "layers", "1e-6", "1e-5")
     change(chapter, "layers", "self.mask = np", "print(); self.mask = np")
     change(chapter, "optimizer", "a * a * old", "0 * old")
